@@ -1,0 +1,49 @@
+# Everything from nothing, with only Python 3.11+ and make.
+PYTHON ?= python3
+UV_VERSION := 0.12.24
+ARGS ?=
+# Tests run on every core; `make test JOBS=0` runs them in one process.
+JOBS ?= 2
+BIN := .venv/bin
+
+.PHONY: help setup lock run test check format bench soak clean
+
+help:  ## Say what the targets do
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+.venv/ready: requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "keyfob needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python has no ensurepip: install the package python3-venv and run make again"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: .venv/ready  ## Set up .venv
+
+lock:  ## Write requirements.lock anew
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet "uv==$(UV_VERSION)"; }
+	@$(BIN)/uv pip compile --quiet --universal --all-extras --group dev --generate-hashes --no-header --no-annotate -o requirements.lock pyproject.toml
+
+run: .venv/ready  ## Start the server on SQLite, play the demo, stay up (ARGS=--once to end after it)
+	@$(BIN)/keyfob demo $(ARGS)
+
+test: .venv/ready  ## Run the tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+check: .venv/ready  ## Format, lint, types, floors
+	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: .venv/ready  ## Format the code
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix-only .
+
+bench: .venv/ready  ## Measure, and write benchmarks/results/latest.json
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## Remove what was built
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis

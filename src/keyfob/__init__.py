@@ -1,0 +1,1 @@
+"""Keyfob: sessions, JWTs and the hybrid behind one interface, revocable everywhere at once."""

@@ -1,0 +1,1 @@
+"""Accounts: login names, passwords and roles."""

@@ -1,0 +1,1 @@
+"""The issuing side: it owns the store and the private keys."""

@@ -1,0 +1,1 @@
+"""Clients: the applications that hold credentials."""

@@ -1,0 +1,1 @@
+"""Cookies, bearer tokens, the cross-origin guard and problems: no framework."""

@@ -1,0 +1,1 @@
+"""Compact JWS as JWTs use it: pure, no I/O."""

@@ -1,0 +1,1 @@
+"""Signing and secret keys, their phases, and the ring that holds them."""

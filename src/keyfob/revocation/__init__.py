@@ -1,0 +1,1 @@
+"""The feed of revocations and the one rule."""

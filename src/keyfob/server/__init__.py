@@ -1,0 +1,1 @@
+"""The server: settings, where its parts meet, the ASGI application."""

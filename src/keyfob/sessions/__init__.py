@@ -1,0 +1,1 @@
+"""Sessions: record, policy, rules, store and service."""

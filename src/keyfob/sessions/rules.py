@@ -1,0 +1,44 @@
+"""The rules of sessions: pure functions of a record, a policy and a moment."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from keyfob.sessions.session import Session
+
+
+class Standing(Enum):
+    """Where a session stands."""
+
+    LIVE = auto()
+    ENDED = auto()  # by somebody: revoked
+    EXPIRED = auto()  # at its absolute end
+    IDLE = auto()  # not used for its idle timeout
+
+
+def standing(session: Session, now: datetime, *, idle_timeout: timedelta | None = None) -> Standing:
+    """Say where *session* stands at *now*.
+
+    A session ends at the instant its limit is reached, not after it. *idle_timeout* is today's policy; the stricter of it and the
+    session's own counts. Its absolute end comes first, then that it was ended, then idleness.
+    """
+    if now >= session.expires_at:
+        return Standing.EXPIRED
+    if session.ended_at is not None:
+        return Standing.ENDED
+    idle_at = idle_end(session, idle_timeout=idle_timeout)
+    if idle_at is not None and now >= idle_at:
+        return Standing.IDLE
+    return Standing.LIVE
+
+
+def idle_end(session: Session, *, idle_timeout: timedelta | None = None) -> datetime | None:
+    """Return the instant at which *session* becomes idle if it is not used again; None if it never does."""
+    limits = [limit for limit in (session.idle_timeout, idle_timeout) if limit is not None]
+    return session.last_seen_at + min(limits) if limits else None
+
+
+def is_touch_due(session: Session, now: datetime, touch_interval: timedelta) -> bool:
+    """Say whether activity at *now* is to be written: at exactly *touch_interval* it is."""
+    return now - session.last_seen_at >= touch_interval

@@ -1,0 +1,52 @@
+"""The session record: one login of one subject at one client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from keyfob.base.identifiers import ClientId, Position, SessionId, Strategy, Subject
+from keyfob.base.opaque import OpaqueKind, TokenDigest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One login.
+
+    A row exists for every login in every strategy. `kind` is the kind of opaque token that the row answers to: `SESSION`, `REFRESH`,
+    or None for the strategy `jwt`, which has none; it and not the token's prefix decides. `digest` and `generation` are those of the
+    current secret; `chain_generation` is where its chain of derivations began. `previous_digest` is the session token before a renewal,
+    good until `previous_until`. `expires_at` is the absolute end and never moves. `idle_timeout` None means no idle limit.
+    `ended_position` is 0 where the end left no entry of its own.
+    """
+
+    session_id: SessionId
+    subject: Subject
+    client_id: ClientId
+    strategy: Strategy
+    kind: OpaqueKind | None
+    digest: TokenDigest | None
+    created_at: datetime
+    expires_at: datetime
+    last_seen_at: datetime
+    auth_time: datetime
+    idle_timeout: timedelta | None
+    as_of: Position
+    generation: int = 0
+    chain_generation: int = 0
+    parent_session_id: SessionId | None = None
+    audience: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
+    acr: str | None = None
+    persistent: bool = False
+    user_agent: str = ""
+    address: str = ""
+    rotated_at: datetime | None = None
+    replayed_since_rotation: bool = False
+    replayed_rotations: int = 0
+    window_closed: bool = False
+    previous_digest: TokenDigest | None = None
+    previous_until: datetime | None = None
+    ended_at: datetime | None = None
+    ended_position: Position | None = None

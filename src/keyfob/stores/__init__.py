@@ -1,0 +1,1 @@
+"""The stores: memory and SQLite; none knows another."""

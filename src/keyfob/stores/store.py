@@ -1,0 +1,28 @@
+"""A store as a whole: every port of one database, or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from keyfob.accounts.store import AccountStore, ThrottleStore
+from keyfob.audit.store import AuditStore
+from keyfob.clients.store import ClientStore
+from keyfob.keys.store import KeyStore
+from keyfob.revocation.store import FeedStore
+from keyfob.sessions.store import SessionStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """What an authority is opened on. `salt` (32 bytes, made with the store) goes into session ids."""
+
+    sessions: SessionStore
+    feed: FeedStore
+    keys: KeyStore
+    accounts: AccountStore
+    throttle: ThrottleStore
+    clients: ClientStore
+    audit: AuditStore
+    salt: bytes
+    close: Callable[[], Awaitable[None]]
