@@ -38,6 +38,13 @@ _EPOCH = from_micros(0)
 _ID_LENGTH = 32  # hex digits
 
 
+class DamagedRow(sqlite3.DatabaseError):
+    """A row holds what was never written into it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    sqlite_errorname = "SQLITE_CORRUPT"
+
+
 class _Details(msgspec.Struct, frozen=True, array_like=True):
     """What no statement looks at, and only a renewal changes. New fields go behind the last one, with a default."""
 
@@ -94,7 +101,10 @@ def session_key(session_id: SessionId | None) -> bytes | None:
 
 def names(text: str) -> frozenset[str]:
     """Return the set that `names_text` wrote."""
-    return _names.decode(text)
+    try:
+        return _names.decode(text)
+    except msgspec.DecodeError:
+        raise DamagedRow("a set of names") from None
 
 
 def names_text(names: Iterable[str]) -> str:
@@ -111,7 +121,10 @@ def session_from(row: SessionRow) -> Session:
         key, subject, client_id, digest, generation, as_of, created_at, expires_at, last_seen_at,
         idle_timeout, parent, replays, rotated_at, ended_at, ended_position, packed, *_,
     ) = row  # fmt: skip
-    details = _details.decode(packed)
+    try:
+        details = _details.decode(packed)
+    except msgspec.DecodeError:
+        raise DamagedRow("the details of a session") from None
     return msgspec.convert(
         {
             "session_id": key.hex(),

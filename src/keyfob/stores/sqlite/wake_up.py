@@ -74,8 +74,9 @@ class WakeUps:
         try:
             with _Address(self._folder, name) as address:
                 sender.sendto(b"\0", address)
-        except ConnectionRefusedError:
-            self._remove(name)
+        except ConnectionRefusedError:  # nobody holds it any more; a file that is no socket refuses too
+            if (self._folder / name).is_socket():
+                self._remove(name)
         except OSError:  # full: it is awake already; gone, or not ours: the polling does
             return
 
