@@ -36,6 +36,8 @@ _REPLAYED, _WINDOW_CLOSED, _COUNT_SHIFT = 1, 2, 2
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = from_micros(0)
 _ID_LENGTH = 32  # hex digits
+_SCOPES = {scope.value: scope for scope in Scope}
+_REACHES = {reach.value: reach for reach in Reach}
 
 
 class DamagedRow(sqlite3.DatabaseError):
@@ -219,10 +221,10 @@ def entry_from(row: EntryRow) -> Entry:
     position, at, scope, id_, reach, spared, until, chain = row
     return Entry(
         position=Position(position),
-        at=from_micros(at),
-        scope=Scope(scope),
+        at=_EPOCH + timedelta(0, 0, at),
+        scope=_SCOPES[scope],
         id=id_,
-        reach=Reach(reach),
+        reach=_REACHES[reach],
         spared=None if spared is None else SessionId(spared),
         until=moment(until),
         chain=chain,
