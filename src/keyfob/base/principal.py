@@ -21,6 +21,10 @@ from keyfob.base.identifiers import (
 _NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
 
 
+def _no_claims() -> Mapping[str, object]:
+    return _NO_CLAIMS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Who the credential is about, by which session and client, with which roles and scopes, until when.
@@ -42,7 +46,7 @@ class Principal:
     auth_time: datetime | None = None
     amr: tuple[str, ...] = ()
     acr: str | None = None
-    claims: Mapping[str, object] = _NO_CLAIMS
+    claims: Mapping[str, object] = field(default_factory=_no_claims)
     # What the one rule also looks at.
     timeline: Timeline | None = None
     token_id: TokenId | None = None

@@ -1,0 +1,209 @@
+"""Signing in: a login whose `as_of` is read before anything about the subject is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from keyfob.authority.issued import Issued, issued_of
+from keyfob.authority.strategies import Transport, form_of
+from keyfob.base.errors import Cause, Denied, InvalidRequest
+from keyfob.base.identifiers import FIRST_PARTY, ClientId, SessionId, Strategy, Subject, is_identifier
+from keyfob.clients.client import Client, is_scope
+from keyfob.revocation.entry import Head, Reach, Scope
+from keyfob.sessions.sessions import Login
+from keyfob.tokens.grant import grant_of_session
+
+if TYPE_CHECKING:
+    from keyfob.authority.authority import Authority
+
+SIGN_IN_LIMIT = timedelta(minutes=2)
+"""How long an attempt may take; below the margin by which entries outlive what they cover."""
+MAX_ROLES, MAX_ROLE = 64, 100  # roles of a subject, and characters of a role
+MAX_AUDIENCES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What is remembered of where a login came from, for the list of devices."""
+
+    user_agent: str = ""
+    address: str = ""
+
+
+class SignIn:
+    """One attempt to sign in.
+
+    Entering reads `as_of`; so whatever ends the subject from then on, while a password waits to be checked, ends this login too
+    (design.md, precondition 2).
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._head: Head | None = None
+        self._began: datetime | None = None
+
+    async def __aenter__(self) -> Self:
+        self._began = self._authority.clock.now()
+        self._head = await self._authority.store.feed.head()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._head = None
+
+    async def login(
+        self,
+        subject: str,
+        *,
+        strategy: Strategy | str | None = None,
+        client_id: str = FIRST_PARTY,
+        audience: str | Iterable[str] | None = None,
+        roles: Iterable[str] | None = None,
+        scopes: Iterable[str] = (),
+        transport: Transport = Transport.COOKIE,
+        amr: Iterable[str] = ("pwd",),
+        acr: str | None = None,
+        persistent: bool = False,
+        device: Device | None = None,
+        parent_session_id: SessionId | None = None,
+    ) -> Issued:
+        """Sign *subject* in, whose identity the caller has checked. May be called once in an attempt, or again for another client.
+
+        *roles*, where given, are written to the subject's record first; left out, the record or the claims source says.
+
+        Raises:
+            Denied: `session_limit`; `revoked` if the subject is disabled, or was cut off since the attempt began; `expired` if the
+                attempt took longer than two minutes; `insufficient_scope` for a scope or strategy the client may not have.
+            InvalidRequest: a name that cannot be one.
+            StoreUnavailable: the store does not answer.
+        """
+        authority = self._authority
+        head = self._require_open()
+        who = Subject(_identifier(subject, "subject"))
+        client = await authority.clients.find(ClientId(_identifier(client_id, "client_id")))
+        chosen = _strategy(client, strategy)
+        form = form_of(chosen, transport)
+        session_id, ends_at = authority.sessions.new_id(who, chosen)
+        if roles is not None:
+            await self._record_roles(who, checked_roles(roles), session_id)
+        subject_claims = await authority.claims_source(who, client.client_id)
+        created = await authority.sessions.create(
+            Login(
+                session_id=session_id,
+                subject=who,
+                client_id=client.client_id,
+                strategy=chosen,
+                kind=form.kind,
+                as_of=head.position,
+                ends_at=ends_at,
+                audience=_audience(client, audience, authority.issuer),
+                scopes=_scopes(client, scopes),
+                amr=tuple(amr),
+                acr=acr,
+                persistent=persistent,
+                parent_session_id=parent_session_id,
+                user_agent=device.user_agent if device else "",
+                address=device.address if device else "",
+            )
+        )
+        for entry in created.ended:
+            await authority.endings.applied(entry)
+        access_token = None
+        if form.gives_access_token:
+            access_token = authority.issuing.issue(
+                grant_of_session(created.session, subject_claims),
+                as_of=head.position,
+                timeline=head.timeline,
+                now=created.session.created_at,
+                lifetime=authority.access_lifetime_of(client, chosen),
+            )
+        return issued_of(created.session, token=created.token, access_token=access_token)
+
+    def _require_open(self) -> Head:
+        if self._head is None or self._began is None:
+            raise RuntimeError("use 'async with authority.sign_in() as attempt', and login inside it")
+        if self._authority.clock.now() - self._began > SIGN_IN_LIMIT:
+            raise Denied(Cause.EXPIRED, f"the attempt took longer than {SIGN_IN_LIMIT}")
+        return self._head
+
+    async def _record_roles(self, subject: Subject, roles: frozenset[str], session_id: SessionId) -> None:
+        """Write the roles; the session of this very login is spared of the entry, since it begins with them."""
+        endings = self._authority.endings
+        order = endings.order(
+            Scope.SUBJECT,
+            subject,
+            code="roles_changed",
+            actor="login",
+            reach=Reach.CLAIMS,
+            spared=session_id,
+        )
+        entry = await self._authority.store.accounts.set_roles(subject, roles, revocation=order)
+        if entry is not None:
+            await endings.applied(entry)
+
+
+def checked_roles(roles: Iterable[str]) -> frozenset[str]:
+    """Return *roles* if each can be one: visible ASCII or letters, no white space, at most 100 characters, at most 64 of them.
+
+    Raises:
+        InvalidRequest: `invalid_role`.
+    """
+    if isinstance(roles, str):
+        raise InvalidRequest("invalid_role", "roles is a list of strings, not one string", status=422)
+    given = frozenset(roles)
+    for role in given:
+        if not is_identifier(role) or len(role) > MAX_ROLE or len(role.split()) != 1 or role != role.strip():
+            raise InvalidRequest(
+                "invalid_role", "a role is 1 to 100 characters without white space", status=422
+            )
+    if len(given) > MAX_ROLES:
+        raise InvalidRequest("invalid_role", f"a subject has at most {MAX_ROLES} roles", status=422)
+    return given
+
+
+def _identifier(text: str, name: str) -> str:
+    if not is_identifier(text):
+        raise InvalidRequest("invalid_request", f"{name} must be 1 to 255 characters", status=422)
+    return text
+
+
+def _strategy(client: Client, asked: Strategy | str | None) -> Strategy:
+    if asked is None:
+        return client.default_strategy
+    try:
+        strategy = Strategy(asked)
+    except ValueError:
+        raise InvalidRequest("invalid_request", "strategy is session, jwt or hybrid", status=422) from None
+    if strategy not in client.strategies:
+        raise Denied(Cause.INSUFFICIENT_SCOPE, f"client {client.client_id} may not use {strategy.value}")
+    return strategy
+
+
+def _audience(client: Client, asked: str | Iterable[str] | None, issuer: str) -> tuple[str, ...]:
+    if asked is None:
+        return (issuer,)
+    wanted = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
+    if not 0 < len(wanted) <= MAX_AUDIENCES or not all(is_identifier(audience) for audience in wanted):
+        raise InvalidRequest(
+            "invalid_request", "audience is 1 to 16 strings of 1 to 255 characters", status=422
+        )
+    if client.audiences and not client.audiences.issuperset(wanted):
+        raise Denied(Cause.WRONG_AUDIENCE, f"client {client.client_id} may not ask for this audience")
+    return wanted
+
+
+def _scopes(client: Client, asked: Iterable[str]) -> tuple[str, ...]:
+    wanted = frozenset(asked)
+    if not all(map(is_scope, wanted)):
+        raise InvalidRequest(
+            "invalid_scope", "a scope is visible ASCII without quotes or backslash", status=422
+        )
+    # The built-in client is the caller's own code, which is trusted to name the scopes; no request can.
+    if not client.is_first_party and not wanted <= client.scopes:
+        raise Denied(Cause.INSUFFICIENT_SCOPE, f"client {client.client_id} may not ask for this scope")
+    return tuple(sorted(wanted))
