@@ -42,7 +42,7 @@ _EVERYTHING = len(_HASHED)  # its number in the buckets
 class Columns:
     """Many entries of one scope and reach that spare nobody, in columns: how a snapshot carries them.
 
-    `untils` are in microseconds since the epoch; -1 is never.
+    `untils` are in seconds since the epoch, rounded up; -1 is never.
     """
 
     scope: Scope
@@ -102,7 +102,7 @@ class EntryTable:
             return
         mark = _Mark(
             position=entry.position,
-            until=_NEVER if entry.until is None else _until_seconds(to_micros(entry.until)),
+            until=_NEVER if entry.until is None else min(until_seconds(entry.until), _NEVER),
             claims=entry.reach is Reach.CLAIMS,
             spared=entry.spared,
         )
@@ -127,8 +127,9 @@ class EntryTable:
         number = _HASHED.index(columns.scope)
         shards = self._shards[number]
         tag, claims = number << _HASH_BITS, columns.reach is Reach.CLAIMS
-        for position, until_micros, name in zip(columns.positions, columns.untils, columns.ids, strict=True):
-            until = _until_seconds(until_micros)
+        for position, until, name in zip(columns.positions, columns.untils, columns.ids, strict=True):
+            if not 0 <= until < _NEVER:
+                until = _NEVER
             key = hash(name) & _HASH_MASK
             shard = shards[key >> _SHIFT]
             if key in shard:
@@ -201,6 +202,10 @@ class EntryTable:
         held = shard.get(key)
         if held is None:
             return
+        if isinstance(held, int):
+            if held >> 1 & _NEVER <= current:
+                del shard[key]
+            return
         left = tuple(mark for mark in _marks(held) if mark.until > current)
         if left:
             shard[key] = _pack(left)
@@ -212,9 +217,9 @@ def _new_shards() -> _Shards:
     return [{} for _ in range(1 << _SHARD_BITS)]
 
 
-def _until_seconds(micros: int) -> int:
-    """Round up, so that nothing is dropped early; -1 is never."""
-    return min(-(-micros // 1_000_000), _NEVER) if micros >= 0 else _NEVER
+def until_seconds(until: datetime) -> int:
+    """Return *until* in seconds since the epoch, rounded up, so that nothing is dropped early."""
+    return -(-to_micros(until) // 1_000_000)
 
 
 def _packed(mark: _Mark) -> _Held:
