@@ -29,7 +29,7 @@ ClientIdText = Annotated[str, Meta(min_length=1, max_length=255)]
 StrategyName = Literal["session", "jwt", "hybrid"]
 
 
-class LoginRequest(RequestBody):
+class LoginRequest(RequestBody, frozen=True, kw_only=True):
     """`audience` is one or several; left out, the authority itself. `persistent` makes cookies outlast the browser."""
 
     username: Name
@@ -41,7 +41,7 @@ class LoginRequest(RequestBody):
     persistent: bool = False
 
 
-class LoginForm(RequestBody):
+class LoginForm(RequestBody, frozen=True, kw_only=True):
     """A form of a page of ours. `next` is the path to go on to."""
 
     username: Name
@@ -89,7 +89,9 @@ async def _require_cookie(site: Site, form: LoginForm) -> None:
         strategy = client.default_strategy.value if client else None
     if strategy == "jwt" and form.transport != "bff":
         raise InvalidRequest(
-            "invalid_request", "The strategy jwt has no cookie; log in with JSON, or by transport bff.", status=422
+            "invalid_request",
+            "The strategy jwt has no cookie; log in with JSON, or by transport bff.",
+            status=422,
         )
 
 
@@ -138,4 +140,3 @@ ROUTES = (
         response=GrantAnswer,
     ),
 )
-

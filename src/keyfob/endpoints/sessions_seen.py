@@ -24,14 +24,14 @@ MAX_AGE = timedelta(minutes=10)
 """How far back a report may reach; older activity counts as activity then. Nothing reaches into the future."""
 
 
-class SeenSession(RequestBody):
+class SeenSession(RequestBody, frozen=True, kw_only=True):
     """A session that was used at `at` (RFC 3339 with a zone)."""
 
     session_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     at: Annotated[datetime, Meta(tz=True)]
 
 
-class SeenReport(RequestBody):
+class SeenReport(RequestBody, frozen=True, kw_only=True):
     """What a resource server saw since its last report."""
 
     sessions: Annotated[list[SeenSession], Meta(max_length=MAX_BATCH)]
@@ -43,10 +43,7 @@ async def sessions_seen(site: Site, request: HttpRequest) -> HttpResponse:
     report = await read_json(request, SeenReport)
     now = site.authority.clock.now()
     await site.authority.store.sessions.touch(
-        [
-            Seen(SessionId(seen.session_id), min(max(seen.at, now - MAX_AGE), now))
-            for seen in report.sessions
-        ]
+        [Seen(SessionId(seen.session_id), min(max(seen.at, now - MAX_AGE), now)) for seen in report.sessions]
     )
     return NO_CONTENT
 

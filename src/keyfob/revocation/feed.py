@@ -7,7 +7,7 @@ before the heartbeat that counts them. So a follower that stands at a heartbeat'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -201,7 +201,7 @@ class Feed:
             self._announced = key_sets
             self._followers.publish(self._keys_frame(key_sets))
 
-    async def follow(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
+    async def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
         """Give the frames of the event stream after *last_event_id*; None begins at the head of this moment.
 
         First the keys, then what was missed, then everything as it comes. An id that cannot be continued gives `resync`, and the end.

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from keyfob.base.errors import InvalidRequest
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Subject, is_identifier
 from keyfob.endpoints.answers import json_answer
@@ -13,7 +14,6 @@ from keyfob.endpoints.caller import admin_caller
 from keyfob.endpoints.paging import PAGING, read_page
 from keyfob.endpoints.route import Parameter, Route
 from keyfob.endpoints.site import Site
-from keyfob.base.errors import InvalidRequest
 from keyfob.http.messages import HttpRequest, HttpResponse
 
 
@@ -45,7 +45,7 @@ async def audit(site: Site, request: HttpRequest) -> HttpResponse:
     subject = asked.rest.get("subject")
     if subject is not None and not is_identifier(subject):
         raise InvalidRequest("invalid_request", "subject is 1 to 255 characters.")
-    page = await site.authority.audit.list(
+    page = await site.authority.trail.list(
         subject=None if subject is None else Subject(subject),
         code=asked.rest.get("code"),
         after=asked.after,

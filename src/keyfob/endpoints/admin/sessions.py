@@ -46,9 +46,7 @@ async def list_sessions(site: Site, request: HttpRequest) -> HttpResponse:
     asked = read_page(request, also=frozenset({"user"}))
     named = asked.rest.get("user")
     subject = None if named is None else await site.authority.accounts.resolve(named)
-    page = await site.authority.store.sessions.list(
-        subject, now=site.authority.clock.now(), after=asked.after, limit=asked.limit
-    )
+    page = await site.authority.list_sessions(subject, after=asked.after, limit=asked.limit)
     return json_answer(
         AnySessionsAnswer(sessions=[_shown(session) for session in page.sessions], next=page.next)
     )
@@ -61,9 +59,7 @@ async def end_session(site: Site, request: HttpRequest) -> HttpResponse:
     session_id = SessionId(request.parameters["session_id"])
     if not is_session_id(session_id) or await site.authority.store.sessions.find(session_id) is None:
         raise NotFound("no_session", "There is no such session.")
-    await site.authority.endings.end_session(
-        session_id, code="session_ended", actor=caller.principal.subject
-    )
+    await site.authority.endings.end_session(session_id, code="session_ended", actor=caller.principal.subject)
     return NO_CONTENT
 
 
