@@ -21,7 +21,10 @@ Body = TypeVar("Body", bound=msgspec.Struct)
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 # What msgspec says with the sent text in it, and what is said instead.
-_SHOWING = {"Invalid enum value": "Not one of the allowed values", "Object contains unknown field": "Unknown field"}
+_SHOWING = {
+    "Invalid enum value": "Not one of the allowed values",
+    "Object contains unknown field": "Unknown field",
+}
 _OPENING, _CLOSING, _QUOTE, _ESCAPE = b"[{", b"]}", ord('"'), ord("\\")
 
 

@@ -15,8 +15,4 @@ async def jwks(site: Site, _request: HttpRequest) -> HttpResponse:
     return public_document(site.authority.keys.jwks())
 
 
-ROUTES = (
-    Route(
-        method="GET", path=PATH, endpoint=jwks, summary="The key set (RFC 7517)", public=True
-    ),
-)
+ROUTES = (Route(method="GET", path=PATH, endpoint=jwks, summary="The key set (RFC 7517)", public=True),)

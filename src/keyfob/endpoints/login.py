@@ -89,7 +89,9 @@ async def _require_cookie(site: Site, form: LoginForm) -> None:
         strategy = client.default_strategy.value if client else None
     if strategy == "jwt" and form.transport != "bff":
         raise InvalidRequest(
-            "invalid_request", "The strategy jwt has no cookie; log in with JSON, or by transport bff.", status=422
+            "invalid_request",
+            "The strategy jwt has no cookie; log in with JSON, or by transport bff.",
+            status=422,
         )
 
 
@@ -138,4 +140,3 @@ ROUTES = (
         response=GrantAnswer,
     ),
 )
-

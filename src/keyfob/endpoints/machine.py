@@ -11,7 +11,6 @@ from keyfob.http import bearer
 from keyfob.http.messages import HttpRequest
 
 
-
 async def client_by_basic(site: Site, request: HttpRequest, scope: str) -> Client:
     """Return the client that *request* authenticates by HTTP Basic, if it has *scope*.
 

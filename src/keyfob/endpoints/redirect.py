@@ -21,7 +21,9 @@ def same_origin_path(path: str) -> str:
     if not path:
         return "/"
     if _PATH.fullmatch(path) is None or "\\" in path:
-        raise InvalidRequest("invalid_request", "next is a path of this origin, such as /account.", status=422)
+        raise InvalidRequest(
+            "invalid_request", "next is a path of this origin, such as /account.", status=422
+        )
     return path
 
 

@@ -62,9 +62,7 @@ async def end_session(site: Site, request: HttpRequest) -> HttpResponse:
     found = await site.authority.store.sessions.find(session_id) if is_session_id(session_id) else None
     if found is None or found.session.subject != caller.principal.subject:
         raise NotFound("no_session", "You have no such session.")
-    await site.authority.endings.end_session(
-        session_id, code="session_ended", actor=caller.principal.subject
-    )
+    await site.authority.endings.end_session(session_id, code="session_ended", actor=caller.principal.subject)
     is_own = session_id == caller.principal.session_id and caller.presented.by_cookie
     return _OWN_ENDED if is_own else NO_CONTENT
 

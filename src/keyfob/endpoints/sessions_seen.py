@@ -43,10 +43,7 @@ async def sessions_seen(site: Site, request: HttpRequest) -> HttpResponse:
     report = await read_json(request, SeenReport)
     now = site.authority.clock.now()
     await site.authority.store.sessions.touch(
-        [
-            Seen(SessionId(seen.session_id), min(max(seen.at, now - MAX_AGE), now))
-            for seen in report.sessions
-        ]
+        [Seen(SessionId(seen.session_id), min(max(seen.at, now - MAX_AGE), now)) for seen in report.sessions]
     )
     return NO_CONTENT
 

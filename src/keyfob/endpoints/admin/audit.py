@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from keyfob.base.errors import InvalidRequest
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Subject, is_identifier
 from keyfob.endpoints.answers import json_answer
@@ -13,7 +14,6 @@ from keyfob.endpoints.caller import admin_caller
 from keyfob.endpoints.paging import PAGING, read_page
 from keyfob.endpoints.route import Parameter, Route
 from keyfob.endpoints.site import Site
-from keyfob.base.errors import InvalidRequest
 from keyfob.http.messages import HttpRequest, HttpResponse
 
 

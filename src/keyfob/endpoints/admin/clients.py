@@ -60,7 +60,9 @@ async def list_clients(site: Site, request: HttpRequest) -> HttpResponse:
     """List all clients."""
     await admin_caller(site, request)
     once(parse_query(request.query), allowed=frozenset())
-    return json_answer(ClientsAnswer(clients=[_shown(client) for client in await site.authority.clients.list()]))
+    return json_answer(
+        ClientsAnswer(clients=[_shown(client) for client in await site.authority.clients.list()])
+    )
 
 
 async def add_client(site: Site, request: HttpRequest) -> HttpResponse:

@@ -61,9 +61,7 @@ async def end_session(site: Site, request: HttpRequest) -> HttpResponse:
     session_id = SessionId(request.parameters["session_id"])
     if not is_session_id(session_id) or await site.authority.store.sessions.find(session_id) is None:
         raise NotFound("no_session", "There is no such session.")
-    await site.authority.endings.end_session(
-        session_id, code="session_ended", actor=caller.principal.subject
-    )
+    await site.authority.endings.end_session(session_id, code="session_ended", actor=caller.principal.subject)
     return NO_CONTENT
 
 

@@ -138,9 +138,7 @@ async def set_roles(site: Site, request: HttpRequest) -> HttpResponse:
     asked = await read_json(request, NewRoles)
     require_csrf(site, request, caller)
     subject = await _subject(site.authority, request)
-    await site.authority.set_roles(
-        subject, asked.roles, actor=caller.principal.subject, reason=asked.reason
-    )
+    await site.authority.set_roles(subject, asked.roles, actor=caller.principal.subject, reason=asked.reason)
     return json_answer(await _shown(site.authority, subject))
 
 
@@ -191,9 +189,22 @@ def _user(account: Account) -> User:
 
 _ONE = PATH + "/{user}"
 ROUTES = (
-    Route(method="GET", path=PATH, endpoint=list_users, summary="List accounts", response=UsersAnswer, query=PAGING),
     Route(
-        method="POST", path=PATH, endpoint=add_user, summary="Add an account", status=201, request=NewUser, response=User
+        method="GET",
+        path=PATH,
+        endpoint=list_users,
+        summary="List accounts",
+        response=UsersAnswer,
+        query=PAGING,
+    ),
+    Route(
+        method="POST",
+        path=PATH,
+        endpoint=add_user,
+        summary="Add an account",
+        status=201,
+        request=NewUser,
+        response=User,
     ),
     Route(method="GET", path=_ONE, endpoint=show_user, summary="Show a user", response=User),
     Route(method="DELETE", path=_ONE, endpoint=delete_user, summary="Delete a user", status=204),
