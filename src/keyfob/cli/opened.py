@@ -18,7 +18,11 @@ ACTOR = "cli"
 
 StoreUrl = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="The store: sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]"),
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="The store: sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]",
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,

@@ -50,7 +50,10 @@ class Device:
 
     def refresh(self, refresh_token: str | None = None) -> Reply:
         """Refresh with the present refresh token, or with another, as a thief would."""
-        headers = {"Cookie": f"{REFRESH_COOKIE}={refresh_token or self.refresh_token}", "Origin": self._stage.authority}
+        headers = {
+            "Cookie": f"{REFRESH_COOKIE}={refresh_token or self.refresh_token}",
+            "Origin": self._stage.authority,
+        }
         reply = self._request("POST", f"{self._stage.authority}/refresh", headers=headers)
         return reply if refresh_token else self._keep(reply)
 
@@ -60,7 +63,9 @@ class Device:
 
     def post(self, path: str, body: Mapping[str, object], *, authorized: bool = True) -> Reply:
         """Post JSON to the authority."""
-        return self._request("POST", self._stage.authority + path, headers=self._headers(authorized), body=body)
+        return self._request(
+            "POST", self._stage.authority + path, headers=self._headers(authorized), body=body
+        )
 
     def put(self, path: str, body: Mapping[str, object]) -> Reply:
         """Put JSON to the authority."""

@@ -59,7 +59,9 @@ def running(folder: Path, *, port: int | None = None) -> Iterator[Stage]:
     password = secrets.token_urlsafe(12)
     with ExitStack() as stack:
         commands = _Commands(folder, authority)
-        commands.run("user", "add", ADMINISTRATOR, "--role", "keyfob:admin", "--password-stdin", text=password)
+        commands.run(
+            "user", "add", ADMINISTRATOR, "--role", "keyfob:admin", "--password-stdin", text=password
+        )
         output = stack.enter_context(log.open("wb"))
         server = commands.start(output, "serve", "--host", "127.0.0.1", "--port", str(chosen))
         stack.callback(_end, server)

@@ -54,7 +54,9 @@ class Service:
             await _answer(send, 503, {"code": unavailable.code})
         else:
             await _answer(
-                send, 200, {"service": self._name, "subject": principal.subject, "roles": sorted(principal.roles)}
+                send,
+                200,
+                {"service": self._name, "subject": principal.subject, "roles": sorted(principal.roles)},
             )
 
 

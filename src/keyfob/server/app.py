@@ -149,7 +149,9 @@ class App:
         if isinstance(error, KeyfobError):
             self._metrics.count_refusal(error.code)
             if isinstance(error, Unavailable):
-                self._log.warning("unavailable", route=route.path if route else UNKNOWN_ROUTE, **describe(error))
+                self._log.warning(
+                    "unavailable", route=route.path if route else UNKNOWN_ROUTE, **describe(error)
+                )
         else:
             self._metrics.count_failure()
             self._log.error("fault", route=route.path if route else UNKNOWN_ROUTE, **describe(error))

@@ -12,8 +12,8 @@ from keyfob.endpoints.table import routes
 from keyfob.http.forwarded import TrustedProxies
 from keyfob.server.app import App, OpenAuthority
 from keyfob.server.metrics import Metrics
-from keyfob.server.opening import open_authority
 from keyfob.server.openapi import openapi_route
+from keyfob.server.opening import open_authority
 from keyfob.server.settings import Settings
 
 

@@ -68,7 +68,9 @@ class _Shown(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give the families."""
-        answers = CounterMetricFamily("keyfob_http_responses", "Answers by route and status.", labels=["route", "status"])
+        answers = CounterMetricFamily(
+            "keyfob_http_responses", "Answers by route and status.", labels=["route", "status"]
+        )
         for (route, status), count in sorted(self._metrics.answers.items()):
             answers.add_metric([route, str(status)], count)
         yield answers
@@ -82,10 +84,14 @@ class _Shown(Collector):
 
 def _feed_families(stats: FeedStats) -> Iterator[Metric]:
     yield GaugeMetricFamily("keyfob_feed_position", "The last entry applied here.", value=stats.position)
-    yield GaugeMetricFamily("keyfob_feed_live_entries", "Entries that can still cover something.", value=stats.live)
+    yield GaugeMetricFamily(
+        "keyfob_feed_live_entries", "Entries that can still cover something.", value=stats.live
+    )
     yield GaugeMetricFamily("keyfob_feed_followers", "Open streams of the feed.", value=stats.followers)
     yield GaugeMetricFamily(
-        "keyfob_feed_staleness_seconds", "Seconds since this process was level with the store.", value=stats.staleness
+        "keyfob_feed_staleness_seconds",
+        "Seconds since this process was level with the store.",
+        value=stats.staleness,
     )
     yield CounterMetricFamily("keyfob_feed_overflows", "Followers that were too slow.", value=stats.overflows)
     yield CounterMetricFamily("keyfob_feed_failures", "Reads of the store that failed.", value=stats.failures)

@@ -101,7 +101,9 @@ def _parameters(route: Route) -> list[Json]:
             "name": parameter.name,
             "in": "query",
             "description": parameter.summary,
-            "schema": {"type": "array", "items": {"type": "string"}} if parameter.repeatable else {"type": "string"},
+            "schema": {"type": "array", "items": {"type": "string"}}
+            if parameter.repeatable
+            else {"type": "string"},
         }
         for parameter in route.query
     ]
