@@ -108,7 +108,12 @@ def test_credentials_that_cannot_be_read_are_bad_credentials(lines: list[bytes])
     assert denied.value.cause is Cause.BAD_CREDENTIALS
 
 
-@given(st.lists(st.binary(max_size=80) | st.binary(max_size=40).map(lambda raw: b"Basic " + base64.b64encode(raw)), max_size=2))
+@given(
+    st.lists(
+        st.binary(max_size=80) | st.binary(max_size=40).map(lambda raw: b"Basic " + base64.b64encode(raw)),
+        max_size=2,
+    )
+)
 def test_any_bytes_are_read_or_refused(lines: list[bytes]) -> None:
     for read in (bearer.read_bearer, bearer.read_basic):
         try:

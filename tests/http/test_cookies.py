@@ -115,7 +115,9 @@ def test_a_cookie_sandwich_gives_our_cookie_and_nothing_around_it() -> None:
     assert read(line) == TOKEN
 
 
-@pytest.mark.parametrize(("length", "good"), [(MAX_COOKIE - 1, True), (MAX_COOKIE, True), (MAX_COOKIE + 1, False)])
+@pytest.mark.parametrize(
+    ("length", "good"), [(MAX_COOKIE - 1, True), (MAX_COOKIE, True), (MAX_COOKIE + 1, False)]
+)
 def test_a_value_has_a_longest_length(length: int, good: bool) -> None:
     line = b"__Host-session=" + b"a" * length
     if good:
@@ -134,7 +136,9 @@ def test_any_bytes_are_read_or_refused(lines: list[bytes], name: bytes) -> None:
         assert value is None or value.encode() in b"".join(lines)
 
 
-@given(st.lists(st.sampled_from([b"__Host-session", b"=", b";", b" ", b"x", b'"', b"\t", b"\xa0"]), max_size=12))
+@given(
+    st.lists(st.sampled_from([b"__Host-session", b"=", b";", b" ", b"x", b'"', b"\t", b"\xa0"]), max_size=12)
+)
 def test_near_misses_are_read_or_refused(pieces: list[bytes]) -> None:
     line = b"".join(pieces)
     try:

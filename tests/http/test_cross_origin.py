@@ -81,7 +81,9 @@ def test_a_header_that_is_there_twice_refuses(site: list[bytes], origin: list[by
 
 
 @given(st.lists(st.binary(max_size=30), max_size=2), st.lists(st.binary(max_size=30), max_size=2))
-def test_no_bytes_vouch_but_those_of_a_browser_on_our_own_page(site: list[bytes], origin: list[bytes]) -> None:
+def test_no_bytes_vouch_but_those_of_a_browser_on_our_own_page(
+    site: list[bytes], origin: list[bytes]
+) -> None:
     verdict = guard("POST", site, origin)
     good = site in ([], [b"same-origin"], [b"none"]) and origin in ([], [b"https://auth.example"])
     assert (verdict != "refused") is good

@@ -22,14 +22,18 @@ def test_pairs_come_in_their_order() -> None:
     )
 
 
-@pytest.mark.parametrize("raw", [b"a=%", b"a=%4", b"a=%zz", b"a=%ff", b"a=\xff", b"a=%00", b"a=%0d%0a", b"%7f=1"])
+@pytest.mark.parametrize(
+    "raw", [b"a=%", b"a=%4", b"a=%zz", b"a=%ff", b"a=\xff", b"a=%00", b"a=%0d%0a", b"%7f=1"]
+)
 def test_what_cannot_be_read_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_fields(raw)
     assert refused.value.status == 400
 
 
-@pytest.mark.parametrize(("fields", "good"), [(MAX_FIELDS - 1, True), (MAX_FIELDS, True), (MAX_FIELDS + 1, False)])
+@pytest.mark.parametrize(
+    ("fields", "good"), [(MAX_FIELDS - 1, True), (MAX_FIELDS, True), (MAX_FIELDS + 1, False)]
+)
 def test_there_are_only_so_many_fields(fields: int, good: bool) -> None:
     raw = b"&".join([b"a=1"] * fields)
     if good:
@@ -39,7 +43,9 @@ def test_there_are_only_so_many_fields(fields: int, good: bool) -> None:
         parse_fields(raw)
 
 
-@pytest.mark.parametrize(("length", "good"), [(MAX_QUERY - 1, True), (MAX_QUERY, True), (MAX_QUERY + 1, False)])
+@pytest.mark.parametrize(
+    ("length", "good"), [(MAX_QUERY - 1, True), (MAX_QUERY, True), (MAX_QUERY + 1, False)]
+)
 def test_a_query_has_a_longest_length(length: int, good: bool) -> None:
     raw = b"a=" + b"x" * (length - 2)
     if good:
@@ -59,7 +65,9 @@ def test_what_is_written_by_the_rules_is_read_back(pairs: list[tuple[str, str]])
             name.encode("utf-8", "replace").decode() for name, _ in pairs
         ]
     except InvalidRequest:
-        assert any(character < " " or character == "\x7f" for pair in pairs for text in pair for character in text)
+        assert any(
+            character < " " or character == "\x7f" for pair in pairs for text in pair for character in text
+        )
 
 
 @given(st.binary(max_size=60))
