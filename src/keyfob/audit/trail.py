@@ -101,11 +101,16 @@ def fields_of(event: Event) -> Mapping[str, str | int]:
     return {**event.facts, **{name: value for name, value in own.items() if value is not None}}
 
 
+def encoded(text: str) -> str:
+    r"""Return *text* with what forges lines or hides text in a terminal written as `\uXXXX`."""
+    return "".join(_shown(character) for character in text)
+
+
 def _text(text: str) -> str:
     """Encode what deceives, redact what is secret, cut what is long."""
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + _CUT
-    shown = "".join(_shown(character) for character in _SECRETS.sub(REDACTED, text))
+    shown = encoded(_SECRETS.sub(REDACTED, text))
     return shown if len(shown) <= MAX_TEXT else shown[: MAX_TEXT - 1] + _CUT
 
 

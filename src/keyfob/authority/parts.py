@@ -20,7 +20,8 @@ from keyfob.authority.options import Options
 from keyfob.clients.clients import Clients
 from keyfob.jwt import jws
 from keyfob.keys.key_ring import KeyRing
-from keyfob.revocation.feed import Feed
+from keyfob.revocation.feed import Feed, FeedSettings
+from keyfob.revocation.wire import KeySets
 from keyfob.sessions.activity import Activity
 from keyfob.sessions.sessions import Sessions
 from keyfob.stores.store import Store
@@ -65,17 +66,17 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
     keys = await KeyRing.open(store.keys, master_key=master_key, clock=clock, algorithm=options.algorithm)
-    feed = Feed(
+    trail = Trail(store.audit, log=_log_event)
+    feed = await Feed.start(
         store.feed,
         issuer=options.issuer,
         sign=lambda payload, typ: jws.sign(payload, keys.feed_signer(), typ=typ),
-        key_sets=lambda: (keys.jwks(), keys.feed_jwks()),
+        key_sets=lambda: KeySets(access=keys.jwks(), feed=keys.feed_jwks()),
         clock=clock,
-        heartbeat=options.heartbeat,
+        settings=FeedSettings(heartbeat=options.heartbeat),
+        on_event=trail.tell,
     )
-    await feed.start()
     endings = Endings(store.sessions, feed, keys, clock=clock)
-    trail = Trail(store.audit, log=_log_event)
     sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)
     activity = Activity(store.sessions)
     claims_source = options.claims_source or RecordedClaims(store.accounts)
