@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, StoreUnavailable, Unavailable
@@ -20,7 +21,7 @@ from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Head
 from keyfob.revocation.entry_table import EntryTable
 from keyfob.revocation.followers import RESYNC_FRAME, Followers
-from keyfob.revocation.frames import FrameWriter, KeySetsOfTheMoment
+from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
 from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
 from keyfob.revocation.snapshot_cache import SnapshotCache
@@ -34,16 +35,26 @@ _RETRY = 0.1  # seconds until a read that failed is tried again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeedLimits:
-    """How much a feed keeps for its followers.
+class FeedSettings:
+    """How a feed is served.
 
-    `recent`: entries in memory for followers that come back; one that missed more is served from the store, up to `backlog`, and past
-    that told to resynchronise. `buffer`: bytes that a follower may lag behind.
+    `heartbeat`: how often the head is signed, 0.1 to 5 s. `recent`: entries in memory for followers that come back; one that missed more
+    is served from the store, up to `backlog`, and past that told to resynchronise. `buffer`: bytes that a follower may lag behind.
+
+    Raises:
+        ConfigurationError: a bound is broken.
     """
 
+    heartbeat: timedelta = timedelta(seconds=1)
     recent: int = 10_000
     backlog: int = 50_000
     buffer: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        if not _SHORTEST <= self.heartbeat <= _LONGEST:
+            raise ConfigurationError("feed.heartbeat must be 0.1 to 5 seconds")
+        if min(self.recent, self.backlog, self.buffer) < 1:
+            raise ConfigurationError("feed.recent, feed.backlog and feed.buffer must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,31 +78,21 @@ class Feed:
         *,
         issuer: str,
         sign: Sign,
-        key_sets: KeySetsOfTheMoment,
+        key_sets: Callable[[], KeySets],
         clock: Clock,
-        heartbeat: timedelta = timedelta(seconds=1),
-        limits: FeedLimits | None = None,
-        on_event: Callable[[Event], None] | None = None,
+        settings: FeedSettings,
+        on_event: Callable[[Event], None] | None,
     ) -> None:
-        """*sign* signs with the feed's key; *key_sets* gives the public keys of the moment; *heartbeat* is 0.1 to 5 s.
-
-        Raises:
-            ConfigurationError: a bound is broken.
-        """
-        if not _SHORTEST <= heartbeat <= _LONGEST:
-            raise ConfigurationError("feed.heartbeat must be 0.1 to 5 seconds")
         self.live = LiveEntries()
         """What the rule is applied to in this process."""
         self.failures = 0
-        self.heartbeat = heartbeat
-        """How often the head is signed."""
         self._store = store
         self._clock = clock
-        self._limits = limits or FeedLimits()
+        self._settings = settings
         self._on_event = on_event
         self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
-        self._followers = Followers(buffer=self._limits.buffer)
-        self._recent = RecentEntries(Position(0), capacity=self._limits.recent)
+        self._followers = Followers(buffer=self._settings.buffer)
+        self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
         self._snapshots = SnapshotCache(store, self._frames, clock=clock)
         self._announced: KeySets | None = None
         self._turn = asyncio.Lock()
@@ -99,30 +100,56 @@ class Feed:
         self._beat_wanted = False
         self._closed = False
         self._went_back = False
-        self._level_within = _LEVEL_HEARTBEATS * heartbeat.total_seconds()
+        self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
         # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
         self._level = (-math.inf, -math.inf)
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
-    async def start(self) -> None:
-        """Read what is live, and follow the store from then on. Once.
+    @classmethod
+    async def start(
+        cls,
+        store: FeedStore,
+        *,
+        issuer: str,
+        sign: Sign,
+        key_sets: Callable[[], KeySets],
+        clock: Clock,
+        settings: FeedSettings | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Self:
+        """Read what is live, and follow the store from then on. *sign* signs with the feed's key; *key_sets* are the keys of the moment.
 
         Raises:
             StoreUnavailable: the store does not answer.
         """
+        feed = cls(
+            store,
+            issuer=issuer,
+            sign=sign,
+            key_sets=key_sets,
+            clock=clock,
+            settings=settings or FeedSettings(),
+            on_event=on_event,
+        )
         loop = asyncio.get_running_loop()
         # Subscribe first: what is appended while the entries are read is then a wake-up, not a gap.
-        self._unsubscribe = self._store.subscribe(lambda: self._wake_from(loop))
+        feed._unsubscribe = store.subscribe(lambda: feed._wake_from(loop))
         try:
-            async with self._turn:
-                await self._resynchronise()
-            await self.beat()
+            async with feed._turn:
+                await feed._resynchronise()
+            await feed.beat()
         except BaseException:
-            self._unsubscribe()
+            feed._unsubscribe()
             raise
-        self._task = loop.create_task(self._run(), name="keyfob-feed")
-        self._task.add_done_callback(self._stopped)
+        feed._task = loop.create_task(feed._run(), name="keyfob-feed")
+        feed._task.add_done_callback(feed._stopped)
+        return feed
+
+    @property
+    def heartbeat(self) -> timedelta:
+        """How often the head is signed."""
+        return self._settings.heartbeat
 
     def staleness(self) -> float:
         """Return the seconds since the entries were known to be level with the store, on the larger of wall and boot-time progress."""
@@ -247,7 +274,7 @@ class Feed:
     async def _run(self) -> None:
         """Advance at each wake-up, beat at each heartbeat; a store that fails makes the feed stale and is asked again."""
         loop = asyncio.get_running_loop()
-        interval = self.heartbeat.total_seconds()
+        interval = self._settings.heartbeat.total_seconds()
         next_beat = loop.time() + interval
         while True:
             with suppress(TimeoutError):
@@ -309,7 +336,7 @@ class Feed:
         else:
             table = EntryTable.of(entries)
         self.live.replace(head, table)
-        self._recent = RecentEntries(head.position, capacity=self._limits.recent)
+        self._recent = RecentEntries(head.position, capacity=self._settings.recent)
         self._followers.end_all(RESYNC_FRAME)
 
     def _gone_back(self, head: Head) -> None:
@@ -339,7 +366,7 @@ class Feed:
         with suppress(Unavailable):  # a follower may have been ahead, at another authority
             await self.catch_up(position)
         missed = self.live.head.position - position
-        return position if 0 <= missed <= self._limits.backlog else None
+        return position if 0 <= missed <= self._settings.backlog else None
 
     async def _read_missed(self, position: Position) -> RecentBatch | None:
         """Read entries after *position*, up to those that are kept in memory; None if any are gone."""

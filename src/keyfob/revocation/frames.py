@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 
 from keyfob.base.errors import InvalidRequest
@@ -15,22 +15,18 @@ from keyfob.revocation.recent_entries import RecentBatch
 NONCE_LENGTH = range(16, 65)  # characters of a nonce
 _NONCE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
-KeySetsOfTheMoment = Callable[[], tuple[Mapping[str, object], Mapping[str, object]]]
-"""Gives the JWK sets of access tokens and of the feed."""
-
 
 class FrameWriter:
     """Writes the frames of one issuer. Signing takes some 100 µs, so a frame is made once for all followers."""
 
-    def __init__(self, issuer: str, *, sign: wire.Sign, key_sets: KeySetsOfTheMoment) -> None:
+    def __init__(self, issuer: str, *, sign: wire.Sign, key_sets: Callable[[], wire.KeySets]) -> None:
         self.issuer = issuer
         self.sign = sign
         self._key_sets = key_sets
 
     def key_sets(self) -> wire.KeySets:
         """Return the key sets of this moment."""
-        access, feed = self._key_sets()
-        return wire.KeySets(access=access, feed=feed)
+        return self._key_sets()
 
     def batch(self, timeline: Timeline, batch: RecentBatch) -> bytes:
         """Return the frame of *batch*, signed at the first call."""
