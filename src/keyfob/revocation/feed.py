@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -198,7 +198,7 @@ class Feed:
             self._announced = key_sets
             self._followers.publish(self._frames.keys(key_sets, self._clock.now()))
 
-    async def follow(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
+    async def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
         """Give the frames of the event stream after *last_event_id*; None begins at the head of this moment.
 
         First the keys, then what was missed, then everything as it comes. An id that cannot be continued gives `resync`, and the end.
