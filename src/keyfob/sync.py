@@ -5,4 +5,3 @@ thread is gone in the child: the first call there says so; open the authority af
 """
 
 from __future__ import annotations
-

@@ -37,15 +37,22 @@ def add(
     client_id: Annotated[str, typer.Argument(metavar="ID", help="The client's id.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", metavar="S", help="keyfob:feed, :introspect, :check, :admin, or your own; repeatable."),
+        typer.Option(
+            "--scope", metavar="S", help="keyfob:feed, :introspect, :check, :admin, or your own; repeatable."
+        ),
     ] = None,
     audience: Annotated[
         list[str] | None,
-        typer.Option("--audience", metavar="A", help="An audience that it may ask for; repeatable. None means any."),
+        typer.Option(
+            "--audience", metavar="A", help="An audience that it may ask for; repeatable. None means any."
+        ),
     ] = None,
     strategy: Annotated[
         list[Strategy] | None,
-        typer.Option("--strategy", help="A strategy that it may use, the first being its default; repeatable. [default: hybrid]"),
+        typer.Option(
+            "--strategy",
+            help="A strategy that it may use, the first being its default; repeatable. [default: hybrid]",
+        ),
     ] = None,
     json: AsJson = False,
     store: StoreUrl = None,
@@ -87,7 +94,13 @@ def list_(json: AsJson = False, store: StoreUrl = None, config: ConfigFile = Non
     say_table(
         ("id", "scopes", "audiences", "strategies", "created"),
         (
-            (one.client_id, listed(one.scopes), listed(one.audiences), listed(one.strategies), moment(one.created_at))
+            (
+                one.client_id,
+                listed(one.scopes),
+                listed(one.audiences),
+                listed(one.strategies),
+                moment(one.created_at),
+            )
             for one in clients
         ),
         empty="there are no clients but the built-in first-party; 'keyfob client add ID' adds one",
@@ -105,7 +118,9 @@ def delete(
 
     async def work(authority: Authority) -> None:
         entry = await authority.clients.delete(client_id, actor=ACTOR, reason=reason)
-        say_entry(entry, what=f"{client_id} deleted, all that was issued to it ended", unchanged="nothing changed")
+        say_entry(
+            entry, what=f"{client_id} deleted, all that was issued to it ended", unchanged="nothing changed"
+        )
 
     with_authority(work, store=store, config=config)
 

@@ -25,7 +25,10 @@ from keyfob.cli.output import examples, plain
 # What to do next, where the message does not say it already.
 _NEXT: tuple[tuple[type[KeyfobError], str], ...] = (
     (ConfigurationError, ""),
-    (StoreUnavailable, "is the store running, its disk not full, and may this user write to it? 'keyfob doctor' looks"),
+    (
+        StoreUnavailable,
+        "is the store running, its disk not full, and may this user write to it? 'keyfob doctor' looks",
+    ),
     (AuthorityUnavailable, "is the server running, and is the URL right?"),
     (Unavailable, "try again in a moment"),
     (NotFound, "the 'list' commands show what there is"),

@@ -50,9 +50,9 @@ def list_(json: AsJson = False, store: StoreUrl = None, config: ConfigFile = Non
 
 @group.command(epilog=examples("keyfob keys rotate", "keyfob keys rotate feed"))
 def rotate(
-    purpose: Annotated[KeyPurpose, typer.Argument(metavar="[PURPOSE]", help="access, feed, opaque or csrf.")] = (
-        KeyPurpose.ACCESS
-    ),
+    purpose: Annotated[
+        KeyPurpose, typer.Argument(metavar="[PURPOSE]", help="access, feed, opaque or csrf.")
+    ] = (KeyPurpose.ACCESS),
     store: StoreUrl = None,
     config: ConfigFile = None,
 ) -> None:
@@ -80,7 +80,9 @@ def revoke(
 
     async def work(authority: Authority) -> None:
         entry = await authority.revoke("key", key_id, actor=ACTOR, reason=reason)
-        say_entry(entry, what=f"key {key_id} revoked, all that it signed is denied", unchanged="nothing changed")
+        say_entry(
+            entry, what=f"key {key_id} revoked, all that it signed is denied", unchanged="nothing changed"
+        )
 
     with_authority(work, store=store, config=config)
 

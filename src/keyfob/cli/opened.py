@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from keyfob.authority.authority import Authority
-from keyfob.server.build import open_authority
+from keyfob.server.opening import open_authority
 from keyfob.server.settings import Settings
 
 ACTOR = "cli"
@@ -18,7 +18,11 @@ ACTOR = "cli"
 
 StoreUrl = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="The store: sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]"),
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="The store: sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]",
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,

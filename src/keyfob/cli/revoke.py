@@ -26,11 +26,16 @@ def register(commands: typer.Typer) -> None:
 
 
 def revoke(
-    scope: Annotated[Scope, typer.Argument(metavar="SCOPE", help="token, session, subject, client, key or everything.")],
+    scope: Annotated[
+        Scope, typer.Argument(metavar="SCOPE", help="token, session, subject, client, key or everything.")
+    ],
     id_: Annotated[
-        str, typer.Argument(metavar="[ID]", help="jti, session id, user, client id or kid; none for everything.")
+        str,
+        typer.Argument(metavar="[ID]", help="jti, session id, user, client id or kid; none for everything."),
     ] = "",
-    reach: Annotated[Reach, typer.Option("--reach", help="end: over. claims: must be refreshed.")] = Reach.END,
+    reach: Annotated[
+        Reach, typer.Option("--reach", help="end: over. claims: must be refreshed.")
+    ] = Reach.END,
     reason: Reason = "",
     store: StoreUrl = None,
     config: ConfigFile = None,
@@ -42,6 +47,8 @@ def revoke(
     async def work(authority: Authority) -> None:
         target = await subject_of(authority, id_) if scope is Scope.SUBJECT else id_
         entry = await authority.revoke(scope.value, target, reach=reach.value, reason=reason, actor=ACTOR)
-        say_entry(entry, what=f"revoked {' '.join((scope.value, target)).strip()}", unchanged="it was over already")
+        say_entry(
+            entry, what=f"revoked {' '.join((scope.value, target)).strip()}", unchanged="it was over already"
+        )
 
     with_authority(work, store=store, config=config)

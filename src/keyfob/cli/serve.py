@@ -26,17 +26,24 @@ def register(commands: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Listen here. [default: 127.0.0.1]")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Listen here. [default: 127.0.0.1]")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one. [default: 8080]")
+        int | None,
+        typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one. [default: 8080]"),
     ] = None,
     issuer: Annotated[
-        str | None, typer.Option(metavar="URL", help="How browsers and services reach it. [default: where it listens]")
+        str | None,
+        typer.Option(metavar="URL", help="How browsers and services reach it. [default: where it listens]"),
     ] = None,
     store: Annotated[
-        str | None, typer.Option(metavar="URL", help="sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]")
+        str | None,
+        typer.Option(metavar="URL", help="sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]"),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, metavar="N", help="Processes. [default: 1]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="Processes. [default: 1]")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key, PEM.")] = None,
     config: ConfigFile = None,

@@ -25,7 +25,9 @@ def register(commands: typer.Typer) -> None:
 
 @group.command("list", epilog=examples("keyfob sessions list", "keyfob sessions list alice --json"))
 def list_(
-    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Only of this login name or subject.")] = None,
+    user: Annotated[
+        str | None, typer.Argument(metavar="[USER]", help="Only of this login name or subject.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 200,
     json: AsJson = False,
     store: StoreUrl = None,

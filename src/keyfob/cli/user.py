@@ -58,7 +58,9 @@ def add(
 
 
 @group.command(
-    epilog=examples("keyfob user password alice", "keyfob user password alice --password-stdin < new-password")
+    epilog=examples(
+        "keyfob user password alice", "keyfob user password alice --password-stdin < new-password"
+    )
 )
 def password(
     user: User,
@@ -86,7 +88,9 @@ def password(
 )
 def roles(
     user: User,
-    role: Annotated[list[str] | None, typer.Argument(metavar="[ROLE]...", help="All roles from now on.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Argument(metavar="[ROLE]...", help="All roles from now on.")
+    ] = None,
     reason: Reason = "",
     store: StoreUrl = None,
     config: ConfigFile = None,
@@ -96,7 +100,9 @@ def roles(
     async def work(authority: Authority) -> None:
         subject = await authority.accounts.resolve(user)
         entry = await authority.accounts.set_roles(subject, role or (), actor=ACTOR, reason=reason)
-        say_entry(entry, what=f"roles of {user}: {listed(role or ())}", unchanged=f"{user} has these roles already")
+        say_entry(
+            entry, what=f"roles of {user}: {listed(role or ())}", unchanged=f"{user} has these roles already"
+        )
 
     with_authority(work, store=store, config=config)
 
@@ -108,7 +114,9 @@ def disable(user: User, reason: Reason = "", store: StoreUrl = None, config: Con
     async def work(authority: Authority) -> None:
         subject = await authority.accounts.resolve(user)
         entry = await authority.accounts.disable(subject, actor=ACTOR, reason=reason)
-        say_entry(entry, what=f"{user} disabled, all its sessions ended", unchanged=f"{user} was disabled already")
+        say_entry(
+            entry, what=f"{user} disabled, all its sessions ended", unchanged=f"{user} was disabled already"
+        )
 
     with_authority(work, store=store, config=config)
 
@@ -132,7 +140,9 @@ def delete(user: User, reason: Reason = "", store: StoreUrl = None, config: Conf
     async def work(authority: Authority) -> None:
         subject = await authority.accounts.resolve(user)
         entry = await authority.accounts.delete(subject, actor=ACTOR, reason=reason)
-        say_entry(entry, what=f"{user} deleted, all its sessions ended", unchanged=f"{user} was deleted already")
+        say_entry(
+            entry, what=f"{user} deleted, all its sessions ended", unchanged=f"{user} was deleted already"
+        )
 
     with_authority(work, store=store, config=config)
 

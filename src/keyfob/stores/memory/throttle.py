@@ -55,7 +55,9 @@ class MemoryThrottleStore:
             old = [key for key, one in counts.items() if one.last_at <= now - THROTTLE_MEMORY][:limit]
             for key in old:
                 del counts[key]
-            unused = [key for key, since in familiar.items() if since <= now - FAMILIARITY][: limit - len(old)]
+            unused = [key for key, since in familiar.items() if since <= now - FAMILIARITY][
+                : limit - len(old)
+            ]
             for key in unused:
                 del familiar[key]
             return len(old) + len(unused)
