@@ -5,34 +5,30 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
-from typing import assert_never
+from typing import Unpack, assert_never
 
-from keyfob.accounts.passwords import PasswordPolicy
-from keyfob.authority.claims import ClaimsSource
 from keyfob.authority.endings import Devices
 from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.opening import Opening
-from keyfob.authority.parts import Options, Parts
-from keyfob.authority.sign_in import Device, SignIn
+from keyfob.authority.options import OpenOptions, Options
+from keyfob.authority.parts import Parts
+from keyfob.authority.sign_in import Device, LoginOptions, SignIn
 from keyfob.authority.start import start
-from keyfob.authority.strategies import Transport
 from keyfob.base import base64url
-from keyfob.base.clock import Clock, SystemClock
+from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.events import Event
-from keyfob.base.identifiers import FIRST_PARTY, Position, SessionId, Strategy, Subject
+from keyfob.base.identifiers import Position, SessionId, Strategy, Subject
 from keyfob.base.opaque import OpaqueKind, OpaqueToken
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
-from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import grant_of_principal, grant_of_session
 from keyfob.tokens.refresh import Refreshed, TheftDetected
-from keyfob.tokens.rules import DEFAULT_ACCESS_LIFETIME
 from keyfob.verifier.policy import require
 
 _CSRF_LABEL = b"keyfob csrf "
@@ -71,41 +67,22 @@ class Authority:
         cls,
         store: str | Store = "memory://",
         *,
-        issuer: str,
         master_key: bytes | str | None = None,
-        algorithm: str = "ES256",
-        access_lifetime: timedelta | None = None,
-        policy: SessionPolicy | None = None,
-        passwords: PasswordPolicy | None = None,
-        claims_source: ClaimsSource | None = None,
-        clock: Clock | None = None,
-        heartbeat: timedelta = timedelta(seconds=1),
-        cache_capacity: int = 100_000,
+        **options: Unpack[OpenOptions],
     ) -> Opening[Authority]:
         """Open an authority on a store: `authority = await Authority.open(...)`, or `async with Authority.open(...) as authority`.
 
         *master_key* (32 bytes, or their base64url) seals the private keys. Without it, a SQLite store keeps one in the file
-        `<database>.key` and a memory store makes one; other stores require it. *access_lifetime* is 1 second to 24 hours, 10 minutes by
-        default. *algorithm* is ES256, ES384, EdDSA, PS256 or RS256. *cache_capacity* is how many checked credentials are remembered.
+        `<database>.key` and a memory store makes one; other stores require it. `OpenOptions` says the rest; `issuer` is required.
 
         Raises:
             ConfigurationError: something does not fit; the message says how to mend it.
             StoreUnavailable: the store does not answer.
         """
-        options = Options(
-            issuer=issuer,
-            algorithm=algorithm,
-            access_lifetime=access_lifetime or DEFAULT_ACCESS_LIFETIME,
-            policy=policy or SessionPolicy(),
-            passwords=passwords or PasswordPolicy(),
-            claims_source=claims_source,
-            clock=clock or SystemClock(),
-            heartbeat=heartbeat,
-            cache_capacity=cache_capacity,
-        )
+        chosen = Options(**options)
 
         async def opened() -> Authority:
-            return cls(await start(store, master_key=master_key, options=options))
+            return cls(await start(store, master_key=master_key, options=chosen))
 
         return Opening(opened)
 
@@ -128,36 +105,10 @@ class Authority:
         """
         return SignIn(self)
 
-    async def login(
-        self,
-        subject: str,
-        *,
-        strategy: Strategy | str | None = None,
-        client_id: str = FIRST_PARTY,
-        audience: str | Iterable[str] | None = None,
-        roles: Iterable[str] | None = None,
-        scopes: Iterable[str] = (),
-        transport: Transport | str = Transport.COOKIE,
-        amr: Iterable[str] = ("pwd",),
-        acr: str | None = None,
-        persistent: bool = False,
-        device: Device | None = None,
-    ) -> Issued:
+    async def login(self, subject: str, **options: Unpack[LoginOptions]) -> Issued:
         """Sign *subject* in, for callers that have read nothing about it yet; else see `sign_in`. `SignIn.login` says the rest."""
         async with self.sign_in() as attempt:
-            return await attempt.login(
-                subject,
-                strategy=strategy,
-                client_id=client_id,
-                audience=audience,
-                roles=roles,
-                scopes=scopes,
-                transport=Transport(transport),
-                amr=amr,
-                acr=acr,
-                persistent=persistent,
-                device=device,
-            )
+            return await attempt.login(subject, **options)
 
     # Checking
 

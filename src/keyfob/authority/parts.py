@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
 from keyfob.accounts.accounts import Accounts
-from keyfob.accounts.passwords import PasswordPolicy, Passwords
+from keyfob.accounts.passwords import Passwords
 from keyfob.accounts.throttle import Throttle
 from keyfob.audit.trail import Trail
 from keyfob.authority.checks import Checks
@@ -18,41 +16,20 @@ from keyfob.authority.endings import Endings
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.introspection import Introspection
 from keyfob.authority.logout import Logout
-from keyfob.base.clock import Clock, SystemClock
-from keyfob.base.errors import ConfigurationError
+from keyfob.authority.options import Options
 from keyfob.clients.clients import Clients
 from keyfob.jwt import jws
 from keyfob.keys.key_ring import KeyRing
-from keyfob.revocation.feed import Feed
+from keyfob.revocation.feed import Feed, FeedSettings
+from keyfob.revocation.wire import KeySets
 from keyfob.sessions.activity import Activity
-from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.sessions import Sessions
 from keyfob.stores.store import Store
 from keyfob.tokens.issuer import Issuer
 from keyfob.tokens.refresh import Refresh
-from keyfob.tokens.rules import DEFAULT_ACCESS_LIFETIME, checked_lifetime
 from keyfob.verifier.session_cache import SessionCache
 
 _log = logging.getLogger("keyfob.audit")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What an authority is opened with, besides its store and its master key."""
-
-    issuer: str
-    algorithm: str = "ES256"
-    access_lifetime: timedelta = DEFAULT_ACCESS_LIFETIME
-    policy: SessionPolicy = field(default_factory=SessionPolicy)
-    passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
-    claims_source: ClaimsSource | None = None
-    clock: Clock = field(default_factory=SystemClock)
-    heartbeat: timedelta = timedelta(seconds=1)
-    cache_capacity: int = 100_000
-
-    def __post_init__(self) -> None:
-        require_issuer(self.issuer)
-        checked_lifetime(self.access_lifetime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +66,17 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
     keys = await KeyRing.open(store.keys, master_key=master_key, clock=clock, algorithm=options.algorithm)
-    feed = Feed(
+    trail = Trail(store.audit, log=_log_event)
+    feed = await Feed.start(
         store.feed,
         issuer=options.issuer,
         sign=lambda payload, typ: jws.sign(payload, keys.feed_signer(), typ=typ),
-        key_sets=lambda: (keys.jwks(), keys.feed_jwks()),
+        key_sets=lambda: KeySets(access=keys.jwks(), feed=keys.feed_jwks()),
         clock=clock,
-        heartbeat=options.heartbeat,
+        settings=FeedSettings(heartbeat=options.heartbeat),
+        on_event=trail.tell,
     )
-    await feed.start()
     endings = Endings(store.sessions, feed, keys, clock=clock)
-    trail = Trail(store.audit, log=_log_event)
     sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)
     activity = Activity(store.sessions)
     claims_source = options.claims_source or RecordedClaims(store.accounts)
@@ -161,29 +138,6 @@ async def _extend_retention(store: Store, options: Options) -> None:
     credentials = [options.access_lifetime, options.policy.max_cache_age]
     credentials += [client.access_lifetime for client in clients if client.access_lifetime]
     await store.feed.extend_retention(credential=max(credentials), session=longest_session)
-
-
-def require_issuer(issuer: str) -> None:
-    """Refuse an issuer that is no URL.
-
-    Raises:
-        ConfigurationError: it is not an absolute http or https URL without query, fragment or trailing slash (RFC 8414, section 2).
-    """
-    try:
-        parts = urlsplit(issuer)
-        named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        named, parts = False, urlsplit("")
-    if (
-        parts.scheme not in {"http", "https"}
-        or not named
-        or parts.query
-        or parts.fragment
-        or issuer[-1] in "/?#"
-    ):
-        raise ConfigurationError(
-            f"issuer must be a URL such as https://auth.example, without query, fragment or trailing slash, not {issuer!r}"
-        )
 
 
 def _log_event(fields: Mapping[str, str | int]) -> None:

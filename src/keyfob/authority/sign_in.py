@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from keyfob.accounts.names import checked_roles
 from keyfob.authority.issued import Issued, issued_of
@@ -32,6 +32,22 @@ class Device:
 
     user_agent: str = ""
     address: str = ""
+
+
+class LoginOptions(TypedDict, total=False):
+    """The options of a login, as `SignIn.login` explains them."""
+
+    strategy: Strategy | str | None
+    client_id: str
+    audience: str | Iterable[str] | None
+    roles: Iterable[str] | None
+    scopes: Iterable[str]
+    transport: Transport | str
+    amr: Iterable[str]
+    acr: str | None
+    persistent: bool
+    device: Device | None
+    parent_session_id: SessionId | None
 
 
 class SignIn:
@@ -65,7 +81,7 @@ class SignIn:
         audience: str | Iterable[str] | None = None,
         roles: Iterable[str] | None = None,
         scopes: Iterable[str] = (),
-        transport: Transport = Transport.COOKIE,
+        transport: Transport | str = Transport.COOKIE,
         amr: Iterable[str] = ("pwd",),
         acr: str | None = None,
         persistent: bool = False,
@@ -88,7 +104,7 @@ class SignIn:
         who = Subject(_identifier(subject, "subject"))
         client = await authority.clients.get(client_id)
         chosen = _strategy(client, strategy)
-        form = form_of(chosen, transport)
+        form = form_of(chosen, Transport(transport))
         session_id, ends_at = authority.sessions.new_id(who, chosen)
         if roles is not None:
             await self._record_roles(who, checked_roles(roles), session_id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from keyfob.authority.master_key import MASTER_KEY, master_key_beside, new_master_key, read_master_key
-from keyfob.authority.parts import Options, Parts, build
+from keyfob.authority.options import Options
+from keyfob.authority.parts import Parts, build
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.opening import open_store, sqlite_path
 from keyfob.stores.store import Store
