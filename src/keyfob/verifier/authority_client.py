@@ -113,8 +113,7 @@ class AuthorityClient:
             ) as response,
             _named_failures(),
         ):
-            raw = b"".join(_bounded(response.stream(_PIECE, decode_content=True)))
-        return raw
+            return b"".join(_bounded(response.stream(_PIECE, decode_content=True)))
 
     @contextmanager
     def _open(
