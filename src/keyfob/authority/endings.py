@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Literal, assert_never
 
 from keyfob.base.clock import Clock
@@ -130,6 +129,3 @@ class Endings:
                 session_id=session_id,
             )
         )
-
-
-Applied = Callable[[Entry], Awaitable[Entry]]

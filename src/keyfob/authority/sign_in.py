@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict
 
+from keyfob.accounts.names import checked_roles
 from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.strategies import Transport, form_of
 from keyfob.base.errors import Cause, Denied, InvalidRequest
-from keyfob.base.identifiers import FIRST_PARTY, ClientId, SessionId, Strategy, Subject, is_identifier
+from keyfob.base.identifiers import FIRST_PARTY, SessionId, Strategy, Subject, is_identifier
 from keyfob.clients.client import Client, is_scope
 from keyfob.revocation.entry import Head, Reach, Scope
 from keyfob.sessions.sessions import Login
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 SIGN_IN_LIMIT = timedelta(minutes=2)
 """How long an attempt may take; below the margin by which entries outlive what they cover."""
-MAX_ROLES, MAX_ROLE = 64, 100  # roles of a subject, and characters of a role
 MAX_AUDIENCES = 16
 
 
@@ -32,6 +32,22 @@ class Device:
 
     user_agent: str = ""
     address: str = ""
+
+
+class LoginOptions(TypedDict, total=False):
+    """The options of a login, as `SignIn.login` explains them."""
+
+    strategy: Strategy | str | None
+    client_id: str
+    audience: str | Iterable[str] | None
+    roles: Iterable[str] | None
+    scopes: Iterable[str]
+    transport: Transport | str
+    amr: Iterable[str]
+    acr: str | None
+    persistent: bool
+    device: Device | None
+    parent_session_id: SessionId | None
 
 
 class SignIn:
@@ -65,7 +81,7 @@ class SignIn:
         audience: str | Iterable[str] | None = None,
         roles: Iterable[str] | None = None,
         scopes: Iterable[str] = (),
-        transport: Transport = Transport.COOKIE,
+        transport: Transport | str = Transport.COOKIE,
         amr: Iterable[str] = ("pwd",),
         acr: str | None = None,
         persistent: bool = False,
@@ -80,14 +96,15 @@ class SignIn:
             Denied: `session_limit`; `revoked` if the subject is disabled, or was cut off since the attempt began; `expired` if the
                 attempt took longer than two minutes; `insufficient_scope` for a scope or strategy the client may not have.
             InvalidRequest: a name that cannot be one.
+            NotFound: `no_client`.
             StoreUnavailable: the store does not answer.
         """
         authority = self._authority
         head = self._require_open()
         who = Subject(_identifier(subject, "subject"))
-        client = await authority.clients.find(ClientId(_identifier(client_id, "client_id")))
+        client = await authority.clients.get(client_id)
         chosen = _strategy(client, strategy)
-        form = form_of(chosen, transport)
+        form = form_of(chosen, Transport(transport))
         session_id, ends_at = authority.sessions.new_id(who, chosen)
         if roles is not None:
             await self._record_roles(who, checked_roles(roles), session_id)
@@ -145,25 +162,6 @@ class SignIn:
         entry = await self._authority.store.accounts.set_roles(subject, roles, revocation=order)
         if entry is not None:
             await endings.applied(entry)
-
-
-def checked_roles(roles: Iterable[str]) -> frozenset[str]:
-    """Return *roles* if each can be one: visible ASCII or letters, no white space, at most 100 characters, at most 64 of them.
-
-    Raises:
-        InvalidRequest: `invalid_role`.
-    """
-    if isinstance(roles, str):
-        raise InvalidRequest("invalid_role", "roles is a list of strings, not one string", status=422)
-    given = frozenset(roles)
-    for role in given:
-        if not is_identifier(role) or len(role) > MAX_ROLE or len(role.split()) != 1 or role != role.strip():
-            raise InvalidRequest(
-                "invalid_role", "a role is 1 to 100 characters without white space", status=422
-            )
-    if len(given) > MAX_ROLES:
-        raise InvalidRequest("invalid_role", f"a subject has at most {MAX_ROLES} roles", status=422)
-    return given
 
 
 def _identifier(text: str, name: str) -> str:

@@ -65,3 +65,9 @@ class SessionPolicy:
         for strategy, lifetimes in self.lifetimes.items():
             if lifetimes.absolute <= timedelta(0) or (lifetimes.idle or lifetimes.absolute) <= timedelta(0):
                 raise ConfigurationError(f"the lifetimes of strategy {strategy.value} must be above 0")
+
+    def touch_interval_of(self, strategy: Strategy) -> timedelta:
+        """Return how often activity of a session of *strategy* is written at most: a quarter of a short idle limit, so that no active
+        session idles out between two writes."""
+        idle = self.lifetimes[strategy].idle
+        return self.touch_interval if idle is None else min(self.touch_interval, idle / 4)

@@ -28,11 +28,15 @@ LONG_CHAIN = 4_320  # derivations, about 7 ms: a longer chain is walked on a thr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
-    """A refresh that went through: the session after it, the token that is current, and the position of the same step."""
+    """A refresh that went through: the session after it, the token that is current, and the position of the same step.
+
+    `closed_window` says that it was a replay too many: later ones count as reuse.
+    """
 
     session: Session
     token: OpaqueToken
     as_of: Position
+    closed_window: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,10 @@ class Refresh:
             ),
         )
         match outcome:
-            case Rotated(rotated, as_of) | Replayed(rotated, as_of):
+            case Rotated(rotated, as_of):
                 return Refreshed(session=rotated, token=successor, as_of=as_of)
+            case Replayed(replayed, as_of, closed):
+                return Refreshed(session=replayed, token=successor, as_of=as_of, closed_window=closed)
             case Current(current, as_of):
                 return Refreshed(session=current, token=presented, as_of=as_of)
             case Reused(ended, entry):

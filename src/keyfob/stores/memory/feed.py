@@ -1,0 +1,73 @@
+"""The feed in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from keyfob.base.identifiers import Position
+from keyfob.revocation.entry import Entry, Head
+from keyfob.stores.memory.state import State
+
+
+class MemoryFeedStore:
+    """A `FeedStore` in memory."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def head(self) -> Head:
+        """Return the head."""
+        with self._state.step():
+            return self._state.head()
+
+    async def read_after(self, position: Position, limit: int) -> Sequence[Entry]:
+        """Return up to *limit* consecutive entries after *position*: from the first one that is left, up to the next gap."""
+        state = self._state
+        with state.step():
+            first = next((kept for kept in state.entries if kept > position), None)
+            if first is None:
+                return ()
+            entries: list[Entry] = []
+            for following in range(first, first + limit):
+                entry = state.entries.get(Position(following))
+                if entry is None:
+                    break
+                entries.append(entry)
+            return entries
+
+    async def live(self, now: datetime) -> tuple[Head, Sequence[Entry]]:
+        """Return the live entries and the head."""
+        state = self._state
+        with state.step():
+            live = [entry for entry in state.entries.values() if entry.until is None or entry.until > now]
+            return state.head(), live
+
+    async def extend_retention(self, *, credential: timedelta, session: timedelta) -> None:
+        """Raise the longest lifetimes."""
+        state = self._state
+        with state.step():
+            state.longest_credential = max(state.longest_credential, credential)
+            state.longest_session = max(state.longest_session, session)
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call *wake* right after each step that appended; return what ends the subscription.
+
+        Raises:
+            StoreUnavailable: the store is closed.
+        """
+        with self._state.step():
+            return self._state.wakers.add(wake)
+
+    async def delete_expired(self, now: datetime, limit: int) -> int:
+        """Drop up to *limit* entries and cut-offs."""
+        state = self._state
+        with state.step():
+            entries = [e.position for e in state.entries.values() if e.until is not None and e.until <= now]
+            for position in entries[:limit]:
+                del state.entries[position]
+            left = limit - len(entries[:limit])
+            cut_offs = [place for place, mark in state.cut_offs.items() if mark.until <= now]
+            for place in cut_offs[:left]:
+                del state.cut_offs[place]
+            return len(entries[:limit]) + len(cut_offs[:left])
