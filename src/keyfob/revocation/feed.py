@@ -7,29 +7,30 @@ before the heartbeat that counts them. So a follower that stands at a heartbeat'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import math
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Self
 
 from keyfob.base.clock import Clock
-from keyfob.base.errors import ConfigurationError, InvalidRequest, StoreUnavailable, Unavailable
+from keyfob.base.errors import ConfigurationError, StoreUnavailable, Unavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
-from keyfob.revocation import wire
-from keyfob.revocation.entry import Entry, Head
+from keyfob.revocation.entry import Head
 from keyfob.revocation.entry_table import EntryTable
-from keyfob.revocation.event_stream import StreamEvent, encode_event
 from keyfob.revocation.followers import RESYNC_FRAME, Followers
+from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
 from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
 from keyfob.revocation.snapshot_cache import SnapshotCache
 from keyfob.revocation.store import FeedStore
+from keyfob.revocation.wire import MAX_BATCH, KeySets, Sign, parse_event_id
 
-NONCE_LENGTH = range(16, 65)  # characters of a nonce for `signed_time`
-_NONCE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 _LARGE = 2_000  # entries: more than this are put into a table in a thread
+_SHORTEST, _LONGEST = timedelta(seconds=0.1), timedelta(seconds=5)  # heartbeat
+_LEVEL_HEARTBEATS = 5  # how many may be missed before this process no longer answers from its caches
 _RETRY = 0.1  # seconds until a read that failed is tried again
 
 
@@ -37,8 +38,8 @@ _RETRY = 0.1  # seconds until a read that failed is tried again
 class FeedSettings:
     """How a feed is served.
 
-    `heartbeat`: how often the head is signed, 0.1 to 5 s. `recent`: entries kept in memory for followers that come back; one that missed
-    more is served from the store, up to `backlog`, and past that told to resynchronise. `buffer`: bytes a follower may lag behind.
+    `heartbeat`: how often the head is signed, 0.1 to 5 s. `recent`: entries in memory for followers that come back; one that missed more
+    is served from the store, up to `backlog`, and past that told to resynchronise. `buffer`: bytes that a follower may lag behind.
 
     Raises:
         ConfigurationError: a bound is broken.
@@ -50,7 +51,7 @@ class FeedSettings:
     buffer: int = 8 << 20
 
     def __post_init__(self) -> None:
-        if not timedelta(seconds=0.1) <= self.heartbeat <= timedelta(seconds=5):
+        if not _SHORTEST <= self.heartbeat <= _LONGEST:
             raise ConfigurationError("feed.heartbeat must be 0.1 to 5 seconds")
         if min(self.recent, self.backlog, self.buffer) < 1:
             raise ConfigurationError("feed.recent, feed.backlog and feed.buffer must be at least 1")
@@ -76,8 +77,8 @@ class Feed:
         store: FeedStore,
         *,
         issuer: str,
-        sign: wire.Sign,
-        key_sets: Callable[[], wire.KeySets],
+        sign: Sign,
+        key_sets: Callable[[], KeySets],
         clock: Clock,
         settings: FeedSettings,
         on_event: Callable[[Event], None] | None,
@@ -86,23 +87,22 @@ class Feed:
         """What the rule is applied to in this process."""
         self.failures = 0
         self._store = store
-        self._issuer = issuer
-        self._sign = sign
-        self._key_sets = key_sets
         self._clock = clock
         self._settings = settings
         self._on_event = on_event
-        self._followers = Followers(buffer=settings.buffer)
-        self._recent = RecentEntries(Position(0), capacity=settings.recent)
-        self._snapshots = SnapshotCache(store, issuer=issuer, sign=sign, key_sets=key_sets, clock=clock)
-        self._announced: wire.KeySets | None = None
+        self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
+        self._followers = Followers(buffer=self._settings.buffer)
+        self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
+        self._snapshots = SnapshotCache(store, self._frames, clock=clock)
+        self._announced: KeySets | None = None
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._beat_wanted = False
         self._closed = False
         self._went_back = False
+        self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
         # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
-        self._level: tuple[float, float] | None = None
+        self._level = (-math.inf, -math.inf)
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
@@ -112,8 +112,8 @@ class Feed:
         store: FeedStore,
         *,
         issuer: str,
-        sign: wire.Sign,
-        key_sets: Callable[[], wire.KeySets],
+        sign: Sign,
+        key_sets: Callable[[], KeySets],
         clock: Clock,
         settings: FeedSettings | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -151,17 +151,14 @@ class Feed:
         """How often the head is signed."""
         return self._settings.heartbeat
 
-    @property
     def staleness(self) -> float:
-        """Seconds since the entries were known to be level with the store, on the larger of wall and boot-time progress."""
-        if self._level is None:
-            return float("inf")
+        """Return the seconds since the entries were known to be level with the store, on the larger of wall and boot-time progress."""
         wall, boot = self._level
         return max(self._clock.time() - wall, self._clock.elapsed() - boot, 0.0)
 
-    def is_level(self, within: timedelta) -> bool:
-        """Say whether the entries were level with the store at most *within* ago; if not, no cache may be answered from."""
-        return self.staleness <= within.total_seconds()
+    def is_level(self, within: timedelta | None = None) -> bool:
+        """Say whether the entries were level with the store at most *within* ago (five heartbeats); else no cache may answer."""
+        return self.staleness() <= (self._level_within if within is None else within.total_seconds())
 
     async def catch_up(self, position: Position) -> None:
         """Return when the entries up to *position* are applied in this process.
@@ -192,16 +189,16 @@ class Feed:
             self.live.drop_expired(at)
             self.announce_keys()
             if self._followers:
-                self._followers.publish(self._heartbeat_frame(at))
+                self._followers.publish(self._frames.heartbeat(self.live.head, at))
 
     def announce_keys(self) -> None:
         """Send the key sets to all followers if they have changed."""
-        key_sets = self._key_sets()
+        key_sets = self._frames.key_sets()
         if key_sets != self._announced:
             self._announced = key_sets
-            self._followers.publish(self._keys_frame(key_sets))
+            self._followers.publish(self._frames.keys(key_sets, self._clock.now()))
 
-    async def follow(self, last_event_id: str | None = None) -> AsyncIterator[bytes]:
+    async def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
         """Give the frames of the event stream after *last_event_id*; None begins at the head of this moment.
 
         First the keys, then what was missed, then everything as it comes. An id that cannot be continued gives `resync`, and the end.
@@ -209,7 +206,7 @@ class Feed:
         """
         if self._closed:
             return
-        yield self._keys_frame(self._key_sets())
+        yield self._frames.keys(self._frames.key_sets(), self._clock.now())
         position = await self._resume_at(last_event_id)
         while position is not None and position < self._recent.start:
             batch = await self._read_missed(position)
@@ -240,19 +237,16 @@ class Feed:
         return await self._snapshots.get(self.live.head)
 
     def signed_time(self, nonce: str) -> bytes:
-        """Return the time of this moment, signed with *nonce*: 16 to 64 characters of the base64url alphabet.
+        """Return the time of this moment, signed with *nonce*: the body of `GET /feed/time`.
 
         Raises:
-            InvalidRequest: *nonce* is not of that form.
+            InvalidRequest: *nonce* is not 16 to 64 characters of the base64url alphabet.
         """
-        if len(nonce) not in NONCE_LENGTH or not _NONCE.issuperset(nonce):
-            raise InvalidRequest("invalid_nonce", "nonce must be 16 to 64 characters of base64url")
-        signed = wire.SignedTime(issuer=self._issuer, nonce=nonce, at=self._clock.now())
-        return self._sign(wire.encode_time(signed), wire.TIME_TYPE).encode()
+        return self._frames.time(nonce, self._clock.now())
 
     def key_document(self) -> bytes:
         """Return the body of `GET /feed/keys`: the key sets, unsigned."""
-        return wire.encode_key_document(self._issuer, self._key_sets())
+        return self._frames.key_document()
 
     def stats(self) -> FeedStats:
         """Say where the feed stands."""
@@ -262,7 +256,7 @@ class Feed:
             followers=len(self._followers),
             overflows=self._followers.overflows,
             failures=self.failures,
-            staleness=self.staleness,
+            staleness=self.staleness(),
         )
 
     async def close(self) -> None:
@@ -316,7 +310,7 @@ class Feed:
     async def _advance(self) -> None:
         """Read what is new, apply it, and send it on."""
         while True:
-            entries = await self._store.read_after(self.live.head.position, wire.MAX_BATCH)
+            entries = await self._store.read_after(self.live.head.position, MAX_BATCH)
             if not entries:
                 return
             try:
@@ -327,7 +321,7 @@ class Feed:
             batch = self._recent.add(entries)
             if self._followers:
                 self._followers.publish(self._frame_of(batch))
-            if len(entries) < wire.MAX_BATCH:
+            if len(entries) < MAX_BATCH:
                 return
             await asyncio.sleep(0)
 
@@ -365,7 +359,7 @@ class Feed:
         """Return the position after which to continue; None if that cannot be."""
         if last_event_id is None:
             return self.live.head.position
-        parsed = wire.parse_event_id(last_event_id)
+        parsed = parse_event_id(last_event_id)
         if parsed is None or parsed[0] != self.live.head.timeline:
             return None
         position = parsed[1]
@@ -376,7 +370,7 @@ class Feed:
 
     async def _read_missed(self, position: Position) -> RecentBatch | None:
         """Read entries after *position*, up to those that are kept in memory; None if any are gone."""
-        read = await self._store.read_after(position, wire.MAX_BATCH)
+        read = await self._store.read_after(position, MAX_BATCH)
         entries = tuple(entry for entry in read if entry.position <= self._recent.start)
         if not entries or entries[0].position != position + 1:
             return None
@@ -400,20 +394,4 @@ class Feed:
             self._on_event(Event(at=self._clock.now(), code=code, facts=facts))
 
     def _frame_of(self, batch: RecentBatch) -> bytes:
-        if batch.frame is None:
-            batch.frame = self._batch_frame(batch.entries)
-        return batch.frame
-
-    def _batch_frame(self, entries: Sequence[Entry]) -> bytes:
-        timeline = self.live.head.timeline
-        signed = self._sign(wire.encode_batch(self._issuer, timeline, entries), wire.ENTRIES_TYPE)
-        return encode_event(StreamEvent("entry", signed, wire.event_id(timeline, entries[-1].position)))
-
-    def _heartbeat_frame(self, at: datetime) -> bytes:
-        heartbeat = wire.Heartbeat(issuer=self._issuer, head=self.live.head, at=at)
-        signed = self._sign(wire.encode_heartbeat(heartbeat), wire.HEARTBEAT_TYPE)
-        return encode_event(StreamEvent("heartbeat", signed))
-
-    def _keys_frame(self, key_sets: wire.KeySets) -> bytes:
-        payload = wire.encode_keys(self._issuer, key_sets, self._clock.now())
-        return encode_event(StreamEvent("keys", self._sign(payload, wire.KEYS_TYPE)))
+        return self._frames.batch(self.live.head.timeline, batch)

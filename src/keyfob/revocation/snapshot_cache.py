@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keyfob.base.clock import Clock
 from keyfob.base.errors import StoreUnavailable
 from keyfob.revocation.entry import Head
+from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.snapshot import encode_body, pack
 from keyfob.revocation.store import FeedStore
-from keyfob.revocation.wire import KeySets, Sign, SnapshotHead
+from keyfob.revocation.wire import KeySets, SnapshotHead
 
 MAX_AGE = 30.0  # seconds: how long a snapshot is served after the feed has moved on
 _SHARE = 10  # a snapshot that is behind is served for so many times the time that it took to make
@@ -37,16 +37,12 @@ class SnapshotCache:
     def __init__(
         self,
         store: FeedStore,
+        frames: FrameWriter,
         *,
-        issuer: str,
-        sign: Sign,
-        key_sets: Callable[[], KeySets],
         clock: Clock,
     ) -> None:
         self._store = store
-        self._issuer = issuer
-        self._sign = sign
-        self._key_sets = key_sets
+        self._frames = frames
         self._clock = clock
         self._turn = asyncio.Lock()
         self._made: _Made | None = None
@@ -64,7 +60,7 @@ class SnapshotCache:
             return made.packed
 
     def _is_good(self, made: _Made, known: Head) -> bool:
-        if made.key_sets != self._key_sets() or made.head.timeline != known.timeline:
+        if made.key_sets != self._frames.key_sets() or made.head.timeline != known.timeline:
             return False
         limit = MAX_AGE if made.head.position >= known.position else min(MAX_AGE, _SHARE * made.took)
         return self._clock.elapsed() - made.at < limit
@@ -78,9 +74,9 @@ class SnapshotCache:
             )
         is_large = len(entries) > _LARGE
         body = await asyncio.to_thread(encode_body, entries) if is_large else encode_body(entries)
-        key_sets = self._key_sets()
+        key_sets = self._frames.key_sets()
         snapshot = SnapshotHead(
-            issuer=self._issuer,
+            issuer=self._frames.issuer,
             head=head,
             at=at,
             count=body.count,
@@ -88,9 +84,9 @@ class SnapshotCache:
             key_sets=key_sets,
         )
         if is_large:
-            packed = await asyncio.to_thread(pack, snapshot, body, sign=self._sign)
+            packed = await asyncio.to_thread(pack, snapshot, body, sign=self._frames.sign)
         else:
-            packed = pack(snapshot, body, sign=self._sign)
+            packed = pack(snapshot, body, sign=self._frames.sign)
         return _Made(
             head=head, at=started, took=self._clock.elapsed() - started, key_sets=key_sets, packed=packed
         )

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from keyfob.base.identifiers import Position
 from keyfob.base.principal import Principal
+from keyfob.verifier.generations import Generations
 
 
 class CachedSession:
@@ -61,45 +62,8 @@ class CachedSession:
         self.fresh_until = min(self.expires_at, self.stale_at, self.idle_at)
 
 
-class SessionCache:
-    """Cached sessions by their token's text, bounded.
-
-    Two generations: what was not asked for while the younger one filled is forgotten, so at most *capacity* sessions are held, and at
-    least the latest half of that. Safe to use from several threads at once: each step is atomic, and what two threads may do twice is
-    harmless.
-    """
-
-    __slots__ = ("_old", "_young", "capacity")
+class SessionCache(Generations[CachedSession]):
+    """Cached sessions by their token's text, bounded."""
 
     def __init__(self, capacity: int = 100_000) -> None:
-        self.capacity = max(2, capacity)
-        self._young: dict[str, CachedSession] = {}
-        self._old: dict[str, CachedSession] = {}
-
-    def __len__(self) -> int:
-        return len(self._young.keys() | self._old.keys())
-
-    def get(self, token: str) -> CachedSession | None:
-        """Return what is cached for *token*, however stale it is; the caller judges."""
-        cached = self._young.get(token)
-        if cached is not None:
-            return cached
-        cached = self._old.get(token)
-        if cached is not None:
-            self.put(token, cached)
-        return cached
-
-    def put(self, token: str, cached: CachedSession) -> None:
-        """Keep *cached* for *token*, in place of what was there."""
-        if len(self._young) * 2 >= self.capacity:
-            self._old, self._young = self._young, {}
-        self._young[token] = cached
-
-    def forget(self, token: str) -> None:
-        """Drop what is cached for *token*, if anything."""
-        self._young.pop(token, None)
-        self._old.pop(token, None)
-
-    def clear(self) -> None:
-        """Drop everything."""
-        self._old, self._young = {}, {}
+        super().__init__(capacity)
