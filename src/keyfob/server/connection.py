@@ -11,7 +11,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD = 64 * 1024  # bytes received before the head is complete; single fields have lower bounds of their own
+MAX_HEAD = (
+    64 * 1024
+)  # bytes received before the head is complete; single fields have lower bounds of their own
 HEAD_SECONDS = 20.0
 """How long a client may take from connecting, or from the first byte of a later request, to the end of the head."""
 
