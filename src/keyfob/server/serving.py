@@ -174,7 +174,6 @@ def _watch_parent(server: uvicorn.Server) -> Callable[[], None]:
 
     loop.add_reader(sentinel, gone)
 
-
     def end_watch() -> None:
         loop.remove_reader(sentinel)
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -25,7 +25,9 @@ from keyfob.server.settings import Settings
 
 FIRST_DELAY = 0.1  # seconds before a worker that died is started again; doubles each time
 LONGEST_DELAY = 10.0  # seconds
-MOST_FILES = 1_048_576  # open files of one process: what a system that sets no limit would otherwise be asked for
+MOST_FILES = (
+    1_048_576  # open files of one process: what a system that sets no limit would otherwise be asked for
+)
 STEADY_AFTER = 30.0  # seconds after which a worker counts as healthy, and the next death as a first one
 PATIENCE = 1.7  # seconds that workers are given to end, so that all of it stays within 2
 _SPAWN = get_context("spawn")
@@ -143,10 +145,8 @@ class Supervisor:
 
     def _hear(self, worker: _Worker) -> None:
         assert worker.ready is not None
-        try:
+        with suppress(EOFError):  # it died before it was ready
             worker.is_ready = worker.ready.recv_bytes() == b"ready"
-        except EOFError:
-            pass
         worker.ready.close()
         worker.ready = None
 
