@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD = (
     64 * 1024
@@ -68,10 +68,16 @@ class Connection(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = (
+            self.cycle
+        )  # None until the first request, whatever uvicorn's annotation says
+        return cycle is not None and not cycle.response_complete
+
     def _end(self, answer: bytes) -> None:
         self._stop_timer()
         if not self.transport.is_closing():
             # An answer in the middle of another request's would be taken for a part of it.
-            if self.cycle is None or self.cycle.response_complete:
+            if not self._is_answering():
                 self.transport.write(answer)
             self.transport.close()

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -145,10 +145,8 @@ class Supervisor:
 
     def _hear(self, worker: _Worker) -> None:
         assert worker.ready is not None
-        try:
+        with suppress(EOFError):  # it died before it was ready
             worker.is_ready = worker.ready.recv_bytes() == b"ready"
-        except EOFError:
-            pass
         worker.ready.close()
         worker.ready = None
 
