@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.opaque import OPAQUE_TOKEN_LENGTH, OpaqueKind, kind_of
