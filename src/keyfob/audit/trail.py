@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -15,8 +14,6 @@ MAX_TEXT = 1000  # characters of any one field; what is longer is cut, and says 
 _CUT = "…"
 REDACTED = "[redacted]"
 
-# Control, format (writing direction!), surrogate, line and paragraph separators: what forges lines or hides text in a terminal.
-_ENCODED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Opaque tokens, API keys and client secrets by their prefix; compact JWSs by their first and last part.
 _SECRETS = re.compile(
     r"\bkf[a-z]_[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*|\$argon2[a-z]*\$\S+"
@@ -115,6 +112,6 @@ def _text(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    if unicodedata.category(character) not in _ENCODED:
+    if character.isprintable():
         return character
     return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"

@@ -65,14 +65,12 @@ class Checks:
         self._policy = policy
         self._clock = clock
         self._cache = cache
-        # Three heartbeats missed, and nobody knows what the store says by now.
-        self._max_staleness = 3 * feed.heartbeat
 
     def cached(self, text: str) -> Principal | None:
         """Answer from the cache, or not at all. The hot path: no I/O, about a microsecond."""
         cached = self._cache.get(text)
         now = self._clock.time()
-        if cached is None or now >= cached.fresh_until or not self._feed.is_level(self._max_staleness):
+        if cached is None or now >= cached.fresh_until or not self._feed.is_level():
             return None
         live = self._feed.live
         changes = live.changes  # read before the look-up (design.md, precondition 10)
@@ -130,7 +128,7 @@ class Checks:
         return principal
 
     async def _read_access_token(self, text: str, *, allowing: Cause | None) -> Principal:
-        if not self._feed.is_level(self._max_staleness):
+        if not self._feed.is_level():
             await self._feed.catch_up((await self._feed_store.head()).position)
         live = self._feed.live
         changes = live.changes

@@ -26,6 +26,8 @@ def demo(
     ] = None,
 ) -> None:
     """Start a server and three services, and measure how fast each of them denies what was revoked."""
-    from keyfob.demo import run
+    from rich.console import Console
 
-    raise typer.Exit(run(once=once, json_path=json))
+    from keyfob.demo.demo import run
+
+    run(console=Console(), stay=not once, json_path=json)

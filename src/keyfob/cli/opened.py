@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from keyfob.authority.authority import Authority
-from keyfob.server.build import open_authority
+from keyfob.server.opening import open_authority
 from keyfob.server.settings import Settings
 
 ACTOR = "cli"

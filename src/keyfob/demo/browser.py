@@ -46,7 +46,8 @@ class Device:
             "audience": [self._stage.authority, *SERVICES],
             "transport": "body" if self._strategy == "session" else "cookie",
         }
-        return self._keep(self.post("/login", body, authorized=False))
+        self.token = ""
+        return self._keep(self.post("/login", body))
 
     def refresh(self, refresh_token: str | None = None) -> Reply:
         """Refresh with the present refresh token, or with another, as a thief would."""
@@ -63,17 +64,19 @@ class Device:
 
     def post(self, path: str, body: Mapping[str, object], *, authorized: bool = True) -> Reply:
         """Post JSON to the authority."""
-        return self._request(
-            "POST", self._stage.authority + path, headers=self._headers(authorized), body=body
-        )
+        return self._request("POST", self._stage.authority + path, headers=self._authorization(), body=body)
+
+    def get(self, path: str) -> Reply:
+        """Get from the authority."""
+        return self._request("GET", self._stage.authority + path, headers=self._authorization())
 
     def put(self, path: str, body: Mapping[str, object]) -> Reply:
         """Put JSON to the authority."""
-        return self._request("PUT", self._stage.authority + path, headers=self._headers(True), body=body)
+        return self._request("PUT", self._stage.authority + path, headers=self._authorization(), body=body)
 
     def delete(self, path: str) -> Reply:
         """Delete at the authority."""
-        return self._request("DELETE", self._stage.authority + path, headers=self._headers(True))
+        return self._request("DELETE", self._stage.authority + path, headers=self._authorization())
 
     def call(self, service: str, path: str = "/", *, token: str | None = None) -> Reply:
         """Call a service with the present credential, or with another."""
@@ -84,8 +87,8 @@ class Device:
         """Close the connections."""
         self._pool.clear()
 
-    def _headers(self, authorized: bool) -> dict[str, str]:  # noqa: FBT001
-        return {"Authorization": f"Bearer {self.token}"} if authorized else {}
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def _keep(self, reply: Reply) -> Reply:
         if reply.status == 200:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import urllib3
@@ -103,12 +104,12 @@ class _Commands:
             raise DemoFailed(f"'keyfob {' '.join(arguments)}' failed: {done.stderr.strip()}")
         return done.stdout
 
-    def start(self, output: object, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, output: BinaryIO, *arguments: str) -> subprocess.Popen[bytes]:
         """Start one command and leave it running."""
         return subprocess.Popen(
             [sys.executable, "-m", "keyfob.cli", *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=output,  # type: ignore[arg-type]  # an open file, whatever its exact type
+            stdout=output,
             stderr=subprocess.STDOUT,
             env=self._environment,
             cwd=self._folder,

@@ -40,7 +40,8 @@ MAX_SECONDS = 10 * 366 * 86_400  # the longest `max_auth_age` or `max_staleness`
 MAX_KEPT = 10_000
 """Queries and principals whose reading is kept; past that all are read anew. About 1 KB each at most."""
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 _WANTED = frozenset({b"authorization", b"cookie"})
 _REPEATABLE, _SINGLE = ("role", "scope"), ("max_auth_age", "max_staleness", "mint")
@@ -194,7 +195,7 @@ def _require_fresh(site: Site, max_staleness: timedelta) -> None:
     Raises:
         Denied: `verifier_stale`.
     """
-    if site.authority.feed.staleness() > max_staleness.total_seconds():
+    if site.authority.feed.staleness > max_staleness.total_seconds():
         raise Denied(Cause.VERIFIER_STALE, "this process is behind the feed")
 
 
@@ -209,8 +210,8 @@ async def _minted(site: Site, request: HttpRequest, principal: Principal, audien
     client = await machine.proxy(site, request)
     if audience not in client.audiences:
         raise Denied(Cause.INSUFFICIENT_SCOPE, "an audience that is not on the list of the proxy's client")
-    token, _ = await site.authority.mint(principal, audience)
-    return b"authorization", b"Bearer " + token.encode("ascii")
+    minted = await site.authority.mint(principal, audience)
+    return b"authorization", b"Bearer " + minted.text.encode("ascii")
 
 
 def _one_name(parameter: str, value: str) -> str:

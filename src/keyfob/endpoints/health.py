@@ -10,6 +10,9 @@ from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.messages import HttpRequest, HttpResponse
 
+MAX_STALENESS = 5.0
+"""Seconds behind the feed at which this process stops saying that it is ready: the default of a verifier."""
+
 
 class Health(msgspec.Struct, frozen=True):
     """`status` is `ok` or `ready`."""
@@ -29,7 +32,7 @@ async def readyz(site: Site, _request: HttpRequest) -> HttpResponse:
         Unavailable: one of them is not so.
     """
     await site.authority.store.feed.head()
-    if not site.authority.feed.is_level():
+    if site.authority.feed.staleness > MAX_STALENESS:
         raise Unavailable("this process is not level with the feed")
     return json_answer(Health("ready"))
 

@@ -18,7 +18,7 @@ from keyfob.http.problem import Challenge, Refusal, oauth_error
 PATH = "/oauth/introspect"
 
 
-class IntrospectRequest(RequestBody):
+class IntrospectRequest(RequestBody, frozen=True, kw_only=True):
     """`token_type_hint` is taken and not needed: a token says what it is."""
 
     token: Annotated[str, Meta(max_length=16_384)]
@@ -27,9 +27,9 @@ class IntrospectRequest(RequestBody):
 
 async def introspect(site: Site, request: HttpRequest) -> HttpResponse:
     """Say what *token* is worth, from the store. Whatever is not good is `{"active": false}` and nothing else (RFC 7662, section 2.2)."""
-    await client_by_basic(site, request, scopes.INTROSPECT)
+    client = await client_by_basic(site, request, scopes.INTROSPECT)
     asked = await read_form(request, IntrospectRequest)
-    return json_answer(await site.authority.introspect(asked.token))
+    return json_answer(await site.authority.introspect(asked.token, caller=client))
 
 
 ROUTES = (

@@ -29,7 +29,7 @@ ClientIdText = Annotated[str, Meta(min_length=1, max_length=255)]
 StrategyName = Literal["session", "jwt", "hybrid"]
 
 
-class LoginRequest(RequestBody):
+class LoginRequest(RequestBody, frozen=True, kw_only=True):
     """`audience` is one or several; left out, the authority itself. `persistent` makes cookies outlast the browser."""
 
     username: Name
@@ -41,7 +41,7 @@ class LoginRequest(RequestBody):
     persistent: bool = False
 
 
-class LoginForm(RequestBody):
+class LoginForm(RequestBody, frozen=True, kw_only=True):
     """A form of a page of ours. `next` is the path to go on to."""
 
     username: Name

@@ -30,7 +30,7 @@ _SIGNED_OUT = HttpResponse(
 )
 
 
-class LogoutRequest(RequestBody):
+class LogoutRequest(RequestBody, frozen=True, kw_only=True):
     """`refresh_token` is for native clients; browsers have cookies."""
 
     devices: Literal["this", "others", "all"] = "this"

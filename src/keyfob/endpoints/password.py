@@ -16,7 +16,7 @@ from keyfob.endpoints.site import Site
 from keyfob.http.messages import HttpRequest, HttpResponse
 
 
-class PasswordRequest(RequestBody):
+class PasswordRequest(RequestBody, frozen=True, kw_only=True):
     """The present password and the new one."""
 
     current: PasswordText
@@ -29,16 +29,9 @@ async def password(site: Site, request: HttpRequest) -> HttpResponse:
     caller = await account_caller(site, request)
     asked = await read_json(request, PasswordRequest)
     require_csrf(site, request, caller, in_body=asked.csrf_token)
-    authority, principal = site.authority, caller.principal
-    entry = await authority.accounts.change_password(
-        principal.subject,
-        asked.current,
-        asked.new,
-        address=request.address,
-        spared=principal.session_id,
+    issued = await site.authority.change_password(
+        caller.principal, asked.current, asked.new, address=request.address
     )
-    await authority.endings.applied(entry)
-    issued = await authority.renew(caller.presented.token)
     return grant_answer(site, issued, Transport.COOKIE if caller.presented.by_cookie else Transport.BODY)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from keyfob.authority.sign_in import Device
 from keyfob.authority.strategies import Transport
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.opaque import OpaqueKind
@@ -18,7 +19,7 @@ from keyfob.http import cookies
 from keyfob.http.messages import HttpRequest, HttpResponse
 
 
-class RefreshRequest(RequestBody):
+class RefreshRequest(RequestBody, frozen=True, kw_only=True):
     """`refresh_token` is for native clients; browsers have the cookie."""
 
     refresh_token: Annotated[str, Meta(max_length=512)] | None = None
@@ -30,19 +31,22 @@ async def refresh(site: Site, request: HttpRequest) -> HttpResponse:
 
     A refusal leaves the cookie alone: an answer that comes late must not take away a newer cookie.
     """
+    device = Device(address=request.address)
     vouched = is_vouched_for(site, request)
     asked = await read_json_if_any(request, RefreshRequest)
     cookie = cookies.read(request.all(b"cookie"), cookies.REFRESH_COOKIE)
     if asked.refresh_token is not None and cookie is not None:
         raise Denied(Cause.MALFORMED, "a refresh token in the body and one in a cookie")
     if asked.refresh_token is not None:
-        return grant_answer(site, await site.authority.refresh(asked.refresh_token), Transport.BODY)
+        return grant_answer(
+            site, await site.authority.refresh(asked.refresh_token, device=device), Transport.BODY
+        )
     if cookie is None:
         raise Denied(Cause.NO_CREDENTIAL, "no refresh token")
     if not vouched:
         session_id = site.authority.sessions.parse(cookie, OpaqueKind.REFRESH).session_id
         require_csrf_of(site, request, session_id, in_body=asked.csrf_token)
-    return grant_answer(site, await site.authority.refresh(cookie), Transport.COOKIE)
+    return grant_answer(site, await site.authority.refresh(cookie, device=device), Transport.COOKIE)
 
 
 ROUTES = (

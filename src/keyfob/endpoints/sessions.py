@@ -45,9 +45,7 @@ async def list_sessions(site: Site, request: HttpRequest) -> HttpResponse:
     """List the caller's live sessions."""
     caller = await account_caller(site, request)
     asked = read_page(request)
-    page = await site.authority.store.sessions.list(
-        caller.principal.subject, now=site.authority.clock.now(), after=asked.after, limit=asked.limit
-    )
+    page = await site.authority.list_sessions(caller.principal.subject, after=asked.after, limit=asked.limit)
     current = caller.principal.session_id
     return json_answer(
         SessionsAnswer(sessions=[_device(session, current) for session in page.sessions], next=page.next)
@@ -55,14 +53,12 @@ async def list_sessions(site: Site, request: HttpRequest) -> HttpResponse:
 
 
 async def end_session(site: Site, request: HttpRequest) -> HttpResponse:
-    """End one of the caller's own sessions. One that is over already is no error; another's looks like none at all."""
+    """End one of the caller's own live sessions. Another's, and one that is over, look like none at all."""
     caller = await account_caller(site, request)
     require_csrf(site, request, caller)
-    session_id = SessionId(request.parameters["session_id"])
-    found = await site.authority.store.sessions.find(session_id) if is_session_id(session_id) else None
-    if found is None or found.session.subject != caller.principal.subject:
+    session_id = request.parameters["session_id"]
+    if not is_session_id(session_id) or not await site.authority.end_session(caller.principal, session_id):
         raise NotFound("no_session", "You have no such session.")
-    await site.authority.endings.end_session(session_id, code="session_ended", actor=caller.principal.subject)
     is_own = session_id == caller.principal.session_id and caller.presented.by_cookie
     return _OWN_ENDED if is_own else NO_CONTENT
 

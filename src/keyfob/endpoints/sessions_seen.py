@@ -24,14 +24,14 @@ MAX_AGE = timedelta(minutes=10)
 """How far back a report may reach; older activity counts as activity then. Nothing reaches into the future."""
 
 
-class SeenSession(RequestBody):
+class SeenSession(RequestBody, frozen=True, kw_only=True):
     """A session that was used at `at` (RFC 3339 with a zone)."""
 
     session_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     at: Annotated[datetime, Meta(tz=True)]
 
 
-class SeenReport(RequestBody):
+class SeenReport(RequestBody, frozen=True, kw_only=True):
     """What a resource server saw since its last report."""
 
     sessions: Annotated[list[SeenSession], Meta(max_length=MAX_BATCH)]

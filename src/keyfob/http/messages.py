@@ -6,7 +6,7 @@ trusts what a proxy could have added: the address comes from `forwarded.TrustedP
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -96,13 +96,15 @@ class HttpRequest:
 class HttpResponse:
     """One response: a `body`, or a `stream` of pieces that the server sends as they come and closes when the client is gone.
 
-    `headers` are complete but for those of `headers.SecurityHeaders` and `content-length`, which the server adds.
+    `headers` are complete but for those of `headers.SecurityHeaders` and `content-length`, which the server adds; with `bare` nothing is
+    added: an answer to a proxy, with no document that a browser could misread.
     """
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = field(default=b"", repr=False)
-    stream: AsyncIterator[bytes] | None = field(default=None, repr=False)
+    stream: AsyncGenerator[bytes, None] | None = field(default=None, repr=False)
+    bare: bool = False
 
 
 def _too_large() -> InvalidRequest:

@@ -52,6 +52,16 @@ class Refusal:
 DEFAULT_REFUSAL = Refusal()
 
 
+class MethodNotAllowed(RequestRefused):
+    """The path is there, and the method is not. *allowed* are those that are."""
+
+    status = 405
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__("method_not_allowed", f"Allowed here: {', '.join(allowed)}.")
+        self.allowed = tuple(allowed)
+
+
 class ProblemBody(msgspec.Struct, frozen=True):
     """A problem document (RFC 9457). `code` is stable; `next` says what can help."""
 
@@ -110,7 +120,8 @@ _NEXT: dict[Cause, Next | None] = {
     Cause.PROOF_REQUIRED: None,
     Cause.BAD_PROOF: None,
 }
-_HELPED_BY_REFRESH = frozenset({Cause.EXPIRED, Cause.STALE_CLAIMS})
+HELPED_BY_REFRESH = frozenset({Cause.EXPIRED, Cause.STALE_CLAIMS})
+"""Against these a refresh helps, where there is one."""
 
 _UNAVAILABLE = "This cannot be found out at the moment; nothing is said about the credential."
 _INTERNAL = "Something went wrong here. It is in the log."
@@ -143,7 +154,7 @@ def oauth_error(error: Exception, refusal: Refusal = DEFAULT_REFUSAL) -> HttpRes
         case Denied():
             status, name = 401, "invalid_client"
         case RequestRefused():
-            name = "invalid_request"
+            status, name = (400 if status == 422 else status), "invalid_request"
         case Unavailable():
             name = "temporarily_unavailable"
         case _:
@@ -158,7 +169,7 @@ def oauth_error(error: Exception, refusal: Refusal = DEFAULT_REFUSAL) -> HttpRes
 def next_step(error: Exception, *, refreshable: bool) -> Next | None:
     """Say what can help against *error*; *refreshable* says whether the caller has a refresh token or can use one."""
     match error:
-        case Denied(cause=cause) if refreshable and cause in _HELPED_BY_REFRESH:
+        case Denied(cause=cause) if refreshable and cause in HELPED_BY_REFRESH:
             return Next.REFRESH
         case Denied(cause=cause):
             return _NEXT.get(cause, Next.LOGIN)
@@ -187,6 +198,8 @@ def _headers(error: Exception, status: int, code: str, refusal: Refusal) -> Sequ
     headers: list[Header] = [NO_STORE]
     if isinstance(error, KeyfobError):
         headers.append((b"x-auth-cause", code.encode("ascii")))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode("ascii")))
     if status == 401 or (isinstance(error, Denied) and error.cause is Cause.INSUFFICIENT_SCOPE):
         headers.extend((b"www-authenticate", value) for value in _challenges(error, refusal))
     if status in {429, 503}:

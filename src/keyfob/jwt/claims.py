@@ -14,7 +14,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import MAX_IDENTIFIER, Strategy, is_identifier
+from keyfob.base.identifiers import (
+    MAX_IDENTIFIER,
+    ClientId,
+    Position,
+    SessionId,
+    Strategy,
+    Subject,
+    Timeline,
+    TokenId,
+    is_identifier,
+)
 from keyfob.jwt import strict_json
 
 MAX_LIFETIME: Final = 86_400  # seconds from `iat` to `exp`: 24 hours; no strategy gives an access token more
@@ -27,28 +37,28 @@ MAX_METHODS: Final = 16
 MAX_SCOPE: Final = 4096  # characters of the whole claim
 MAX_ISSUER: Final = 2048
 
-Text = Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER)]
+_TEXT: Final = Meta(min_length=1, max_length=MAX_IDENTIFIER)
+Text = Annotated[str, _TEXT]
 Moment = Annotated[int, Meta(ge=0, le=MAX_MOMENT)]
-Place = Annotated[int, Meta(ge=0, le=strict_json.MAX_INTEGER)]
 
 
-class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What an access token says. Moments are whole seconds since the epoch; None and the empty tuple stand for an absent claim.
 
     The order of the fields is that in which our issuer writes them; a token in another order is read as well, only slower.
     """
 
     iss: Annotated[str, Meta(min_length=1, max_length=MAX_ISSUER)]
-    sub: Text
+    sub: Annotated[Subject, _TEXT]
     aud: Text | Annotated[tuple[Text, ...], Meta(min_length=1, max_length=MAX_AUDIENCES)]
     exp: Moment
     iat: Moment
-    jti: Text
-    client_id: Text
-    as_of: Place
-    tl: Text | None = None
-    sid: Text | None = None
-    psid: Text | None = None
+    jti: Annotated[TokenId, _TEXT]
+    client_id: Annotated[ClientId, _TEXT]
+    as_of: Annotated[Position, Meta(ge=0, le=strict_json.MAX_INTEGER)]
+    tl: Annotated[Timeline, _TEXT] | None = None
+    sid: Annotated[SessionId, _TEXT] | None = None
+    psid: Annotated[SessionId, _TEXT] | None = None
     strategy: Strategy | None = None
     scope: Annotated[str, Meta(min_length=1, max_length=MAX_SCOPE)] | None = None
     roles: Annotated[tuple[Text, ...], Meta(max_length=MAX_ROLES)] = ()
@@ -61,7 +71,7 @@ class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 CLAIM_NAMES: Final = frozenset(AccessClaims.__struct_fields__)
 """The names that mean something to Keyfob; what an application adds has other names."""
-_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _DECODER: Final = msgspec.json.Decoder(AccessClaims)
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -79,9 +89,9 @@ def read_claims(payload: bytes) -> tuple[AccessClaims, Mapping[str, object]]:
     """
     try:
         claims = _DECODER.decode(payload)
-        others = _NOTHING if _ENCODER.encode(claims) == payload else _other_claims(payload)
-        if b"\\" in payload or b"\x7f" in payload:
-            # JSON holds control characters and lone surrogates only as escapes; DEL alone needs none.
+        others = NOTHING if _ENCODER.encode(claims) == payload else _other_claims(payload)
+        if b"\\" in payload:
+            # JSON holds control characters only as escapes (but DEL, which does no harm).
             _require_identifiers(claims)
     except (ValueError, RecursionError) as error:
         raise Denied(Cause.MALFORMED, f"claims: {type(error).__name__}") from None
@@ -97,7 +107,7 @@ def _other_claims(payload: bytes) -> Mapping[str, object]:
         if name in members and members[name] is None:
             raise ValueError("a claim that is null")
     others = {name: value for name, value in members.items() if name not in CLAIM_NAMES}
-    return MappingProxyType(others) if others else _NOTHING
+    return MappingProxyType(others) if others else NOTHING
 
 
 def _require_identifiers(claims: AccessClaims) -> None:

@@ -144,6 +144,10 @@ class Settings:
             config=config,
         )
         settings.require_issuer()
+        if settings.workers > 1 and settings.store.startswith("memory:"):
+            raise ConfigurationError(
+                "workers must be 1 with the store memory://, which processes cannot share; give --store sqlite:///keyfob.db"
+            )
         return settings
 
     def require_issuer(self) -> None:

@@ -2,22 +2,97 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.store import Store
 
+if TYPE_CHECKING:
+    from keyfob.stores.sqlite import SqliteOptions
+
 _POSSIBLE = "memory://, sqlite:///relative.db or sqlite:////absolute.db"
+_NOT_YET = {"postgresql", "postgres", "redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaChange:
+    """The version of the schema that a store had (0: it was new), and the one that it has."""
+
+    before: int
+    after: int
 
 
 async def open_store(url: str, *, clock: Clock) -> Store:
     """Open the store at *url*, making it if there is none.
 
+    `memory://`; `sqlite:///keyfob.db` (relative), `sqlite:////var/lib/keyfob.db` (absolute), with `?synchronous=normal` for commits that
+    survive a crash of the process but not a loss of power. A SQLite file of an older schema is migrated first.
+
     Raises:
-        ConfigurationError: no such store can be opened.
+        ConfigurationError: no such store can be opened; the message says what is possible.
         StoreUnavailable: it does not answer.
     """
-    scheme, separator, place = url.partition("://")
-    if scheme == "memory" and separator and not place:
+    if _scheme(url) == "memory":
         return open_memory_store(clock)
-    raise ConfigurationError(f"the store {scheme}:// cannot be opened: give {_POSSIBLE}")
+    from keyfob.stores.sqlite import open_sqlite_store
+
+    path, options = _sqlite(url)
+    return await open_sqlite_store(path, clock=clock, options=options)
+
+
+async def migrate_store(url: str) -> SchemaChange:
+    """Bring the store at *url* to this version's schema, making it if there is none. Repeated, it changes nothing.
+
+    Raises:
+        ConfigurationError: no such store can be opened, or it is one of a newer Keyfob.
+        StoreUnavailable: it does not answer.
+    """
+    if _scheme(url) == "memory":
+        return SchemaChange(before=0, after=0)
+    from keyfob.stores.sqlite import SCHEMA_VERSION, migrate_sqlite_store
+
+    path, options = _sqlite(url)
+    before = await migrate_sqlite_store(path, options=options)
+    return SchemaChange(before=before, after=SCHEMA_VERSION)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a `sqlite://` URL, for what lies beside it; None for another scheme.
+
+    Raises:
+        ConfigurationError: the URL is malformed.
+    """
+    return _sqlite(url)[0] if _scheme(url) == "sqlite" else None
+
+
+def _scheme(url: str) -> str:
+    """Return the scheme of a store that can be opened. The URL itself may hold a password: no message repeats it."""
+    scheme, separator, rest = url.partition("://")
+    if scheme in _NOT_YET:
+        raise ConfigurationError(f"stores of the scheme {scheme} are not supported yet: use {_POSSIBLE}")
+    if not separator or scheme not in {"memory", "sqlite"}:
+        raise ConfigurationError(f"the store's URL has no known scheme: use {_POSSIBLE}")
+    if scheme == "memory" and rest:
+        raise ConfigurationError("a store in memory has no path: use memory://")
+    return scheme
+
+
+def _sqlite(url: str) -> tuple[Path, SqliteOptions]:
+    from keyfob.stores.sqlite import SqliteOptions, Synchronous
+
+    parts = urlsplit(url)
+    name = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or parts.fragment or not name or name.startswith(":") or "\0" in name:
+        raise ConfigurationError(
+            "the store's URL names no file: use sqlite:///relative.db or sqlite:////absolute.db"
+        )
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    synchronous = query.pop("synchronous", Synchronous.FULL.value)
+    if query or synchronous not in set(Synchronous):
+        raise ConfigurationError("the store's URL takes only ?synchronous=full or ?synchronous=normal")
+    return Path(name).absolute(), SqliteOptions(synchronous=Synchronous(synchronous))

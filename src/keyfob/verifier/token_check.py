@@ -22,18 +22,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import ClientId, KeyId, Position, SessionId, Subject, Timeline, TokenId
+from keyfob.base.identifiers import KeyId
 from keyfob.base.principal import Principal
 from keyfob.jwt import jws
-from keyfob.jwt.claims import AccessClaims, read_claims
+from keyfob.jwt.claims import read_claims
 from keyfob.jwt.jwk import PublicKey
 from keyfob.jwt.shared_secret import SharedSecret
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # (RFC 9068, section 2.1)
 MAX_AHEAD = 60  # seconds that `iat` may lie in the future: the clocks of two machines
-_NO_SCOPES = frozenset[str]()
+_moment = datetime.fromtimestamp
+
+
+# The memories of two pure functions: few scopes and sets of roles stand in very many tokens.
+@lru_cache(maxsize=256)
+def _names(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
+
+
+@lru_cache(maxsize=256)
+def _scopes(scope: str | None) -> frozenset[str]:
+    return frozenset(scope.split(" ")) if scope else frozenset()
 
 
 def check_access_token(
@@ -53,7 +65,7 @@ def check_access_token(
         Denied: with the cause of the first check that fails; see the module.
     """
     payload, key_id = jws.verify_signed(token, keys, typ=ACCESS_TOKEN_TYPE)
-    return _checked(payload, key_id, issuer=issuer, audiences=audiences, now=now)
+    return _checked(payload, key_id, issuer, audiences, now)
 
 
 def check_shared_token(
@@ -65,12 +77,10 @@ def check_shared_token(
         Denied: as `check_access_token`.
     """
     payload, key_id = jws.verify_shared(token, secret, typ=ACCESS_TOKEN_TYPE)
-    return _checked(payload, key_id, issuer=issuer, audiences=audiences, now=now)
+    return _checked(payload, key_id, issuer, audiences, now)
 
 
-def _checked(
-    payload: bytes, key_id: KeyId, *, issuer: str, audiences: Set[str] | None, now: float
-) -> Principal:
+def _checked(payload: bytes, key_id: KeyId, issuer: str, audiences: Set[str] | None, now: float) -> Principal:
     # 7. The shape.
     claims, others = read_claims(payload)
     # 8. The issuer.
@@ -81,38 +91,32 @@ def _checked(
     if audiences is not None and audiences.isdisjoint(audience):
         raise Denied(Cause.WRONG_AUDIENCE, "for other services")
     # 10. and 11. The times.
-    if claims.iat > now + MAX_AHEAD or (claims.nbf is not None and claims.nbf > now):
-        raise Denied(Cause.NOT_YET_VALID, f"now is {now:.0f}, iat {claims.iat}, nbf {claims.nbf}")
-    if claims.exp <= now:
-        raise Denied(Cause.EXPIRED, f"{now - claims.exp:.0f} s ago")
+    issued, expires, authenticated = claims.iat, claims.exp, claims.auth_time
+    if issued > now + MAX_AHEAD or (claims.nbf is not None and claims.nbf > now):
+        raise Denied(Cause.NOT_YET_VALID, f"now is {now:.0f}, iat {issued}, nbf {claims.nbf}")
+    if expires <= now:
+        raise Denied(Cause.EXPIRED, f"{now - expires:.0f} s ago")
     # 12. A bound token in the hands of somebody who proves nothing may be a stolen one (RFC 9449, section 7.2).
     if claims.cnf is not None:
         raise Denied(Cause.PROOF_REQUIRED, "bound to a key, and nothing here checks a proof")
-    return _principal(claims, others, audience, key_id)
-
-
-def _principal(
-    claims: AccessClaims, others: Mapping[str, object], audience: tuple[str, ...], key_id: KeyId
-) -> Principal:
-    moment = datetime.fromtimestamp
     return Principal(
-        subject=Subject(claims.sub),
-        client_id=ClientId(claims.client_id),
+        subject=claims.sub,
+        client_id=claims.client_id,
         strategy=claims.strategy,
         audience=audience,
-        issued_at=moment(claims.iat, UTC),
-        expires_at=moment(claims.exp, UTC),
-        as_of=Position(claims.as_of),
-        session_id=None if claims.sid is None else SessionId(claims.sid),
-        roles=frozenset(claims.roles),
-        scopes=_NO_SCOPES if claims.scope is None else frozenset(claims.scope.split(" ")),
-        auth_time=None if claims.auth_time is None else moment(claims.auth_time, UTC),
+        issued_at=_moment(issued, UTC),
+        expires_at=_moment(expires, UTC),
+        as_of=claims.as_of,
+        session_id=claims.sid,
+        roles=_names(claims.roles),
+        scopes=_scopes(claims.scope),
+        auth_time=None if authenticated is None else _moment(authenticated, UTC),
         amr=claims.amr,
         acr=claims.acr,
         claims=others,
-        timeline=None if claims.tl is None else Timeline(claims.tl),
-        token_id=TokenId(claims.jti),
-        parent_session_id=None if claims.psid is None else SessionId(claims.psid),
+        timeline=claims.tl,
+        token_id=claims.jti,
+        parent_session_id=claims.psid,
         key_id=key_id,
         path="signature",
     )

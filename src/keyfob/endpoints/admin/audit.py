@@ -45,7 +45,7 @@ async def audit(site: Site, request: HttpRequest) -> HttpResponse:
     subject = asked.rest.get("subject")
     if subject is not None and not is_identifier(subject):
         raise InvalidRequest("invalid_request", "subject is 1 to 255 characters.")
-    page = await site.authority.audit.list(
+    page = await site.authority.trail.list(
         subject=None if subject is None else Subject(subject),
         code=asked.rest.get("code"),
         after=asked.after,

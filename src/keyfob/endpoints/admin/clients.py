@@ -46,13 +46,15 @@ class NewClientAnswer(ClientAnswer, frozen=True, kw_only=True):
     client_secret: str
 
 
-class NewClientRequest(RequestBody):
+class NewClientRequest(RequestBody, frozen=True, kw_only=True):
     """A confidential client to be added."""
 
     client_id: _Text
-    scopes: Annotated[list[_Text], Meta(max_length=64)] = []
-    audiences: Annotated[list[_Text], Meta(max_length=64)] = []
-    strategies: Annotated[list[StrategyName], Meta(min_length=1, max_length=3)] = ["hybrid"]
+    scopes: Annotated[list[_Text], Meta(max_length=64)] = msgspec.field(default_factory=list)
+    audiences: Annotated[list[_Text], Meta(max_length=64)] = msgspec.field(default_factory=list)
+    strategies: Annotated[list[StrategyName], Meta(min_length=1, max_length=3)] = msgspec.field(
+        default_factory=lambda: ["hybrid"]
+    )
     default_strategy: StrategyName | None = None
 
 
@@ -86,10 +88,7 @@ async def delete_client(site: Site, request: HttpRequest) -> HttpResponse:
     """Delete a client, and end everything that was issued to it."""
     caller = await admin_caller(site, request)
     require_csrf(site, request, caller)
-    entry = await site.authority.clients.delete(
-        request.parameters["client_id"], actor=caller.principal.subject
-    )
-    await site.authority.endings.applied(entry)
+    await site.authority.clients.delete(request.parameters["client_id"], actor=caller.principal.subject)
     return NO_CONTENT
 
 

@@ -18,7 +18,7 @@ from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.revocation.entry import Entry
 
 
-class RevocationRequest(RequestBody):
+class RevocationRequest(RequestBody, frozen=True, kw_only=True):
     """`id` is left out for the scope `everything`. `reach` `claims` makes credentials be refreshed instead of ended."""
 
     scope: Literal["token", "session", "subject", "client", "key", "everything"]

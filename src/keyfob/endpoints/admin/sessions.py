@@ -46,9 +46,7 @@ async def list_sessions(site: Site, request: HttpRequest) -> HttpResponse:
     asked = read_page(request, also=frozenset({"user"}))
     named = asked.rest.get("user")
     subject = None if named is None else await site.authority.accounts.resolve(named)
-    page = await site.authority.store.sessions.list(
-        subject, now=site.authority.clock.now(), after=asked.after, limit=asked.limit
-    )
+    page = await site.authority.list_sessions(subject, after=asked.after, limit=asked.limit)
     return json_answer(
         AnySessionsAnswer(sessions=[_shown(session) for session in page.sessions], next=page.next)
     )

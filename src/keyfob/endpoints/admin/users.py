@@ -44,29 +44,29 @@ class UsersAnswer(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None
 
 
-class NewUser(RequestBody):
+class NewUser(RequestBody, frozen=True, kw_only=True):
     """An account to be added."""
 
     name: Name
     password: PasswordText
-    roles: Roles = []
+    roles: Roles = msgspec.field(default_factory=list)
 
 
-class NewRoles(RequestBody):
+class NewRoles(RequestBody, frozen=True, kw_only=True):
     """The roles that the user has from now on, all of them."""
 
     roles: Roles
     reason: ReasonText = ""
 
 
-class NewPassword(RequestBody):
+class NewPassword(RequestBody, frozen=True, kw_only=True):
     """The password that the user has from now on."""
 
     password: PasswordText
     reason: ReasonText = ""
 
 
-class Reason(RequestBody):
+class Reason(RequestBody, frozen=True, kw_only=True):
     """Why, for the audit trail."""
 
     reason: ReasonText = ""
@@ -102,9 +102,7 @@ async def delete_user(site: Site, request: HttpRequest) -> HttpResponse:
     caller = await admin_caller(site, request)
     require_csrf(site, request, caller)
     subject = await _subject(site.authority, request)
-    entry = await site.authority.accounts.delete(subject, actor=caller.principal.subject)
-    if entry is not None:
-        await site.authority.endings.applied(entry)
+    await site.authority.accounts.delete(subject, actor=caller.principal.subject)
     return NO_CONTENT
 
 
@@ -114,11 +112,7 @@ async def disable_user(site: Site, request: HttpRequest) -> HttpResponse:
     asked = await read_json_if_any(request, Reason)
     require_csrf(site, request, caller)
     subject = await _subject(site.authority, request)
-    entry = await site.authority.accounts.disable(
-        subject, actor=caller.principal.subject, reason=asked.reason
-    )
-    if entry is not None:
-        await site.authority.endings.applied(entry)
+    await site.authority.accounts.disable(subject, actor=caller.principal.subject, reason=asked.reason)
     return json_answer(await _shown(site.authority, subject))
 
 
@@ -148,10 +142,9 @@ async def set_password(site: Site, request: HttpRequest) -> HttpResponse:
     asked = await read_json(request, NewPassword)
     require_csrf(site, request, caller)
     subject = await _subject(site.authority, request)
-    entry = await site.authority.accounts.set_password(
+    await site.authority.accounts.set_password(
         subject, asked.password, actor=caller.principal.subject, reason=asked.reason
     )
-    await site.authority.endings.applied(entry)
     return NO_CONTENT
 
 

@@ -1,0 +1,65 @@
+"""The store in a SQLite file: the embedded default, for one machine and several processes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from keyfob.base.clock import Clock
+from keyfob.stores.sqlite.accounts import SqliteAccountStore
+from keyfob.stores.sqlite.audit import SqliteAuditStore
+from keyfob.stores.sqlite.clients import SqliteClientStore
+from keyfob.stores.sqlite.database import Database
+from keyfob.stores.sqlite.feed import SqliteFeedStore
+from keyfob.stores.sqlite.keys import SqliteKeyStore
+from keyfob.stores.sqlite.options import SqliteOptions, Synchronous
+from keyfob.stores.sqlite.schema import SCHEMA_VERSION, migrate
+from keyfob.stores.sqlite.sessions import SqliteSessionStore
+from keyfob.stores.sqlite.throttle import SqliteThrottleStore
+from keyfob.stores.store import Store
+
+__all__ = ["SCHEMA_VERSION", "SqliteOptions", "Synchronous", "migrate_sqlite_store", "open_sqlite_store"]
+
+
+async def migrate_sqlite_store(path: Path, *, options: SqliteOptions | None = None) -> int:
+    """Bring the file at *path* to this version's schema, making it if there is none; return the version that it had (0: new).
+
+    Raises:
+        ConfigurationError: there is no such folder, the file is no Keyfob database, or one of a newer Keyfob.
+        StoreUnavailable: the file is locked, full, read-only or damaged.
+    """
+    return await asyncio.to_thread(migrate, path, options or SqliteOptions())
+
+
+async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions | None = None) -> Store:
+    """Open the file at *path*, making or migrating it first.
+
+    The store may be used from any thread and event loop of this process, and the file by any number of processes of this machine, each
+    with a store of its own that was opened after any fork.
+
+    Raises:
+        ConfigurationError: there is no such folder, the file is no Keyfob database, or one of a newer Keyfob.
+        StoreUnavailable: the file is locked, full, read-only or damaged.
+    """
+    chosen = options or SqliteOptions()
+    database = await asyncio.to_thread(_open, path, chosen)
+
+    async def close() -> None:
+        await asyncio.to_thread(database.close)
+
+    return Store(
+        sessions=SqliteSessionStore(database, clock),
+        feed=SqliteFeedStore(database),
+        keys=SqliteKeyStore(database),
+        accounts=SqliteAccountStore(database),
+        throttle=SqliteThrottleStore(database),
+        clients=SqliteClientStore(database),
+        audit=SqliteAuditStore(database),
+        salt=database.salt,
+        close=close,
+    )
+
+
+def _open(path: Path, options: SqliteOptions) -> Database:
+    migrate(path, options)
+    return Database(path, options)

@@ -1,0 +1,109 @@
+"""Clients in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+
+from keyfob.base.clock import from_micros, to_micros
+from keyfob.base.events import Event
+from keyfob.base.identifiers import ClientId, Strategy
+from keyfob.clients.client import Client
+from keyfob.revocation.entry import Entry
+from keyfob.revocation.revocation import Revocation
+from keyfob.sessions.store import Ended
+from keyfob.stores.revoking import check_client_revocation
+from keyfob.stores.sqlite.database import Database
+from keyfob.stores.sqlite.revoking import end
+from keyfob.stores.sqlite.rows import names, names_text, span, span_micros, write_event
+from keyfob.stores.sqlite.writer import Transaction
+
+_SELECT = (
+    "SELECT client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime"
+    " FROM clients"
+)
+_DIGEST = 32  # bytes
+_ClientRow = tuple[str, int, bytes, str, str, str, str, int | None]
+
+
+class SqliteClientStore:
+    """A `ClientStore` in a SQLite file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, client: Client, event: Event) -> bool:
+        """Add *client*; False if its id is taken.
+
+        Raises:
+            ValueError: a digest that has not 32 bytes.
+        """
+        if any(len(digest) != _DIGEST for digest in client.secret_digests):
+            raise ValueError(f"a digest has {_DIGEST} bytes")
+        return await self._database.write(partial(_add, client=client, event=event))
+
+    async def find(self, client_id: ClientId) -> Client | None:
+        """Return the client."""
+        return self._database.read(_find, client_id)
+
+    async def list(self) -> Sequence[Client]:
+        """Return all clients, by id."""
+        return self._database.read(_list)
+
+    async def delete(self, client_id: ClientId, *, revocation: Revocation) -> Entry | None:
+        """Delete the client and carry out *revocation*."""
+        check_client_revocation(revocation, client_id)
+
+        def operation(transaction: Transaction) -> Entry | None:
+            gone = transaction.connection.execute("DELETE FROM clients WHERE client_id = ?", (client_id,))
+            if not gone.rowcount:
+                return None
+            outcome = end(transaction, revocation, revocation.event.at)
+            assert isinstance(outcome, Ended)
+            return outcome.entry
+
+        return await self._database.write(operation)
+
+
+def _add(transaction: Transaction, client: Client, event: Event) -> bool:
+    added = transaction.connection.execute(
+        "INSERT OR IGNORE INTO clients (client_id, created_at, secret_digests, scopes, strategies, default_strategy,"
+        " audiences, access_lifetime) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            client.client_id,
+            to_micros(client.created_at),
+            b"".join(client.secret_digests),
+            names_text(client.scopes),
+            names_text(strategy.value for strategy in client.strategies),
+            client.default_strategy.value,
+            names_text(client.audiences),
+            span_micros(client.access_lifetime),
+        ),
+    )
+    if added.rowcount:
+        write_event(transaction.connection, event)
+    return added.rowcount == 1
+
+
+def _find(connection: sqlite3.Connection, client_id: ClientId) -> Client | None:
+    row = connection.execute(f"{_SELECT} WHERE client_id = ?", (client_id,)).fetchone()
+    return None if row is None else _client_from(row)
+
+
+def _list(connection: sqlite3.Connection) -> list[Client]:
+    return [_client_from(row) for row in connection.execute(f"{_SELECT} ORDER BY client_id")]
+
+
+def _client_from(row: _ClientRow) -> Client:
+    client_id, created_at, digests, scopes, strategies, default_strategy, audiences, access_lifetime = row
+    return Client(
+        client_id=ClientId(client_id),
+        created_at=from_micros(created_at),
+        secret_digests=tuple(digests[start : start + _DIGEST] for start in range(0, len(digests), _DIGEST)),
+        scopes=names(scopes),
+        strategies=frozenset(map(Strategy, names(strategies))),
+        default_strategy=Strategy(default_strategy),
+        audiences=names(audiences),
+        access_lifetime=span(access_lifetime),
+    )
