@@ -14,8 +14,9 @@ from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.introspection import Introspection
 from keyfob.verifier.jwks_source import JwksSource
 from keyfob.verifier.session_cache import CachedSession
+from keyfob.verifier.session_uses import SessionUses
 from keyfob.verifier.settings import FollowSettings
-from keyfob.verifier.upkeep import SessionUses, Upkeep
+from keyfob.verifier.upkeep import Upkeep
 
 
 class Following:
@@ -27,14 +28,13 @@ class Following:
         *,
         keys: JwksSource,
         view: FeedView,
+        uses: SessionUses,
         clock: Clock,
         on_event: Callable[[Event], None],
     ) -> None:
         self._settings = settings
         self._view = view
-        touch_interval = settings.touch_interval.total_seconds()
         self._client = AuthorityClient(settings)
-        self.uses = SessionUses()
         self.reader = FeedReader(
             settings.issuer, client=self._client, keys=keys, view=view, clock=clock, on_event=on_event
         )
@@ -50,9 +50,9 @@ class Following:
             client=self._client,
             keys=keys,
             view=view,
-            uses=self.uses,
+            uses=uses,
             clock=clock,
-            touch_interval=touch_interval,
+            touch_interval=settings.touch_interval.total_seconds(),
         )
 
     def start(self) -> None:

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from keyfob.base.clock import Clock
 from keyfob.base.errors import AuthorityUnavailable, ConfigurationError
-from keyfob.base.identifiers import SessionId
 from keyfob.verifier.authority_client import AuthorityClient
 from keyfob.verifier.feed_reader import FeedReader
 from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.jwks_source import REFETCH_INTERVAL, JwksSource
+from keyfob.verifier.session_uses import SessionUses
 
 TIME_INTERVAL = 30.0  # seconds between two round trips
-MAX_PENDING = 100_000  # uses of sessions that wait to be reported; past that the oldest is forgotten
 MAX_REPORT = 500  # sessions in one report
 _TICK = 1.0  # seconds between two looks, so that a clock that was set is found out
-
-
-class SessionUses:
-    """The uses of sessions that are to be reported. Any thread notes, one takes."""
-
-    def __init__(self) -> None:
-        self._pending: deque[tuple[SessionId, float]] = deque(maxlen=MAX_PENDING)
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def note(self, session_id: SessionId, at: float) -> None:
-        """Note that the session was used at *at*, in seconds since the epoch."""
-        self._pending.append((session_id, at))
-
-    def take(self, limit: int) -> dict[SessionId, float]:
-        """Take up to *limit* uses, the latest of each session."""
-        taken: dict[SessionId, float] = {}
-        with suppress(IndexError):
-            for _ in range(limit):
-                session_id, at = self._pending.popleft()
-                taken[session_id] = max(at, taken.get(session_id, at))
-        return taken
 
 
 class Upkeep:
