@@ -90,19 +90,27 @@ class Desk:
         if own_page and not names & {b"sec-fetch-site", b"origin"}:
             raw.append((b"sec-fetch-site", b"same-origin"))
         path, _, in_path = path.partition("?")
-        return await call(self.app, method, path, raw, query=query or in_path.encode(), body=body or b"", peer=peer)
+        return await call(
+            self.app, method, path, raw, query=query or in_path.encode(), body=body or b"", peer=peer
+        )
 
-    async def user(self, name: str = "alice", *, password: str = PASSWORD, roles: tuple[str, ...] = ()) -> Account:
+    async def user(
+        self, name: str = "alice", *, password: str = PASSWORD, roles: tuple[str, ...] = ()
+    ) -> Account:
         return await self.authority.accounts.add(name, password, roles=roles)
 
     async def login(self, name: str = "alice", **fields: Any) -> Answer:
-        answer = await self.ask("POST", "/login", json_body={"username": name, "password": PASSWORD, **fields})
+        answer = await self.ask(
+            "POST", "/login", json_body={"username": name, "password": PASSWORD, **fields}
+        )
         assert answer.status == 200, answer.body
         return answer
 
     async def cookie(self, name: str = "alice", **fields: Any) -> str:
         """Sign in and return the Cookie header that the browser sends from then on."""
-        return "; ".join(f"{key}={value}" for key, value in (await self.login(name, **fields)).cookies().items())
+        return "; ".join(
+            f"{key}={value}" for key, value in (await self.login(name, **fields)).cookies().items()
+        )
 
     async def access_token(self, name: str = "alice", **fields: Any) -> str:
         return (await self.login(name, **{"strategy": "jwt", **fields})).json()["access_token"]

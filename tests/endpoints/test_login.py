@@ -68,7 +68,9 @@ async def test_a_planted_cookie_is_never_adopted_and_its_session_ends(desk) -> N
     assert (await desk.ask("GET", "/session", cookie=f"__Host-session={after}")).status == 200
 
 
-@pytest.mark.parametrize("cookie", ["__Host-session=garbage", "__Host-session=a; __Host-session=b", '__Host-session="'])
+@pytest.mark.parametrize(
+    "cookie", ["__Host-session=garbage", "__Host-session=a; __Host-session=b", '__Host-session="']
+)
 async def test_a_broken_cookie_does_not_keep_anybody_out(desk, cookie: str) -> None:
     await desk.user()
     answer = await desk.ask(
@@ -92,7 +94,12 @@ async def test_an_unknown_name_a_wrong_password_and_a_disabled_account_look_alik
     await desk.authority.accounts.disable(disabled.subject, actor="test")
     answers = [
         await desk.ask("POST", "/login", json_body={"username": name, "password": password})
-        for name, password in (("alice", "wrong password"), ("nobody", PASSWORD), ("mallory", PASSWORD), ("", "x"))
+        for name, password in (
+            ("alice", "wrong password"),
+            ("nobody", PASSWORD),
+            ("mallory", PASSWORD),
+            ("", "x"),
+        )
     ]
     assert {answer.status for answer in answers} == {401}
     assert len({answer.body for answer in answers}) == 1
@@ -177,10 +184,22 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
     ("body", "location", "cookies"),
     [
         (b"username=alice&password=correct+horse+battery", "/", {"__Host-session"}),
-        (b"username=alice&password=correct+horse+battery&next=/account%3Fa%3Db", "/account?a=b", {"__Host-session"}),
+        (
+            b"username=alice&password=correct+horse+battery&next=/account%3Fa%3Db",
+            "/account?a=b",
+            {"__Host-session"},
+        ),
         (b"username=alice&password=correct+horse+battery&strategy=hybrid", "/", {"__Host-refresh"}),
-        (b"username=alice&password=correct+horse+battery&strategy=hybrid&transport=bff", "/", {"__Host-session"}),
-        (b"username=alice&password=correct+horse+battery&persistent=true&csrf_token=x", "/", {"__Host-session"}),
+        (
+            b"username=alice&password=correct+horse+battery&strategy=hybrid&transport=bff",
+            "/",
+            {"__Host-session"},
+        ),
+        (
+            b"username=alice&password=correct+horse+battery&persistent=true&csrf_token=x",
+            "/",
+            {"__Host-session"},
+        ),
     ],
 )
 async def test_a_form_goes_on_by_303(desk, body: bytes, location: str, cookies: set[str]) -> None:
