@@ -71,7 +71,9 @@ class Endings:
     async def applied(self, entry: Entry) -> Entry:
         """Wait until *entry* is in force in this process, and return it."""
         await self._feed.catch_up(entry.position)
-        if entry.scope is Scope.KEY:
+        if (
+            entry.scope is Scope.KEY
+        ):  # whoever else reads the entry does the same (`KeyRevocations`); here it is waited for
             await self._keys.mark_revoked(KeyId(entry.id))
         return entry
 

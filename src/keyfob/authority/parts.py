@@ -15,6 +15,7 @@ from keyfob.authority.claims import ClaimsSource, RecordedClaims
 from keyfob.authority.endings import Endings
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.introspection import Introspection
+from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.options import Options
 from keyfob.clients.clients import Clients
@@ -75,6 +76,7 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
         clock=clock,
         settings=FeedSettings(heartbeat=options.heartbeat),
         on_event=trail.tell,
+        on_entries=KeyRevocations(keys).take,
     )
     endings = Endings(store.sessions, feed, keys, clock=clock)
     sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -40,7 +39,7 @@ _NEXT: tuple[tuple[type[KeyfobError], str], ...] = (
 class Commands(TyperGroup):
     """Turns an error of ours into one line on stderr and exit code 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)

@@ -9,7 +9,7 @@ import typer
 
 from keyfob.cli.opened import ConfigFile
 from keyfob.cli.output import examples
-from keyfob.server import serving
+from keyfob.server import supervisor
 from keyfob.server.settings import Settings
 
 
@@ -61,4 +61,4 @@ def serve(
             "tls.key": tls_key,
         },
     )
-    raise typer.Exit(serving.serve(settings))
+    raise typer.Exit(supervisor.serve(settings))

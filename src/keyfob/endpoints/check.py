@@ -195,7 +195,7 @@ def _require_fresh(site: Site, max_staleness: timedelta) -> None:
     Raises:
         Denied: `verifier_stale`.
     """
-    if site.authority.feed.staleness > max_staleness.total_seconds():
+    if site.authority.feed.staleness() > max_staleness.total_seconds():
         raise Denied(Cause.VERIFIER_STALE, "this process is behind the feed")
 
 

@@ -44,7 +44,7 @@ async def snapshot(site: Site, request: HttpRequest) -> HttpResponse:
     once(parse_query(request.query), allowed=frozenset())
     return HttpResponse(
         status=200,
-        headers=((b"content-type", b"application/gzip"), NO_STORE),
+        headers=((b"content-type", b"text/plain; charset=utf-8"), (b"content-encoding", b"gzip"), NO_STORE),
         body=await site.authority.feed.snapshot(),
     )
 
@@ -103,7 +103,7 @@ ROUTES = (
         path="/feed/snapshot",
         endpoint=snapshot,
         summary="Everything live, signed (scope keyfob:feed)",
-        response_type="application/gzip",
+        response_type="text/plain",
         refusal=_REFUSAL,
     ),
     Route(

@@ -32,7 +32,7 @@ async def readyz(site: Site, _request: HttpRequest) -> HttpResponse:
         Unavailable: one of them is not so.
     """
     await site.authority.store.feed.head()
-    if site.authority.feed.staleness > MAX_STALENESS:
+    if site.authority.feed.staleness() > MAX_STALENESS:
         raise Unavailable("this process is not level with the feed")
     return json_answer(Health("ready"))
 

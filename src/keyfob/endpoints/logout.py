@@ -34,7 +34,7 @@ class LogoutRequest(RequestBody, frozen=True, kw_only=True):
     """`refresh_token` is for native clients; browsers have cookies."""
 
     devices: Literal["this", "others", "all"] = "this"
-    refresh_token: Annotated[str, Meta(max_length=512)] | None = None
+    refresh_token: Annotated[str, Meta(max_length=16_384)] | None = None
     csrf_token: Annotated[str, Meta(max_length=200)] = ""
 
 

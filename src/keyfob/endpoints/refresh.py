@@ -22,7 +22,7 @@ from keyfob.http.messages import HttpRequest, HttpResponse
 class RefreshRequest(RequestBody, frozen=True, kw_only=True):
     """`refresh_token` is for native clients; browsers have the cookie."""
 
-    refresh_token: Annotated[str, Meta(max_length=512)] | None = None
+    refresh_token: Annotated[str, Meta(max_length=16_384)] | None = None
     csrf_token: Annotated[str, Meta(max_length=200)] = ""
 
 

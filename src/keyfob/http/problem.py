@@ -154,7 +154,7 @@ def oauth_error(error: Exception, refusal: Refusal = DEFAULT_REFUSAL) -> HttpRes
         case Denied():
             status, name = 401, "invalid_client"
         case RequestRefused():
-            name = "invalid_request"
+            status, name = (400 if status == 422 else status), "invalid_request"
         case Unavailable():
             name = "temporarily_unavailable"
         case _:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,7 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, StoreUnavailable, Unavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
-from keyfob.revocation.entry import Head
+from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.entry_table import EntryTable
 from keyfob.revocation.followers import RESYNC_FRAME, Followers
 from keyfob.revocation.frames import FrameWriter
@@ -82,6 +82,7 @@ class Feed:
         clock: Clock,
         settings: FeedSettings,
         on_event: Callable[[Event], None] | None,
+        on_entries: Callable[[Sequence[Entry]], None] | None,
     ) -> None:
         self.live = LiveEntries()
         """What the rule is applied to in this process."""
@@ -90,6 +91,7 @@ class Feed:
         self._clock = clock
         self._settings = settings
         self._on_event = on_event
+        self._on_entries = on_entries
         self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
         self._followers = Followers(buffer=self._settings.buffer)
         self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
@@ -117,8 +119,12 @@ class Feed:
         clock: Clock,
         settings: FeedSettings | None = None,
         on_event: Callable[[Event], None] | None = None,
+        on_entries: Callable[[Sequence[Entry]], None] | None = None,
     ) -> Self:
         """Read what is live, and follow the store from then on. *sign* signs with the feed's key; *key_sets* are the keys of the moment.
+
+        *on_entries* is told of entries after they are applied, of all that are live at the start and after a resynchronisation; it runs in
+        the event loop and must not block.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -131,6 +137,7 @@ class Feed:
             clock=clock,
             settings=settings or FeedSettings(),
             on_event=on_event,
+            on_entries=on_entries,
         )
         loop = asyncio.get_running_loop()
         # Subscribe first: what is appended while the entries are read is then a wake-up, not a gap.
@@ -318,6 +325,7 @@ class Feed:
             except FeedGap:
                 await self._resynchronise()
                 return
+            self._tell(entries)
             batch = self._recent.add(entries)
             if self._followers:
                 self._followers.publish(self._frame_of(batch))
@@ -336,6 +344,7 @@ class Feed:
         else:
             table = EntryTable.of(entries)
         self.live.replace(head, table)
+        self._tell(entries)
         self._recent = RecentEntries(head.position, capacity=self._settings.recent)
         self._followers.end_all(RESYNC_FRAME)
 
@@ -388,6 +397,10 @@ class Feed:
         """The task never ends by itself: if it does, the feed grows stale and says why."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._report("feed_stopped", {"error": type(error).__name__})
+
+    def _tell(self, entries: Sequence[Entry]) -> None:
+        if self._on_entries is not None:
+            self._on_entries(entries)
 
     def _report(self, code: str, facts: dict[str, str | int]) -> None:
         if self._on_event is not None:

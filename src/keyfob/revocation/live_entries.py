@@ -121,6 +121,10 @@ class LiveEntries:
             return None
         return Cause.REVOKED if reach is Reach.END else Cause.STALE_CLAIMS
 
+    def is_settled(self, principal: Principal) -> bool:
+        """Say whether the head has reached what the credential's issuer knew; until then a verdict about it must not be kept."""
+        return principal.as_of <= self.head.position
+
     def drop_expired(self, now: datetime, *, limit: int = 10_000) -> int:
         """Drop entries whose `until` is reached at *now*, looking at up to *limit*; return how many were looked at."""
         return self._state[1].drop_expired(now, limit=limit)

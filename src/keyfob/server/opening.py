@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyfob.authority.authority import Authority
 from keyfob.authority.opening import Opening
-from keyfob.base.clock import Clock
+from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.identifiers import Issuer
 from keyfob.server.settings import Settings
 
@@ -27,5 +27,5 @@ def open_authority(
         policy=settings.policy,
         passwords=settings.passwords,
         heartbeat=settings.heartbeat,
-        clock=clock,
+        clock=clock or SystemClock(),
     )

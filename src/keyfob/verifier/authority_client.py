@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import quote
@@ -70,13 +70,13 @@ class AuthorityClient:
             headers={"Content-Type": "application/json"},
         )
 
-    def snapshot(self) -> Iterator[bytes]:
+    def snapshot(self) -> Generator[bytes, None, None]:
         """Read the snapshot, unpacked, in pieces."""
         url = f"{self._feed}/feed/snapshot"
         with self._open(url, read_timeout=self._timeout) as response, _named_failures():
             yield from response.stream(_PIECE, decode_content=True)
 
-    def follow(self, last_event_id: str) -> Iterator[bytes]:
+    def follow(self, last_event_id: str) -> Generator[bytes, None, None]:
         """Read the event stream after *last_event_id*, in pieces as they come, until it ends.
 
         Nothing for three heartbeats is a connection that hangs: it fails.

@@ -23,15 +23,14 @@ _NONE: _Keys = MappingProxyType({})
 class JwksSource:
     """Holds the key sets of the moment. One thread adopts, any may read; each set is replaced as a whole."""
 
-    def __init__(self, removed: Callable[[], None] = lambda: None) -> None:
-        """*removed* is called after an access key was taken away: what was checked with it is to be checked again."""
+    def __init__(self) -> None:
         self.access: _Keys = _NONE
         """Keys of access tokens."""
         self.feed: _Keys = _NONE
         """Keys of the feed."""
         self.is_wanting = False
         """Whether a token named a key that is not here: somebody should fetch, at most every `REFETCH_INTERVAL`."""
-        self._removed = removed
+        self._removed: Callable[[], None] = lambda: None
         self._at: datetime | None = None
 
     @classmethod
@@ -65,6 +64,10 @@ class JwksSource:
             return
         self._adopt(key_sets)
         self._at = at
+
+    def when_removed(self, removed: Callable[[], None]) -> None:
+        """Call *removed* after an access key was taken away: what was checked with it is to be checked again."""
+        self._removed = removed
 
     def want(self) -> None:
         """Note that a token named an unknown key."""

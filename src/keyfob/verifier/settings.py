@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypedDict
 from urllib.parse import urlsplit
 
 from keyfob.base.errors import ConfigurationError
@@ -63,6 +63,24 @@ class FollowSettings:
             raise ConfigurationError(
                 "touch_interval, start_timeout, request_timeout and heartbeat must be above 0"
             )
+
+
+class FollowOptions(TypedDict, total=False):
+    """What `Verifier.follow` takes besides issuer and audience; `FollowSettings` says what each is."""
+
+    credentials: tuple[str, str] | None
+    feed_url: str | None
+    ca: str | None
+    max_staleness: timedelta
+    on_stale: OnStale
+    accept_within: timedelta | None
+    heartbeat: timedelta
+    max_cache_age: timedelta
+    touch_interval: timedelta
+    start_timeout: timedelta
+    request_timeout: timedelta
+    verdicts: int
+    sessions: int
 
 
 def require_audiences(audiences: Collection[str]) -> None:

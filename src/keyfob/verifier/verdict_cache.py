@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 from keyfob.base.principal import Principal
 from keyfob.verifier.generations import Generations
 
@@ -21,10 +18,8 @@ class Verdict:
 
     __slots__ = ("checked", "fresh_until", "principal")
 
-    report_at = math.inf  # the use of an access token is not reported: its refresh shows it
-
     def __init__(self, principal: Principal) -> None:
-        self.principal = replace(principal, path="verdict cache")
+        self.principal = principal
         self.fresh_until = principal.expires_at.timestamp()
         self.checked = UNSETTLED
 
