@@ -1,1 +1,195 @@
-"""The same for synchronous callers."""
+"""The authority for synchronous callers: the same names, without `await`.
+
+It runs the asynchronous authority on an event loop in a daemon thread. Every method may be called from any thread, and not from a
+running event loop of the caller's, which it would block. After a fork the thread does not exist in the child; a call there says so:
+open the authority after the fork (gunicorn: in `post_fork`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+from keyfob.authority.authority import Authority as AsyncAuthority
+from keyfob.authority.endings import Devices
+from keyfob.authority.issued import Issued
+from keyfob.authority.opening import Opening
+from keyfob.authority.options import OpenOptions
+from keyfob.authority.sign_in import Device, LoginOptions
+from keyfob.authority.sign_in import SignIn as AsyncSignIn
+from keyfob.base.errors import ConfigurationError
+from keyfob.base.principal import Principal
+from keyfob.revocation.entry import Entry, Reach, Scope
+from keyfob.sessions.store import SessionPage
+from keyfob.stores.store import Store
+
+T = TypeVar("T")
+
+
+class SignIn:
+    """One attempt to sign in; see `keyfob.authority.sign_in.SignIn`."""
+
+    def __init__(
+        self, attempt: AsyncSignIn, run: Callable[[Coroutine[object, object, Issued]], Issued]
+    ) -> None:
+        self._attempt = attempt
+        self._run = run
+
+    def login(self, subject: str, **options: Unpack[LoginOptions]) -> Issued:
+        """Sign *subject* in, whose identity the caller has checked since the attempt began."""
+        return self._run(self._attempt.login(subject, **options))
+
+
+class Authority:
+    """An authority that blocks the calling thread instead of being awaited. Arguments and errors are those of the asynchronous one."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, thread: threading.Thread, inner: AsyncAuthority
+    ) -> None:
+        self._loop = loop
+        self._thread = thread
+        self._inner = inner
+        self._pid = os.getpid()
+        self.issuer = inner.issuer
+
+    @classmethod
+    def open(
+        cls,
+        store: str | Store = "memory://",
+        *,
+        master_key: bytes | str | None = None,
+        **options: Unpack[OpenOptions],
+    ) -> Self:
+        """Open an authority on a store; see `keyfob.Authority.open`.
+
+        Raises:
+            ConfigurationError: something does not fit.
+            StoreUnavailable: the store does not answer.
+        """
+        opening = AsyncAuthority.open(store, master_key=master_key, **options)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=_serve, args=(loop,), name="keyfob-authority", daemon=True)
+        thread.start()
+        try:
+            inner = asyncio.run_coroutine_threadsafe(_awaited(opening), loop).result()
+        except BaseException:
+            _stop(loop, thread)
+            raise
+        return cls(loop, thread, inner)
+
+    def close(self) -> None:
+        """Close the authority and end its thread. Twice is once; in a forked child it does nothing."""
+        if self._pid != os.getpid() or self._loop.is_closed():
+            return
+        self._run(self._inner.close())
+        _stop(self._loop, self._thread)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def sign_in(self) -> Iterator[SignIn]:
+        """Begin an attempt to sign in, before anything is read about the subject."""
+        attempt = self._inner.sign_in()
+        self._run(attempt.__aenter__())
+        try:
+            yield SignIn(attempt, self._run)
+        finally:
+            self._run(attempt.__aexit__(None, None, None))
+
+    def login(self, subject: str, **options: Unpack[LoginOptions]) -> Issued:
+        """Sign *subject* in, for callers that have read nothing about it yet."""
+        return self._run(self._inner.login(subject, **options))
+
+    def authenticate(
+        self,
+        token: str,
+        *,
+        audience: str | None = None,
+        roles: Collection[str] = (),
+        scopes: Collection[str] = (),
+        max_auth_age: timedelta | None = None,
+    ) -> Principal:
+        """Check a session token or an access token."""
+        return self._run(
+            self._inner.authenticate(
+                token, audience=audience, roles=roles, scopes=scopes, max_auth_age=max_auth_age
+            )
+        )
+
+    def introspect(self, token: str) -> Mapping[str, object]:
+        """Say what a token is worth right now."""
+        return self._run(self._inner.introspect(token))
+
+    def refresh(self, token: str, *, device: Device | None = None) -> Issued:
+        """Exchange a refresh token for fresh credentials."""
+        return self._run(self._inner.refresh(token, device=device))
+
+    def renew(self, principal: Principal) -> Issued:
+        """Give the session of *principal* fresh credentials."""
+        return self._run(self._inner.renew(principal))
+
+    def logout(self, token: str, *, devices: Devices = "this") -> Entry | None:
+        """End the session of *token*, the others of its subject, or all."""
+        return self._run(self._inner.logout(token, devices=devices))
+
+    def revoke(
+        self,
+        scope: Scope | str,
+        id: str = "",  # noqa: A002 - the field's word
+        *,
+        reach: Reach | str = Reach.END,
+        reason: str = "",
+        actor: str = "system",
+        spared: str | None = None,
+    ) -> Entry:
+        """Revoke."""
+        return self._run(
+            self._inner.revoke(scope, id, reach=reach, reason=reason, actor=actor, spared=spared)
+        )
+
+    def set_roles(
+        self, subject: str, roles: Iterable[str], *, actor: str = "system", reason: str = ""
+    ) -> Entry | None:
+        """Set the roles of *subject*."""
+        return self._run(self._inner.set_roles(subject, roles, actor=actor, reason=reason))
+
+    def list_sessions(
+        self, subject: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> SessionPage:
+        """Return live sessions, newest first."""
+        return self._run(self._inner.list_sessions(subject, after=after, limit=limit))
+
+    def _run(self, work: Coroutine[object, object, T]) -> T:
+        if self._pid != os.getpid():
+            work.close()
+            raise ConfigurationError(
+                "this authority was opened before a fork; open one in each process after it"
+            )
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _awaited(opening: Opening[AsyncAuthority]) -> AsyncAuthority:
+    return await opening
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()

@@ -10,6 +10,9 @@ LONGEST_DELAY = timedelta(minutes=5)
 THROTTLE_MEMORY = timedelta(days=1)
 """A count whose last attempt is this long ago is forgotten."""
 
+FAMILIARITY = timedelta(days=90)
+"""How long an address that has logged in to an account is known as one of its own."""
+
 
 def delay_after(attempts: int) -> timedelta:
     """Return how long to wait after the last of *attempts* unsuccessful attempts.

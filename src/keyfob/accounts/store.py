@@ -99,6 +99,17 @@ class ThrottleStore(Protocol):
         """Forget the attempts under *keys*: one succeeded."""
         ...
 
+    async def remember(self, key: str, *, now: datetime) -> None:
+        """Remember *key* (an account and an address that logged in to it) for `accounts.rules.FAMILIARITY` after *now*.
+
+        A later *now* prolongs it; it never shortens.
+        """
+        ...
+
+    async def is_remembered(self, key: str, *, now: datetime) -> bool:
+        """Say whether *key* was remembered less than `accounts.rules.FAMILIARITY` before *now*."""
+        ...
+
     async def delete_expired(self, now: datetime, limit: int) -> int:
-        """Delete up to *limit* counts whose last attempt was a day before *now*; return how many."""
+        """Delete up to *limit* counts whose last attempt was a day before *now*, and what is no longer remembered; return how many."""
         ...

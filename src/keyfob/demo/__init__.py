@@ -1,1 +1,1 @@
-"""The demo: the main job on real input."""
+"""The demo: a real server, three real services, and what happens to a credential in each strategy."""

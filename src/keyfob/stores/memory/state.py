@@ -65,6 +65,7 @@ class State:
     names: dict[str, Subject] = field(default_factory=dict)
     subjects: dict[Subject, SubjectRecord] = field(default_factory=dict)
     attempts: dict[str, Attempts] = field(default_factory=dict)
+    familiar: dict[str, datetime] = field(default_factory=dict)
     clients: dict[ClientId, Client] = field(default_factory=dict)
     events: list[tuple[int, Event]] = field(default_factory=list)
     written_events: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from keyfob.accounts.rules import THROTTLE_MEMORY
+from keyfob.accounts.rules import FAMILIARITY, THROTTLE_MEMORY
 from keyfob.stores.memory.state import Attempts, State
 from keyfob.stores.throttling import remembered, seconds_to_wait
 
@@ -36,11 +36,28 @@ class MemoryThrottleStore:
             for key in keys:
                 self._state.attempts.pop(key, None)
 
-    async def delete_expired(self, now: datetime, limit: int) -> int:
-        """Delete up to *limit* counts that are forgotten at *now*."""
+    async def remember(self, key: str, *, now: datetime) -> None:
+        """Remember *key* from *now* on, or from when it is remembered already if that is later."""
         with self._state.step():
-            table = self._state.attempts
-            old = [key for key, one in table.items() if one.last_at <= now - THROTTLE_MEMORY]
-            for key in old[:limit]:
-                del table[key]
-            return len(old[:limit])
+            table = self._state.familiar
+            table[key] = max(table.get(key, now), now)
+
+    async def is_remembered(self, key: str, *, now: datetime) -> bool:
+        """Say whether *key* is still remembered: at exactly `FAMILIARITY` no longer."""
+        with self._state.step():
+            since = self._state.familiar.get(key)
+            return since is not None and now - since < FAMILIARITY
+
+    async def delete_expired(self, now: datetime, limit: int) -> int:
+        """Delete up to *limit* counts and familiar keys that are forgotten at *now*."""
+        with self._state.step():
+            counts, familiar = self._state.attempts, self._state.familiar
+            old = [key for key, one in counts.items() if one.last_at <= now - THROTTLE_MEMORY][:limit]
+            for key in old:
+                del counts[key]
+            unused = [key for key, since in familiar.items() if since <= now - FAMILIARITY][
+                : limit - len(old)
+            ]
+            for key in unused:
+                del familiar[key]
+            return len(old) + len(unused)

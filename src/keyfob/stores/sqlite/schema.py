@@ -125,6 +125,14 @@ _TABLES = (
     ) WITHOUT ROWID
     """,
     "CREATE INDEX attempts_by_moment ON attempts (last_at)",
+    # Addresses that have logged in to an account, under the throttle's keys.
+    """
+    CREATE TABLE familiar (
+        key TEXT PRIMARY KEY,
+        since INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX familiar_by_moment ON familiar (since)",
     """
     CREATE TABLE clients (
         client_id TEXT PRIMARY KEY,

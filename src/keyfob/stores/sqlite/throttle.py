@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from keyfob.accounts.rules import THROTTLE_MEMORY
+from keyfob.accounts.rules import FAMILIARITY, THROTTLE_MEMORY
 from keyfob.base.clock import from_micros, to_micros
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.writer import Transaction
@@ -31,16 +32,45 @@ class SqliteThrottleStore:
 
         await self._database.write(operation)
 
+    async def remember(self, key: str, *, now: datetime) -> None:
+        """Remember *key* from *now* on, or from when it is remembered already if that is later."""
+
+        def operation(transaction: Transaction) -> None:
+            transaction.connection.execute(
+                "INSERT INTO familiar (key, since) VALUES (?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET since = max(since, excluded.since)",
+                (key, to_micros(now)),
+            )
+
+        await self._database.write(operation)
+
+    async def is_remembered(self, key: str, *, now: datetime) -> bool:
+        """Say whether *key* is still remembered: at exactly `FAMILIARITY` no longer."""
+
+        since = self._database.read(_familiar_since, key)
+        return since is not None and now - since < FAMILIARITY
+
     async def delete_expired(self, now: datetime, limit: int) -> int:
-        """Delete up to *limit* counts that are forgotten at *now*."""
+        """Delete up to *limit* counts and familiar keys that are forgotten at *now*."""
 
         def operation(transaction: Transaction) -> int:
-            return transaction.connection.execute(
+            connection = transaction.connection
+            counts = connection.execute(
                 "DELETE FROM attempts WHERE key IN (SELECT key FROM attempts WHERE last_at <= ? LIMIT ?)",
                 (to_micros(now - THROTTLE_MEMORY), limit),
             ).rowcount
+            familiar = connection.execute(
+                "DELETE FROM familiar WHERE key IN (SELECT key FROM familiar WHERE since <= ? LIMIT ?)",
+                (to_micros(now - FAMILIARITY), limit - counts),
+            ).rowcount
+            return counts + familiar
 
         return await self._database.write(operation)
+
+
+def _familiar_since(connection: sqlite3.Connection, key: str) -> datetime | None:
+    row = connection.execute("SELECT since FROM familiar WHERE key = ?", (key,)).fetchone()
+    return None if row is None else from_micros(row[0])
 
 
 def _attempt(transaction: Transaction, keys: Sequence[str], now: datetime) -> float:

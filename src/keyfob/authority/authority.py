@@ -1,0 +1,347 @@
+"""The authority: the issuing side, which owns the store and the private keys."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from typing import Unpack, assert_never
+
+from keyfob.authority.endings import Devices
+from keyfob.authority.issued import Issued, issued_of
+from keyfob.authority.opening import Opening
+from keyfob.authority.options import OpenOptions, Options
+from keyfob.authority.parts import Parts
+from keyfob.authority.sign_in import Device, LoginOptions, SignIn
+from keyfob.authority.start import start
+from keyfob.base import base64url
+from keyfob.base.clock import Clock
+from keyfob.base.errors import Cause, Denied, InvalidRequest
+from keyfob.base.events import Event
+from keyfob.base.identifiers import Position, SessionId, Subject
+from keyfob.base.opaque import OpaqueKind, OpaqueToken
+from keyfob.base.principal import Principal
+from keyfob.clients.client import Client
+from keyfob.revocation.entry import Entry, Reach, Scope
+from keyfob.sessions.session import Session
+from keyfob.sessions.store import SessionData, SessionPage
+from keyfob.stores.store import Store
+from keyfob.tokens.access_token import AccessToken
+from keyfob.tokens.grant import grant_of_principal, grant_of_session
+from keyfob.tokens.refresh import Refreshed, TheftDetected
+from keyfob.verifier.policy import require
+
+_CSRF_LABEL = b"keyfob csrf "
+
+
+class Authority:
+    """Logs in, checks, refreshes, logs out and revokes, in all three strategies.
+
+    Every method may be called concurrently, in this process and in others on the same store. When a call that revokes returns, the
+    entry is durable, and in force in this process; in others within milliseconds. Every method raises `StoreUnavailable` when the store
+    does not answer.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._closed = False
+        options = parts.options
+        self.issuer = options.issuer
+        self.clock: Clock = options.clock
+        self.policy = options.policy
+        self.access_lifetime = options.access_lifetime
+        self.store = parts.store
+        self.keys = parts.keys
+        self.feed = parts.feed
+        self.sessions = parts.sessions
+        self.accounts = parts.accounts
+        self.clients = parts.clients
+        self.trail = parts.trail
+        self.activity = parts.activity
+        self.endings = parts.endings
+        self.issuing = parts.issuing
+        self.claims_source = parts.claims_source
+
+    @classmethod
+    def open(
+        cls,
+        store: str | Store = "memory://",
+        *,
+        master_key: bytes | str | None = None,
+        **options: Unpack[OpenOptions],
+    ) -> Opening[Authority]:
+        """Open an authority on a store: `authority = await Authority.open(...)`, or `async with Authority.open(...) as authority`.
+
+        *master_key* (32 bytes, or their base64url) seals the private keys. Without it, a SQLite store keeps one in the file
+        `<database>.key` and a memory store makes one; other stores require it. `OpenOptions` says the rest; `issuer` is required.
+
+        Raises:
+            ConfigurationError: something does not fit; the message says how to mend it.
+            StoreUnavailable: the store does not answer.
+        """
+        chosen = Options(**options)
+
+        async def opened() -> Authority:
+            return cls(await start(store, master_key=master_key, options=chosen))
+
+        return Opening(opened)
+
+    async def close(self) -> None:
+        """Write what is noted, end the feed's followers, and close the store. Twice is once."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._parts.housekeeping.stop()
+        await self.feed.close()
+        self._parts.passwords.close()
+        await self.store.close()
+
+    # Signing in
+
+    def sign_in(self) -> SignIn:
+        """Begin an attempt to sign in, before anything is read about the subject.
+
+        `async with authority.sign_in() as attempt: ...` check the password, then `issued = await attempt.login(subject)`.
+        """
+        return SignIn(self._parts)
+
+    async def login(self, subject: str, **options: Unpack[LoginOptions]) -> Issued:
+        """Sign *subject* in, for callers that have read nothing about it yet; else see `sign_in`. `SignIn.login` says the rest."""
+        async with self.sign_in() as attempt:
+            return await attempt.login(subject, **options)
+
+    # Checking
+
+    def authenticate_cached(self, token: str) -> Principal | None:
+        """Answer from this process's memory, whatever the audience, or None: then `authenticate` finds out. No I/O."""
+        return self._parts.checks.cached(token)
+
+    async def authenticate(
+        self,
+        token: str,
+        *,
+        audience: str | None = None,
+        roles: Collection[str] = (),
+        scopes: Collection[str] = (),
+        max_auth_age: timedelta | None = None,
+    ) -> Principal:
+        """Check a session token or an access token; with *audience*, it must be among those of the credential.
+
+        Raises:
+            Denied: the first cause in the order of contract.md.
+        """
+        principal = await self._parts.checks.check(token)
+        if audience is not None and audience not in principal.audience:
+            raise Denied(Cause.WRONG_AUDIENCE, f"for {list(principal.audience)}, not {audience}")
+        if roles or scopes or max_auth_age is not None:
+            require(principal, self.clock.time(), roles=roles, scopes=scopes, max_auth_age=max_auth_age)
+        return principal
+
+    async def introspect(self, token: str, *, caller: Client | None = None) -> Mapping[str, object]:
+        """Say what a token is worth right now (RFC 7662), from the store; `{"active": False}` for anything else."""
+        return await self._parts.introspection.introspect(token, caller=caller)
+
+    # Refreshing and renewing
+
+    async def refresh(self, token: str, *, device: Device | None = None) -> Issued:
+        """Exchange a refresh token for fresh credentials with today's roles.
+
+        Repeated within the replay window it gives the same refresh token again, with a new access token.
+
+        Raises:
+            Denied: `reused` (the session was ended: an earlier token came back), `revoked`, `expired`, `idle`, `unknown_session` or
+                `malformed`.
+        """
+        outcome = await self._parts.refresh.rotate(token, address=device.address if device else "")
+        match outcome:
+            case TheftDetected():
+                await self.endings.applied(outcome.entry)
+                raise Denied(Cause.REUSED, f"ended by the entry at position {outcome.entry.position}")
+            case Refreshed():
+                if outcome.closed_window:
+                    await self._record_closed_window(outcome.session)
+                return await self._issued(outcome.session, token=outcome.token, as_of=outcome.as_of)
+            case _:
+                assert_never(outcome)
+
+    async def renew(self, principal: Principal) -> Issued:
+        """Give the session of *principal* fresh credentials, at a change of privilege; the old ones end or become stale.
+
+        A session token before it stays good for the replay window, so that requests under way are answered.
+
+        Raises:
+            Denied: `unknown_session`, `expired`, `revoked` or `idle`.
+        """
+        session = await self._live_session(principal)
+        if session.kind is None:
+            order = self.endings.order(
+                Scope.SESSION,
+                session.session_id,
+                code="session_renewed",
+                actor=session.subject,
+                reach=Reach.CLAIMS,
+            )
+            entry = await self.endings.carry_out(order)
+            if entry is None:
+                raise Denied(Cause.REVOKED, "ended by another request")
+            return await self._issued(session, token=None, as_of=entry.position)
+        renewed, token, entry = await self.sessions.renew(session)
+        await self.endings.applied(entry)
+        return await self._issued(renewed, token=token, as_of=entry.position)
+
+    async def change_password(
+        self, principal: Principal, current: str, new: str, *, address: str = ""
+    ) -> Issued:
+        """Change the password of *principal*'s account, end its other sessions, and renew its own.
+
+        Raises:
+            Denied: `bad_credentials` for a wrong *current* password; else as `renew`.
+            InvalidRequest: *new* breaks a rule.
+            RateLimited: too many attempts failed.
+        """
+        await self.accounts.change_password(
+            principal.subject, current, new, address=address, spared=principal.session_id
+        )
+        return await self.renew(principal)
+
+    async def mint(
+        self, principal: Principal, audience: str, *, lifetime: timedelta | None = None
+    ) -> AccessToken:
+        """Issue an access token for *audience* from a checked credential, with its `as_of`.
+
+        It lives for *lifetime*, but no longer than the credential, nor than `access_lifetime`: entries are kept for that long alone.
+
+        Raises:
+            Denied: `expired`.
+        """
+        return self.issuing.issue(
+            grant_of_principal(principal, (audience,)),
+            as_of=principal.as_of,
+            timeline=self.feed.live.head.timeline,
+            now=self.clock.now(),
+            lifetime=min(lifetime or self.access_lifetime, self.access_lifetime),
+        )
+
+    # Ending
+
+    async def logout(self, token: str, *, devices: Devices = "this") -> Entry | None:
+        """End the session of *token* (`this`), the other sessions of its subject (`others`), or all of them (`all`).
+
+        An unknown, ended or absent credential changes nothing, silently: None.
+        """
+        if devices not in {"this", "others", "all"}:
+            raise InvalidRequest("invalid_request", "devices is this, others or all", status=422)
+        return await self._parts.logout.logout(token, devices=devices)
+
+    async def end_session(self, principal: Principal, session_id: str) -> Entry | None:
+        """End a session of *principal*'s own; None, and nothing changed, if it is not one, or is over."""
+        found = await self.store.sessions.find(SessionId(session_id))
+        if found is None or found.session.subject != principal.subject:
+            return None
+        return await self.endings.end_session(
+            found.session.session_id, code="session_ended", actor=principal.subject
+        )
+
+    async def revoke(
+        self,
+        scope: Scope | str,
+        id: str = "",  # noqa: A002 - the field's word
+        *,
+        reach: Reach | str = Reach.END,
+        reason: str = "",
+        actor: str = "system",
+        spared: str | None = None,
+    ) -> Entry:
+        """Revoke: the one function behind every order to.
+
+        *scope* is `token`, `session`, `subject`, `client`, `key` or `everything`; *id* what it names. *spared* is a session of a subject
+        that goes on. The reason stays in the audit trail.
+
+        Raises:
+            InvalidRequest: scope, id and reach do not fit together.
+            NotFound: no such key.
+            Conflict: `already_ended`, for a session that is over.
+        """
+        try:
+            parsed_scope, parsed_reach = Scope(scope), Reach(reach)
+        except ValueError as error:
+            raise InvalidRequest("invalid_revocation", str(error), status=422) from None
+        return await self.endings.revoke(
+            parsed_scope,
+            id,
+            reach=parsed_reach,
+            reason=reason,
+            actor=actor,
+            spared=SessionId(spared) if spared else None,
+        )
+
+    async def set_roles(
+        self, subject: str, roles: Iterable[str], *, actor: str = "system", reason: str = ""
+    ) -> Entry | None:
+        """Set the roles of *subject*; None if they were these already. Its credentials are re-read or refreshed from now on."""
+        return await self.accounts.set_roles(Subject(subject), roles, actor=actor, reason=reason)
+
+    # Listing, application data, CSRF
+
+    async def list_sessions(
+        self, subject: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> SessionPage:
+        """Return live sessions of *subject*, or of everybody, newest first."""
+        return await self.store.sessions.list(
+            Subject(subject) if subject is not None else None, now=self.clock.now(), after=after, limit=limit
+        )
+
+    async def read_data(self, session_id: str) -> SessionData | None:
+        """Return the application's data of a live session, None if it is not live."""
+        return await self.store.sessions.read_data(SessionId(session_id))
+
+    def csrf_token(self, session_id: str) -> str:
+        """Return the CSRF token of a session: bound to it, the same for as long as the CSRF key is current."""
+        return _csrf_token(self.keys.csrf_keys()[0], session_id)
+
+    def csrf_matches(self, session_id: str, token: str) -> bool:
+        """Say, in constant time, whether *token* is the CSRF token of the session."""
+        given = token.encode("utf-8", "surrogatepass")
+        return any(
+            hmac.compare_digest(_csrf_token(key, session_id).encode(), given) for key in self.keys.csrf_keys()
+        )
+
+    async def _live_session(self, principal: Principal) -> Session:
+        found = await self.store.sessions.find(principal.session_id) if principal.session_id else None
+        if found is None:
+            raise Denied(Cause.UNKNOWN_SESSION, "no such session")
+        self.sessions.require_live(found.session, self.clock.now())
+        return found.session
+
+    async def _issued(self, session: Session, *, token: OpaqueToken | None, as_of: Position) -> Issued:
+        """Hand out the credentials of *session*, with the roles of today, read after *as_of*."""
+        if session.kind is OpaqueKind.SESSION:
+            return issued_of(session, token=token, access_token=None)
+        client = await self.clients.find(session.client_id)
+        if client is None:
+            raise Denied(Cause.REVOKED, "the client was deleted")
+        subject_claims = await self.claims_source(session.subject, session.client_id)
+        access_token = self.issuing.issue(
+            grant_of_session(session, subject_claims),
+            as_of=as_of,
+            timeline=self.feed.live.head.timeline,
+            now=self.clock.now(),
+            lifetime=self._parts.access_lifetime_of(client, session.strategy),
+        )
+        return issued_of(session, token=token, access_token=access_token)
+
+    async def _record_closed_window(self, session: Session) -> None:
+        await self.trail.record(
+            Event(
+                at=self.clock.now(),
+                code="refresh_window_closed",
+                subject=session.subject,
+                session_id=session.session_id,
+                client_id=session.client_id,
+                reason="replays in consecutive rotations",
+            )
+        )
+
+
+def _csrf_token(key: bytes, session_id: str) -> str:
+    return base64url.encode(hmac.digest(key, _CSRF_LABEL + session_id.encode(), "sha256"))

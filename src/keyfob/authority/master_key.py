@@ -1,0 +1,76 @@
+"""The master key: what seals private keys at rest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from keyfob.base import base64url
+from keyfob.base.errors import ConfigurationError
+
+MASTER_KEY = 32  # bytes
+_OTHERS = 0o077  # permission bits of group and world
+
+
+def new_master_key() -> bytes:
+    """Return 32 bytes of the operating system's CSPRNG."""
+    return os.urandom(MASTER_KEY)
+
+
+def read_master_key(text: str, *, name: str = "KEYFOB_MASTER_KEY") -> bytes:
+    """Return the key of its text, 32 bytes in base64url.
+
+    Raises:
+        ConfigurationError: it is not; the message does not repeat it.
+    """
+    try:
+        key = base64url.decode(text.strip().rstrip("=").encode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != MASTER_KEY:
+        raise ConfigurationError(
+            f"{name} must be 32 bytes in base64url; make one with: "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+    return key
+
+
+def master_key_beside(database: Path) -> bytes:
+    """Return the key in the file `<database>.key`, making the file (mode 0600) where there is none.
+
+    Of several processes that make it at once, one wins and all return its key.
+
+    Raises:
+        ConfigurationError: the file is readable by others, holds no key, or is missing though the database is not new.
+    """
+    file = database.with_name(database.name + ".key")
+    try:
+        if not file.exists():
+            _create(file, database)
+        if file.stat().st_mode & _OTHERS:
+            raise ConfigurationError(f"{file} can be read by others; mend it with: chmod 600 {file}")
+        return read_master_key(file.read_text("ascii"), name=str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the master key file {file} cannot be used: {error}") from None
+
+
+def _create(file: Path, database: Path) -> None:
+    """Write the key beside, then link it into place: whoever links first wins, and nobody reads half a key."""
+    # The key is made before the database: a database that is there now has its key now, or has lost it.
+    if database.exists() and database.stat().st_size > 0 and not file.exists():
+        raise ConfigurationError(
+            f"{file} is missing, and {database} was made with it; restore it, or set KEYFOB_MASTER_KEY"
+        )
+    draft = file.with_name(f"{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as writing:
+            writing.write(base64url.encode(new_master_key()) + "\n")
+            writing.flush()
+            os.fsync(writing.fileno())
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink()

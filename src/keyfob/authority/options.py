@@ -1,0 +1,78 @@
+"""What an authority is opened with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Required, TypedDict
+from urllib.parse import urlsplit
+
+from keyfob.accounts.passwords import PasswordPolicy
+from keyfob.authority.claims import ClaimsSource
+from keyfob.base.clock import Clock, SystemClock
+from keyfob.base.errors import ConfigurationError
+from keyfob.sessions.policy import SessionPolicy
+from keyfob.tokens.rules import DEFAULT_ACCESS_LIFETIME, checked_lifetime
+
+
+class OpenOptions(TypedDict, total=False):
+    """The options of `Authority.open`, with the meaning and the defaults of `Options`."""
+
+    issuer: Required[str]
+    algorithm: str
+    access_lifetime: timedelta
+    policy: SessionPolicy
+    passwords: PasswordPolicy
+    claims_source: ClaimsSource | None
+    clock: Clock
+    heartbeat: timedelta
+    cache_capacity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What an authority is opened with, besides its store and its master key.
+
+    `issuer` is its URL. `algorithm` is ES256, ES384, EdDSA, PS256 or RS256. `access_lifetime` is 1 second to 24 hours. `claims_source`
+    replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered.
+
+    Raises:
+        ConfigurationError: a bound is broken, or the issuer is no URL.
+    """
+
+    issuer: str
+    algorithm: str = "ES256"
+    access_lifetime: timedelta = DEFAULT_ACCESS_LIFETIME
+    policy: SessionPolicy = field(default_factory=SessionPolicy)
+    passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
+    claims_source: ClaimsSource | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    heartbeat: timedelta = timedelta(seconds=1)
+    cache_capacity: int = 100_000
+
+    def __post_init__(self) -> None:
+        require_issuer(self.issuer)
+        checked_lifetime(self.access_lifetime)
+
+
+def require_issuer(issuer: str) -> None:
+    """Refuse an issuer that is no URL.
+
+    Raises:
+        ConfigurationError: it is not an absolute http or https URL without query, fragment or trailing slash (RFC 8414, section 2).
+    """
+    try:
+        parts = urlsplit(issuer)
+        named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        named, parts = False, urlsplit("")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not named
+        or parts.query
+        or parts.fragment
+        or issuer[-1] in "/?#"
+    ):
+        raise ConfigurationError(
+            f"issuer must be a URL such as https://auth.example, without query, fragment or trailing slash, not {issuer!r}"
+        )

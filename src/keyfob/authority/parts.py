@@ -1,0 +1,176 @@
+"""Where an authority's parts are put together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from keyfob.accounts.accounts import Accounts
+from keyfob.accounts.passwords import Passwords
+from keyfob.accounts.throttle import Throttle
+from keyfob.audit.trail import Trail
+from keyfob.authority.checks import Checks
+from keyfob.authority.claims import ClaimsSource, RecordedClaims
+from keyfob.authority.endings import Endings
+from keyfob.authority.housekeeping import Housekeeping
+from keyfob.authority.introspection import Introspection
+from keyfob.authority.key_revocations import KeyRevocations
+from keyfob.authority.logout import Logout
+from keyfob.authority.options import Options
+from keyfob.base.identifiers import Strategy
+from keyfob.clients.client import Client
+from keyfob.clients.clients import Clients
+from keyfob.jwt import jws
+from keyfob.keys.key_ring import KeyRing
+from keyfob.keys.policy import KeyPolicy
+from keyfob.revocation.feed import Feed, FeedSettings
+from keyfob.revocation.wire import KeySets
+from keyfob.sessions.activity import Activity
+from keyfob.sessions.policy import SessionPolicy
+from keyfob.sessions.sessions import Sessions
+from keyfob.stores.store import Store
+from keyfob.tokens.issuer import Issuer
+from keyfob.tokens.refresh import Refresh
+from keyfob.verifier.session_cache import SessionCache
+
+_log = logging.getLogger("keyfob.audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one authority."""
+
+    options: Options
+    store: Store
+    keys: KeyRing
+    feed: Feed
+    sessions: Sessions
+    refresh: Refresh
+    issuing: Issuer
+    checks: Checks
+    endings: Endings
+    logout: Logout
+    introspection: Introspection
+    accounts: Accounts
+    passwords: Passwords
+    clients: Clients
+    trail: Trail
+    activity: Activity
+    claims_source: ClaimsSource
+    housekeeping: Housekeeping
+
+    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
+        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
+        if strategy is Strategy.JWT:
+            return self.options.policy.lifetimes[Strategy.JWT].absolute
+        return client.access_lifetime or self.options.access_lifetime
+
+
+async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
+    """Open the key ring, start the feed, and put the rest around them.
+
+    Raises:
+        ConfigurationError: the master key does not fit the store.
+        StoreUnavailable: the store does not answer.
+    """
+    clock, policy = options.clock, options.policy
+    await _extend_retention(store, options)
+    keys = await KeyRing.open(
+        store.keys,
+        master_key=master_key,
+        clock=clock,
+        algorithm=options.algorithm,
+        policy=_key_policy(policy),
+    )
+    trail = Trail(store.audit, log=_log_event)
+    feed = await Feed.start(
+        store.feed,
+        issuer=options.issuer,
+        sign=lambda payload, typ: jws.sign(payload, keys.feed_signer(), typ=typ),
+        key_sets=lambda: KeySets(access=keys.jwks(), feed=keys.feed_jwks()),
+        clock=clock,
+        settings=FeedSettings(heartbeat=options.heartbeat),
+        on_event=trail.tell,
+        on_entries=KeyRevocations(keys).take,
+    )
+    endings = Endings(store.sessions, feed, keys, clock=clock)
+
+    async def outlive(lifetime: timedelta) -> None:
+        await store.feed.extend_retention(credential=lifetime, session=policy.longest_session)
+
+    sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)
+    activity = Activity(store.sessions)
+    claims_source = options.claims_source or RecordedClaims(store.accounts)
+    checks = Checks(
+        options.issuer,
+        sessions=sessions,
+        claims_source=claims_source,
+        feed=feed,
+        feed_store=store.feed,
+        keys=keys,
+        activity=activity,
+        policy=policy,
+        clock=clock,
+        cache=SessionCache(options.cache_capacity),
+    )
+    passwords = Passwords(options.passwords)
+    return Parts(
+        options=options,
+        store=store,
+        keys=keys,
+        feed=feed,
+        sessions=sessions,
+        refresh=Refresh(store.sessions, sessions, policy=policy, clock=clock),
+        issuing=Issuer(options.issuer, signer=keys.signer, lifetime=options.access_lifetime),
+        checks=checks,
+        endings=endings,
+        logout=Logout(checks, endings, sessions, store=store.sessions, clock=clock),
+        introspection=Introspection(
+            checks,
+            sessions,
+            store=store.sessions,
+            feed_store=store.feed,
+            feed=feed,
+            clock=clock,
+            issuer=options.issuer,
+        ),
+        accounts=Accounts(
+            store.accounts,
+            Throttle(store.throttle, clock=clock),
+            passwords=passwords,
+            clock=clock,
+            record=trail.record,
+            applied=endings.applied,
+        ),
+        passwords=passwords,
+        clients=Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive),
+        trail=trail,
+        activity=activity,
+        claims_source=claims_source,
+        housekeeping=Housekeeping(store, activity, keys, clock=clock),
+    )
+
+
+async def _extend_retention(store: Store, options: Options) -> None:
+    """Let entries outlive whatever may be granted from now on, before anything is; `Clients.add` does the same for its client."""
+    policy = options.policy
+    clients = await store.clients.list()
+    credentials = [
+        options.access_lifetime,
+        policy.max_cache_age,
+        policy.lifetimes[Strategy.JWT].absolute,  # its access token lives as long as the session
+    ]
+    credentials += [client.access_lifetime for client in clients if client.access_lifetime]
+    await store.feed.extend_retention(credential=max(credentials), session=policy.longest_session)
+
+
+def _key_policy(policy: SessionPolicy) -> KeyPolicy:
+    """Keep the keys behind opaque tokens for as long as a session can need them."""
+    default = KeyPolicy()
+    return replace(default, session_lifetime=max(default.session_lifetime, policy.longest_session))
+
+
+def _log_event(fields: Mapping[str, str | int]) -> None:
+    _log.info("%s", fields.get("event"), extra={"fields": dict(fields)})

@@ -1,0 +1,205 @@
+"""Signing in: a login whose `as_of` is read before anything about the subject is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self, TypedDict
+
+from keyfob.accounts.names import checked_roles
+from keyfob.authority.issued import Issued, issued_of
+from keyfob.authority.parts import Parts
+from keyfob.authority.strategies import Transport, form_of
+from keyfob.base.errors import Cause, Denied, InvalidRequest
+from keyfob.base.identifiers import FIRST_PARTY, SessionId, Strategy, Subject, is_identifier
+from keyfob.clients.client import Client, is_scope
+from keyfob.revocation.entry import Head, Reach, Scope
+from keyfob.sessions.sessions import Login
+from keyfob.tokens.grant import grant_of_session
+
+SIGN_IN_LIMIT = timedelta(minutes=2)
+"""How long an attempt may take; below the margin by which entries outlive what they cover."""
+MAX_AUDIENCES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What is remembered of where a login came from, for the list of devices."""
+
+    user_agent: str = ""
+    address: str = ""
+
+
+class LoginOptions(TypedDict, total=False):
+    """The options of a login, as `SignIn.login` explains them."""
+
+    strategy: Strategy | str | None
+    client_id: str
+    audience: str | Iterable[str] | None
+    roles: Iterable[str] | None
+    scopes: Iterable[str]
+    transport: Transport | str
+    amr: Iterable[str]
+    acr: str | None
+    persistent: bool
+    device: Device | None
+    parent_session_id: SessionId | None
+
+
+class SignIn:
+    """One attempt to sign in.
+
+    Entering reads `as_of`; so whatever ends the subject from then on, while a password waits to be checked, ends this login too
+    (design.md, precondition 2).
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._head: Head | None = None
+        self._began: datetime | None = None
+
+    async def __aenter__(self) -> Self:
+        self._began = self._parts.options.clock.now()
+        self._head = await self._parts.store.feed.head()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._head = None
+
+    async def login(
+        self,
+        subject: str,
+        *,
+        strategy: Strategy | str | None = None,
+        client_id: str = FIRST_PARTY,
+        audience: str | Iterable[str] | None = None,
+        roles: Iterable[str] | None = None,
+        scopes: Iterable[str] = (),
+        transport: Transport | str = Transport.COOKIE,
+        amr: Iterable[str] = ("pwd",),
+        acr: str | None = None,
+        persistent: bool = False,
+        device: Device | None = None,
+        parent_session_id: SessionId | None = None,
+    ) -> Issued:
+        """Sign *subject* in, whose identity the caller has checked. May be called once in an attempt, or again for another client.
+
+        *roles*, where given, are written to the subject's record first; left out, the record or the claims source says.
+
+        Raises:
+            Denied: `session_limit`; `revoked` if the subject is disabled, or was cut off since the attempt began; `expired` if the
+                attempt took longer than two minutes; `insufficient_scope` for a scope or strategy the client may not have.
+            InvalidRequest: a name that cannot be one.
+            NotFound: `no_client`.
+            StoreUnavailable: the store does not answer.
+        """
+        parts = self._parts
+        head = self._require_open()
+        who = Subject(_identifier(subject, "subject"))
+        client = await parts.clients.get(client_id)
+        chosen = _strategy(client, strategy)
+        form = form_of(chosen, Transport(transport))
+        session_id, ends_at = parts.sessions.new_id(who, chosen)
+        if roles is not None:
+            await self._record_roles(who, checked_roles(roles), session_id)
+        subject_claims = await parts.claims_source(who, client.client_id)
+        created = await parts.sessions.create(
+            Login(
+                session_id=session_id,
+                subject=who,
+                client_id=client.client_id,
+                strategy=chosen,
+                kind=form.kind,
+                as_of=head.position,
+                ends_at=ends_at,
+                audience=_audience(client, audience, parts.options.issuer),
+                scopes=_scopes(client, scopes),
+                amr=tuple(amr),
+                acr=acr,
+                persistent=persistent,
+                parent_session_id=parent_session_id,
+                user_agent=device.user_agent if device else "",
+                address=device.address if device else "",
+            )
+        )
+        for entry in created.ended:
+            await parts.endings.applied(entry)
+        access_token = None
+        if form.gives_access_token:
+            access_token = parts.issuing.issue(
+                grant_of_session(created.session, subject_claims),
+                as_of=head.position,
+                timeline=head.timeline,
+                now=created.session.created_at,
+                lifetime=parts.access_lifetime_of(client, chosen),
+            )
+        return issued_of(created.session, token=created.token, access_token=access_token)
+
+    def _require_open(self) -> Head:
+        if self._head is None or self._began is None:
+            raise RuntimeError("use 'async with authority.sign_in() as attempt', and login inside it")
+        if self._parts.options.clock.now() - self._began > SIGN_IN_LIMIT:
+            raise Denied(Cause.EXPIRED, f"the attempt took longer than {SIGN_IN_LIMIT}")
+        return self._head
+
+    async def _record_roles(self, subject: Subject, roles: frozenset[str], session_id: SessionId) -> None:
+        """Write the roles; the session of this very login is spared of the entry, since it begins with them."""
+        endings = self._parts.endings
+        order = endings.order(
+            Scope.SUBJECT,
+            subject,
+            code="roles_changed",
+            actor="login",
+            reach=Reach.CLAIMS,
+            spared=session_id,
+        )
+        entry = await self._parts.store.accounts.set_roles(subject, roles, revocation=order)
+        if entry is not None:
+            await endings.applied(entry)
+
+
+def _identifier(text: str, name: str) -> str:
+    if not is_identifier(text):
+        raise InvalidRequest("invalid_request", f"{name} must be 1 to 255 characters", status=422)
+    return text
+
+
+def _strategy(client: Client, asked: Strategy | str | None) -> Strategy:
+    if asked is None:
+        return client.default_strategy
+    try:
+        strategy = Strategy(asked)
+    except ValueError:
+        raise InvalidRequest("invalid_request", "strategy is session, jwt or hybrid", status=422) from None
+    if strategy not in client.strategies:
+        raise Denied(Cause.INSUFFICIENT_SCOPE, f"client {client.client_id} may not use {strategy.value}")
+    return strategy
+
+
+def _audience(client: Client, asked: str | Iterable[str] | None, issuer: str) -> tuple[str, ...]:
+    if asked is None:
+        return (issuer,)
+    wanted = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
+    if not 0 < len(wanted) <= MAX_AUDIENCES or not all(is_identifier(audience) for audience in wanted):
+        raise InvalidRequest(
+            "invalid_request", "audience is 1 to 16 strings of 1 to 255 characters", status=422
+        )
+    if client.audiences and not client.audiences.issuperset(wanted):
+        raise Denied(Cause.WRONG_AUDIENCE, f"client {client.client_id} may not ask for this audience")
+    return wanted
+
+
+def _scopes(client: Client, asked: Iterable[str]) -> tuple[str, ...]:
+    wanted = frozenset(asked)
+    if not all(map(is_scope, wanted)):
+        raise InvalidRequest(
+            "invalid_scope", "a scope is visible ASCII without quotes or backslash", status=422
+        )
+    # The built-in client is the caller's own code, which is trusted to name the scopes; no request can.
+    if not client.is_first_party and not wanted <= client.scopes:
+        raise Denied(Cause.INSUFFICIENT_SCOPE, f"client {client.client_id} may not ask for this scope")
+    return tuple(sorted(wanted))

@@ -1,0 +1,43 @@
+"""Starting an authority: the store by its URL, the master key, the parts, and what runs by itself."""
+
+from __future__ import annotations
+
+from keyfob.authority.master_key import MASTER_KEY, master_key_beside, new_master_key, read_master_key
+from keyfob.authority.options import Options
+from keyfob.authority.parts import Parts, build
+from keyfob.base.errors import ConfigurationError
+from keyfob.stores.opening import open_store, sqlite_path
+from keyfob.stores.store import Store
+
+
+async def start(store: str | Store, *, master_key: bytes | str | None, options: Options) -> Parts:
+    """Open *store*, find its master key, build the parts and start what runs by itself.
+
+    Whatever was opened is closed again where something fails.
+    """
+    key = _master_key(store, master_key)
+    opened = await open_store(store, clock=options.clock) if isinstance(store, str) else store
+    try:
+        parts = await build(opened, master_key=key, options=options)
+    except BaseException:
+        if isinstance(store, str):
+            await opened.close()
+        raise
+    parts.housekeeping.start()
+    return parts
+
+
+def _master_key(store: str | Store, given: bytes | str | None) -> bytes:
+    if isinstance(given, str):
+        return read_master_key(given, name="master_key")
+    if given is not None:
+        if len(given) != MASTER_KEY:
+            raise ConfigurationError(f"master_key must be {MASTER_KEY} bytes, not {len(given)}")
+        return given
+    if isinstance(store, str):
+        database = sqlite_path(store)
+        if database is not None:
+            return master_key_beside(database)
+        if store == "memory://":
+            return new_master_key()
+    raise ConfigurationError("this store needs a master key; set KEYFOB_MASTER_KEY to 32 bytes in base64url")

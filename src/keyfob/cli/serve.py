@@ -1,0 +1,64 @@
+"""`keyfob serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyfob.cli.opened import ConfigFile
+from keyfob.cli.output import examples
+from keyfob.server import supervisor
+from keyfob.server.settings import Settings
+
+
+def register(commands: typer.Typer) -> None:
+    """Add `serve` to *commands*."""
+    commands.command(
+        epilog=examples(
+            "keyfob serve                                          # SQLite in this directory, http://127.0.0.1:8080",
+            "keyfob serve --port 0                                 # a free port, which is printed",
+            "keyfob serve --host 0.0.0.0 --issuer https://auth.example --tls-cert chain.pem --tls-key key.pem",
+            "KEYFOB_STORE=sqlite:////var/lib/keyfob/keyfob.db keyfob serve --workers 4",
+        )
+    )(serve)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Listen here. [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one. [default: 8080]"),
+    ] = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="How browsers and services reach it. [default: where it listens]"),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, metavar="N", help="Processes. [default: 1]")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key, PEM.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Serve until told to stop. Settings come from keyfob.toml, then KEYFOB_*, then these options."""
+    settings = Settings.load(
+        config=config,
+        flags={
+            "host": host,
+            "port": port,
+            "issuer": issuer,
+            "store": store,
+            "workers": workers,
+            "tls.cert": tls_cert,
+            "tls.key": tls_key,
+        },
+    )
+    raise typer.Exit(supervisor.serve(settings))

@@ -1,0 +1,53 @@
+"""The metadata of the authority (RFC 8414; OpenID Connect Discovery 1.0): what exists, and nothing else."""
+
+from __future__ import annotations
+
+import msgspec
+
+from keyfob.endpoints import introspect, jwks
+from keyfob.endpoints.answers import public_document
+from keyfob.endpoints.route import Route
+from keyfob.endpoints.site import Site
+from keyfob.http.messages import HttpRequest, HttpResponse
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """There is no authorization or token endpoint, so there are no response or grant types; left out, some would be taken for granted."""
+
+    issuer: str
+    jwks_uri: str
+    introspection_endpoint: str
+    introspection_endpoint_auth_methods_supported: list[str]
+    response_types_supported: list[str]
+    grant_types_supported: list[str]
+    subject_types_supported: list[str]
+
+
+async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
+    """Answer with the metadata. URLs are the configured issuer's, whatever the request calls this host."""
+    issuer = site.authority.issuer
+    base = issuer.rstrip("/")
+    return public_document(
+        Metadata(
+            issuer=issuer,
+            jwks_uri=base + jwks.PATH,
+            introspection_endpoint=base + introspect.PATH,
+            introspection_endpoint_auth_methods_supported=["client_secret_basic"],
+            response_types_supported=[],
+            grant_types_supported=[],
+            subject_types_supported=["public"],
+        )
+    )
+
+
+ROUTES = tuple(
+    Route(
+        method="GET",
+        path=f"/.well-known/{name}",
+        endpoint=metadata,
+        summary="The metadata of this authority",
+        response=Metadata,
+        public=True,
+    )
+    for name in ("oauth-authorization-server", "openid-configuration")
+)

@@ -1,0 +1,51 @@
+"""A route: one method and path, the endpoint behind it, and what its documentation says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from keyfob.endpoints.site import Site
+from keyfob.http.headers import Header
+from keyfob.http.messages import HttpRequest, HttpResponse, RawHeaders
+from keyfob.http.problem import DEFAULT_REFUSAL, Refusal, problem
+
+Endpoint = Callable[[Site, HttpRequest], Awaitable[HttpResponse]]
+WarmAnswer = Callable[[Site, RawHeaders, bytes], tuple[Header, ...] | None]
+"""Gives the headers of a 204 from memory, by the headers and the query of a request, or None: then the endpoint is asked. No I/O."""
+RenderError = Callable[[Exception, Refusal], HttpResponse]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a query, for the documentation."""
+
+    name: str
+    summary: str
+    repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One route. `path` may have parts such as `{session_id}`.
+
+    `request` and `response` are the very structs that the endpoint decodes and encodes; `status` is that of success. `refusal` says which
+    credentials the route takes, `render_error` in which form it refuses. `warm`, where there is one, is asked first, whatever the method.
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    summary: str
+    status: int = 200
+    request: type[msgspec.Struct] | None = None
+    response: type[msgspec.Struct] | None = None
+    query: tuple[Parameter, ...] = ()
+    request_type: str = "application/json"
+    response_type: str = "application/json"
+    public: bool = False
+    refusal: Refusal = DEFAULT_REFUSAL
+    render_error: RenderError = problem
+    warm: WarmAnswer | None = None

@@ -1,0 +1,48 @@
+"""All routes, in one table. The server's own (`/metrics`, `/openapi.json`) are added by `server/build.py`."""
+
+from __future__ import annotations
+
+from keyfob.endpoints import (
+    check,
+    feed,
+    health,
+    introspect,
+    jwks,
+    login,
+    logout,
+    metadata,
+    password,
+    refresh,
+    session,
+    sessions,
+    sessions_seen,
+)
+from keyfob.endpoints.admin import audit, clients, keys, revocations, users
+from keyfob.endpoints.admin import sessions as all_sessions
+from keyfob.endpoints.route import Route
+
+_MODULES = (
+    login,
+    refresh,
+    logout,
+    session,
+    sessions,
+    sessions_seen,
+    password,
+    feed,
+    jwks,
+    metadata,
+    introspect,
+    users,
+    all_sessions,
+    revocations,
+    clients,
+    keys,
+    audit,
+    health,
+)
+
+
+def routes() -> tuple[Route, ...]:
+    """Return every route of the authority; each call makes a `/check` with a memory of its own."""
+    return (*check.routes(), *(route for module in _MODULES for route in module.ROUTES))

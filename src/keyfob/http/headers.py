@@ -1,0 +1,51 @@
+"""Headers that every response carries, made once."""
+
+from __future__ import annotations
+
+from keyfob.http.messages import HttpResponse
+
+Header = tuple[bytes, bytes]
+
+NO_STORE: Header = (b"cache-control", b"no-store")
+JSON: Header = (b"content-type", b"application/json")
+CLEAR_SITE_DATA: Header = (b"clear-site-data", b'"cache", "storage"')
+PUBLIC: tuple[Header, ...] = (
+    (b"cache-control", b"public, max-age=300"),
+    (b"access-control-allow-origin", b"*"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+)
+"""For documents that anybody may read from anywhere: key sets and metadata. No credential ever takes part."""
+
+_ALWAYS: tuple[Header, ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_CSP: Header = (
+    b"content-security-policy",
+    b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+)
+_CORP: Header = (b"cross-origin-resource-policy", b"same-origin")
+_HSTS: Header = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
+
+
+class SecurityHeaders:
+    """Completes the headers of a response.
+
+    HSTS goes by the issuer's scheme, which is configured; what a proxy says of the scheme is not asked.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        self._always = (*_ALWAYS, _HSTS) if issuer.startswith("https:") else _ALWAYS
+
+    def complete(self, response: HttpResponse) -> list[Header]:
+        """Return the headers of *response* with what each response must have; what it states itself is left alone.
+
+        Nothing is cached unless the response says so.
+        """
+        headers = [*response.headers, *self._always]
+        stated = {name for name, _ in response.headers}
+        headers.extend(header for header in (NO_STORE, _CSP, _CORP) if header[0] not in stated)
+        if response.stream is None and response.status != 204:
+            headers.append((b"content-length", b"%d" % len(response.body)))
+        return headers

@@ -1,0 +1,411 @@
+"""The authority's side of the feed: it reads the store, holds the live entries, and fans them out to followers.
+
+What is signed as level rests on a head that was read from the store *after* the moment it is signed for, and entries reach a follower
+before the heartbeat that counts them. So a follower that stands at a heartbeat's position knew everything at the heartbeat's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from keyfob.base.clock import Clock
+from keyfob.base.errors import ConfigurationError, StoreUnavailable, Unavailable
+from keyfob.base.events import Event
+from keyfob.base.identifiers import Position
+from keyfob.revocation.entry import Entry, Head
+from keyfob.revocation.entry_table import EntryTable
+from keyfob.revocation.followers import RESYNC_FRAME, Followers
+from keyfob.revocation.frames import FrameWriter
+from keyfob.revocation.live_entries import FeedGap, LiveEntries
+from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
+from keyfob.revocation.snapshot_cache import SnapshotCache
+from keyfob.revocation.store import FeedStore
+from keyfob.revocation.wire import MAX_BATCH, KeySets, Sign, parse_event_id
+
+_LARGE = 2_000  # entries: more than this are put into a table in a thread
+_SHORTEST, _LONGEST = timedelta(seconds=0.1), timedelta(seconds=5)  # heartbeat
+_LEVEL_HEARTBEATS = 5  # how many may be missed before this process no longer answers from its caches
+_RETRY = 0.1  # seconds until a read that failed is tried again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSettings:
+    """How a feed is served.
+
+    `heartbeat`: how often the head is signed, 0.1 to 5 s. `recent`: entries in memory for followers that come back; one that missed more
+    is served from the store, up to `backlog`, and past that told to resynchronise. `buffer`: bytes that a follower may lag behind.
+
+    Raises:
+        ConfigurationError: a bound is broken.
+    """
+
+    heartbeat: timedelta = timedelta(seconds=1)
+    recent: int = 10_000
+    backlog: int = 50_000
+    buffer: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        if not _SHORTEST <= self.heartbeat <= _LONGEST:
+            raise ConfigurationError("feed.heartbeat must be 0.1 to 5 seconds")
+        if min(self.recent, self.backlog, self.buffer) < 1:
+            raise ConfigurationError("feed.recent, feed.backlog and feed.buffer must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedStats:
+    """Where a feed stands. `staleness` is in seconds since it was last level with the store; `overflows` counts followers too slow."""
+
+    position: Position
+    live: int
+    followers: int
+    overflows: int
+    failures: int
+    staleness: float
+
+
+class Feed:
+    """Follows a `FeedStore` in one process. Everything but the wake-up runs in the event loop that started it."""
+
+    def __init__(
+        self,
+        store: FeedStore,
+        *,
+        issuer: str,
+        sign: Sign,
+        key_sets: Callable[[], KeySets],
+        clock: Clock,
+        settings: FeedSettings,
+        on_event: Callable[[Event], None] | None,
+        on_entries: Callable[[Sequence[Entry]], None] | None,
+    ) -> None:
+        self.live = LiveEntries()
+        """What the rule is applied to in this process."""
+        self.failures = 0
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._on_event = on_event
+        self._on_entries = on_entries
+        self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
+        self._followers = Followers(buffer=self._settings.buffer)
+        self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
+        self._snapshots = SnapshotCache(store, self._frames, clock=clock)
+        self._announced: KeySets | None = None
+        self._turn = asyncio.Lock()
+        self._moved = asyncio.Event()
+        self._beat_wanted = False
+        self._closed = False
+        self._went_back = False
+        self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
+        # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
+        self._level = (-math.inf, -math.inf)
+        self._task: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+
+    @classmethod
+    async def start(
+        cls,
+        store: FeedStore,
+        *,
+        issuer: str,
+        sign: Sign,
+        key_sets: Callable[[], KeySets],
+        clock: Clock,
+        settings: FeedSettings | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        on_entries: Callable[[Sequence[Entry]], None] | None = None,
+    ) -> Self:
+        """Read what is live, and follow the store from then on. *sign* signs with the feed's key; *key_sets* are the keys of the moment.
+
+        *on_entries* is told of entries after they are applied, of all that are live at the start and after a resynchronisation; it runs in
+        the event loop and must not block.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        feed = cls(
+            store,
+            issuer=issuer,
+            sign=sign,
+            key_sets=key_sets,
+            clock=clock,
+            settings=settings or FeedSettings(),
+            on_event=on_event,
+            on_entries=on_entries,
+        )
+        loop = asyncio.get_running_loop()
+        # Subscribe first: what is appended while the entries are read is then a wake-up, not a gap.
+        feed._unsubscribe = store.subscribe(lambda: feed._wake_from(loop))
+        try:
+            async with feed._turn:
+                await feed._resynchronise()
+            await feed.beat()
+        except BaseException:
+            feed._unsubscribe()
+            raise
+        feed._task = loop.create_task(feed._run(), name="keyfob-feed")
+        feed._task.add_done_callback(feed._stopped)
+        return feed
+
+    @property
+    def heartbeat(self) -> timedelta:
+        """How often the head is signed."""
+        return self._settings.heartbeat
+
+    def staleness(self) -> float:
+        """Return the seconds since the entries were known to be level with the store, on the larger of wall and boot-time progress."""
+        wall, boot = self._level
+        return max(self._clock.time() - wall, self._clock.elapsed() - boot, 0.0)
+
+    def is_level(self, within: timedelta | None = None) -> bool:
+        """Say whether the entries were level with the store at most *within* ago (five heartbeats); else no cache may answer."""
+        return self.staleness() <= (self._level_within if within is None else within.total_seconds())
+
+    async def catch_up(self, position: Position) -> None:
+        """Return when the entries up to *position* are applied in this process.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or does not show that position.
+        """
+        if self.live.head.position >= position:
+            return
+        async with self._turn:
+            if self.live.head.position < position:
+                await self._advance()
+        if self.live.head.position < position:
+            raise StoreUnavailable(f"the feed does not show position {position} yet")
+
+    async def beat(self) -> None:
+        """Read the head from the store, apply what is new, and send a heartbeat.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or has gone back to an earlier position.
+        """
+        async with self._turn:
+            self._beat_wanted = False
+            at, boot = self._clock.now(), self._clock.elapsed()
+            await self._level_with(await self._store.head())
+            self._level = (at.timestamp(), boot)
+            self.live.confirm(at)
+            self.live.drop_expired(at)
+            self.announce_keys()
+            if self._followers:
+                self._followers.publish(self._frames.heartbeat(self.live.head, at))
+
+    def announce_keys(self) -> None:
+        """Send the key sets to all followers if they have changed."""
+        key_sets = self._frames.key_sets()
+        if key_sets != self._announced:
+            self._announced = key_sets
+            if self._followers:
+                self._followers.publish(self._frames.keys(key_sets, self._clock.now()))
+
+    async def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
+        """Give the frames of the event stream after *last_event_id*; None begins at the head of this moment.
+
+        First the keys, then what was missed, then everything as it comes. An id that cannot be continued gives `resync`, and the end.
+        Closing the iterator leaves the feed.
+        """
+        if self._closed:
+            return
+        position = await self._resume_at(last_event_id)
+        yield self._frames.keys(self._frames.key_sets(), self._clock.now())
+        while position is not None and position < self._recent.start:
+            batch = await self._read_missed(position)
+            if batch is not None:
+                yield self._frame_of(batch)
+            position = batch.entries[-1].position if batch else None
+        if position is None or self._closed:
+            yield RESYNC_FRAME
+            return
+        # No await from here to the joining: nothing may be published in between.
+        missed = [self._frame_of(batch) for batch in self._recent.after(position)]
+        follower = self._followers.join()
+        try:
+            if missed:
+                yield b"".join(missed)
+            self._want_beat()
+            async for frames in follower.frames():
+                yield frames
+        finally:
+            self._followers.leave(follower)
+
+    async def snapshot(self) -> bytes:
+        """Return the signed snapshot, compressed with gzip.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or has gone back.
+        """
+        return await self._snapshots.get(self.live.head)
+
+    def signed_time(self, nonce: str) -> bytes:
+        """Return the time of this moment, signed with *nonce*: the body of `GET /feed/time`.
+
+        Raises:
+            InvalidRequest: *nonce* is not 16 to 64 characters of the base64url alphabet.
+        """
+        return self._frames.time(nonce, self._clock.now())
+
+    def key_document(self) -> bytes:
+        """Return the body of `GET /feed/keys`: the key sets, unsigned."""
+        return self._frames.key_document()
+
+    def stats(self) -> FeedStats:
+        """Say where the feed stands."""
+        return FeedStats(
+            position=self.live.head.position,
+            live=len(self.live),
+            followers=len(self._followers),
+            overflows=self._followers.overflows,
+            failures=self.failures,
+            staleness=self.staleness(),
+        )
+
+    async def close(self) -> None:
+        """End all followers at once and stop following the store. Twice is once."""
+        self._closed = True
+        self._unsubscribe()
+        self._unsubscribe = lambda: None
+        self._followers.end_all()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        """Advance at each wake-up, beat at each heartbeat; a store that fails makes the feed stale and is asked again."""
+        loop = asyncio.get_running_loop()
+        interval = self._settings.heartbeat.total_seconds()
+        next_beat = loop.time() + interval
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(next_beat):
+                    await self._moved.wait()
+            self._moved.clear()
+            try:
+                async with asyncio.timeout(3 * interval):
+                    if self._beat_wanted or loop.time() >= next_beat:
+                        await self.beat()
+                        next_beat = loop.time() + interval
+                    else:
+                        async with self._turn:
+                            await self._advance()
+            except (Unavailable, TimeoutError):
+                self.failures += 1
+                next_beat = loop.time() + min(_RETRY, interval)
+
+    async def _level_with(self, head: Head) -> None:
+        """Apply everything up to *head*, which was read from the store just now."""
+        held = self.live.head
+        if head.timeline != held.timeline:
+            await self._resynchronise()
+            return
+        if head.position < held.position or (head.position == held.position and head.chain != held.chain):
+            self._gone_back(head)
+        self._went_back = False
+        if head.position > held.position:
+            await self._advance()
+        if self.live.head.position < head.position:  # what lies between is gone from the store
+            await self._resynchronise()
+
+    async def _advance(self) -> None:
+        """Read what is new, apply it, and send it on."""
+        while True:
+            entries = await self._store.read_after(self.live.head.position, MAX_BATCH)
+            if not entries:
+                return
+            try:
+                self.live.apply(entries)
+            except FeedGap:
+                await self._resynchronise()
+                return
+            self._tell(entries)
+            batch = self._recent.add(entries)
+            if self._followers:
+                self._followers.publish(self._frame_of(batch))
+            if len(entries) < MAX_BATCH:
+                return
+            await asyncio.sleep(0)
+
+    async def _resynchronise(self) -> None:
+        """Read all that is live, in place of what is held; followers must do the same."""
+        head, entries = await self._store.live(self._clock.now())
+        held = self.live.head
+        if head.timeline == held.timeline and head.position < held.position:
+            self._gone_back(head)
+        if len(entries) > _LARGE:
+            table = await asyncio.to_thread(EntryTable.of, entries)
+        else:
+            table = EntryTable.of(entries)
+        self.live.replace(head, table)
+        self._tell(entries)
+        self._recent = RecentEntries(head.position, capacity=self._settings.recent)
+        self._followers.end_all(RESYNC_FRAME)
+
+    def _gone_back(self, head: Head) -> None:
+        """The store shows less than it did, or another history: nothing of it may be signed as level.
+
+        Raises:
+            StoreUnavailable: always.
+        """
+        if not self._went_back:
+            self._went_back = True
+            self._report(
+                "feed_went_back",
+                {"position": head.position, "known_position": self.live.head.position},
+            )
+        raise StoreUnavailable(
+            f"the feed went back: the store shows position {head.position}, known is {self.live.head.position}"
+        )
+
+    async def _resume_at(self, last_event_id: str | None) -> Position | None:
+        """Return the position after which to continue; None if that cannot be."""
+        if last_event_id is None:
+            return self.live.head.position
+        parsed = parse_event_id(last_event_id)
+        if parsed is None or parsed[0] != self.live.head.timeline:
+            return None
+        position = parsed[1]
+        with suppress(Unavailable):  # a follower may have been ahead, at another authority
+            await self.catch_up(position)
+        missed = self.live.head.position - position
+        return position if 0 <= missed <= self._settings.backlog else None
+
+    async def _read_missed(self, position: Position) -> RecentBatch | None:
+        """Read entries after *position*, up to those that are kept in memory; None if any are gone."""
+        read = await self._store.read_after(position, MAX_BATCH)
+        entries = tuple(entry for entry in read if entry.position <= self._recent.start)
+        if not entries or entries[0].position != position + 1:
+            return None
+        return RecentBatch(entries)
+
+    def _want_beat(self) -> None:
+        self._beat_wanted = True
+        self._moved.set()
+
+    def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is there to be woken
+            loop.call_soon_threadsafe(self._moved.set)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        """The task never ends by itself: if it does, the feed grows stale and says why."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report("feed_stopped", {"error": type(error).__name__})
+
+    def _tell(self, entries: Sequence[Entry]) -> None:
+        if self._on_entries is not None:
+            self._on_entries(entries)
+
+    def _report(self, code: str, facts: dict[str, str | int]) -> None:
+        if self._on_event is not None:
+            self._on_event(Event(at=self._clock.now(), code=code, facts=facts))
+
+    def _frame_of(self, batch: RecentBatch) -> bytes:
+        return self._frames.batch(self.live.head.timeline, batch)

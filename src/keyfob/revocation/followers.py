@@ -1,0 +1,95 @@
+"""The followers of a feed: each with a buffer of its own, so that none holds up the writer or another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from keyfob.revocation.event_stream import StreamEvent, encode_event
+
+RESYNC_FRAME = encode_event(StreamEvent("resync", "{}"))
+"""Tells a follower to take the snapshot. It is not signed: who forges it only makes a follower fetch."""
+
+
+class Follower:
+    """One follower's buffer. Frames are shared between followers, so a frame held by many takes its memory once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._frames: deque[bytes] = deque()
+        self._size = 0
+        self._moved = asyncio.Event()
+        self.has_ended = False
+
+    def offer(self, frame: bytes) -> bool:
+        """Buffer *frame*; say whether there was room. Without room, or after the end, nothing is buffered."""
+        if self.has_ended or self._size + len(frame) > self._limit:
+            return False
+        self._frames.append(frame)
+        self._size += len(frame)
+        self._moved.set()
+        return True
+
+    def end(self, last: bytes = b"") -> None:
+        """End the stream at once: what is buffered is dropped, *last* is all that still comes. The second time changes nothing."""
+        if self.has_ended:
+            return
+        self._frames.clear()
+        if last:
+            self._frames.append(last)
+        self.has_ended = True
+        self._moved.set()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Give what was offered, joined where several wait, until the end."""
+        while True:
+            if self._frames:
+                joined = b"".join(self._frames)
+                self._frames.clear()
+                self._size = 0
+                yield joined
+            elif self.has_ended:
+                return
+            else:
+                self._moved.clear()
+                await self._moved.wait()
+
+
+class Followers:
+    """All followers of one feed in one process."""
+
+    def __init__(self, *, buffer: int) -> None:
+        self._buffer = buffer
+        self._followers: set[Follower] = set()
+        self.overflows = 0
+        """How many followers were too slow and were told to resynchronise."""
+
+    def __len__(self) -> int:
+        return len(self._followers)
+
+    def join(self) -> Follower:
+        """Add a follower: it gets every frame published from now on."""
+        follower = Follower(self._buffer)
+        self._followers.add(follower)
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Forget *follower*. Twice is once."""
+        self._followers.discard(follower)
+
+    def publish(self, frame: bytes) -> None:
+        """Offer *frame* to all; who has no room for it is told to resynchronise, and is ended."""
+        for follower in list(self._followers):
+            if not follower.offer(frame):
+                self.overflows += 1
+                self._end(follower, RESYNC_FRAME)
+
+    def end_all(self, last: bytes = b"") -> None:
+        """End every stream at once, with *last* as its last frame."""
+        for follower in list(self._followers):
+            self._end(follower, last)
+
+    def _end(self, follower: Follower, last: bytes) -> None:
+        follower.end(last)
+        self._followers.discard(follower)

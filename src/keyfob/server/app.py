@@ -1,0 +1,252 @@
+"""The ASGI application: from the server's events to an endpoint, and back.
+
+No request passes a layer: one look-up of method and path, the endpoint, one answer; a warm `/check` not even that. Every error becomes
+a response in one place, `http.problem`; whatever is no error of ours is logged here and answered by a 500 that says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from keyfob.authority.authority import Authority
+from keyfob.base.errors import Denied, InvalidRequest, KeyfobError, Unavailable
+from keyfob.endpoints.caller import is_refreshable
+from keyfob.endpoints.route import Route
+from keyfob.endpoints.site import Site
+from keyfob.http.bearer import read_bearer
+from keyfob.http.cross_origin import own_origins
+from keyfob.http.forwarded import TrustedProxies
+from keyfob.http.headers import Header, SecurityHeaders
+from keyfob.http.messages import HttpRequest, HttpResponse
+from keyfob.http.problem import DEFAULT_REFUSAL, HELPED_BY_REFRESH, Refusal, problem
+from keyfob.server.logs import describe
+from keyfob.server.metrics import Metrics
+from keyfob.server.routing import Match, Router
+
+BODY_SECONDS = 20.0
+"""How long a client may take to send its body."""
+UNKNOWN_ROUTE = "unknown"
+
+AsgiScope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+"""As the ASGI specification types them."""
+
+OpenAuthority = Callable[[], Awaitable[Authority]]
+
+
+class App:
+    """The application. It opens its authority when the server starts, and closes it when the server stops."""
+
+    def __init__(
+        self,
+        open_authority: OpenAuthority,
+        *,
+        issuer: str,
+        routes: Sequence[Route],
+        metrics: Metrics,
+        proxies: TrustedProxies,
+        origins: Iterable[str] = (),
+    ) -> None:
+        self._open_authority = open_authority
+        self._security = SecurityHeaders(issuer)
+        self._router = Router(routes)
+        self._warm = {route.path: route.warm for route in routes if route.warm is not None}
+        self._metrics = metrics
+        self._proxies = proxies if proxies.networks else None
+        self._origins = own_origins(issuer, *origins)
+        self._site: Site | None = None
+        self._streams: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._log = structlog.stdlib.get_logger("keyfob.server")
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Serve one connection of the server: a request, or its lifespan. WebSockets are refused."""
+        match scope["type"]:
+            case "http":
+                headers = self._warm_answer(scope)
+                if headers is None:
+                    await self._serve(scope, receive, send)
+                    return
+                await send({"type": "http.response.start", "status": 204, "headers": headers})
+                await send({"type": "http.response.body", "body": b""})
+            case "lifespan":
+                await self._live(receive, send)
+            case "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            case kind:
+                raise ValueError(f"{kind} is not served")
+
+    async def start(self) -> None:
+        """Open the authority. Twice is once.
+
+        Raises:
+            ConfigurationError, StoreUnavailable: it cannot be opened.
+        """
+        if self._site is None:
+            self._site = Site(authority=await self._open_authority(), own_origins=self._origins)
+
+    async def close_streams(self) -> None:
+        """End every open stream at once, and begin no other: what a server calls before it waits for its connections."""
+        self._stopping = True
+        streams = list(self._streams)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End the streams and close the authority. Twice is once."""
+        await self.close_streams()
+        site, self._site = self._site, None
+        if site is not None:
+            await site.authority.close()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except KeyfobError as error:
+            self._log.error("start_failed", **describe(error))
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _warm_answer(self, scope: AsgiScope) -> tuple[Header, ...] | None:
+        """Return the headers of an answer that memory alone can give; None, whatever the reason, leaves it to `_serve`."""
+        warm = self._warm.get(scope["path"])
+        site = self._site
+        if warm is None or site is None or self._stopping:
+            return None
+        try:
+            headers = warm(site, scope["headers"], scope["query_string"])
+        except Exception as error:  # noqa: BLE001 - the edge of the process: what fails here is decided anew, and said
+            self._metrics.count_failure()
+            self._log.error("fault", route=scope["path"], **describe(error))
+            return None
+        if headers is not None:
+            self._metrics.count_answer(scope["path"], 204)
+        return headers
+
+    async def _serve(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        client = scope.get("client")
+        request = HttpRequest(
+            method,
+            path,
+            headers=scope["headers"],
+            query=scope["query_string"],
+            peer=client[0] if client else "",
+            proxies=self._proxies,
+            chunks=_Chunks(receive),
+        )
+        match: Match | None = None
+        try:
+            match = self._router.find(method, path, scope.get("raw_path") or path.encode())
+            site = self._site
+            if site is None or self._stopping:
+                raise Unavailable("starting or stopping")
+            request.parameters = match.parameters
+            response = await match.route.endpoint(site, request)
+        except Exception as error:  # noqa: BLE001 - the edge of the process: every error becomes a response
+            response = self._refusal(error, request, match.route if match else None)
+        self._metrics.count_answer(match.route.path if match else UNKNOWN_ROUTE, response.status)
+        headers = response.headers if response.bare else self._security.complete(response)
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if response.stream is None:
+            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
+            return
+        await self._stream(response, method, receive, send)
+
+    def _refusal(self, error: Exception, request: HttpRequest, route: Route | None) -> HttpResponse:
+        """Turn *error* into a response; the one place where errors of requests are counted and logged."""
+        if isinstance(error, KeyfobError):
+            self._metrics.count_refusal(error.code)
+            if isinstance(error, Unavailable):
+                self._log.warning(
+                    "unavailable", route=route.path if route else UNKNOWN_ROUTE, **describe(error)
+                )
+        else:
+            self._metrics.count_failure()
+            self._log.error("fault", route=route.path if route else UNKNOWN_ROUTE, **describe(error))
+        if route is None:
+            return problem(error, DEFAULT_REFUSAL)
+        return route.render_error(error, _with_hint(route.refusal, error, request))
+
+    async def _stream(self, response: HttpResponse, method: str, receive: Receive, send: Send) -> None:
+        """Send a stream until it ends, the client is gone, or the server stops."""
+        assert response.stream is not None
+        async with aclosing(response.stream) as stream:
+            if method != "HEAD" and not self._stopping:
+                pump = asyncio.create_task(self._pump(stream, send))
+                watch = asyncio.create_task(_gone(receive))
+                self._streams.add(pump)
+                try:
+                    await asyncio.wait({pump, watch}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    self._streams.discard(pump)
+                    pump.cancel()
+                    watch.cancel()
+                    await asyncio.gather(pump, watch, return_exceptions=True)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _pump(self, stream: AsyncIterator[bytes], send: Send) -> None:
+        try:
+            async for piece in stream:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except KeyfobError as error:
+            self._log.warning("stream_ended", **describe(error))
+        except Exception as error:  # noqa: BLE001 - the edge of a task: the answer has begun, so the log alone can say it
+            self._metrics.count_failure()
+            self._log.error("stream_fault", **describe(error))
+
+
+class _Chunks:
+    """Reads the body piece by piece from the server."""
+
+    __slots__ = ("_deadline", "_ended", "_receive")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+        self._deadline: float | None = None
+
+    async def __call__(self) -> bytes | None:
+        if self._ended:
+            return None
+        loop = asyncio.get_running_loop()
+        self._deadline = self._deadline or loop.time() + BODY_SECONDS
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                event = await self._receive()
+        except TimeoutError:
+            raise InvalidRequest("body_timeout", "The body did not come in time.", status=408) from None
+        if event["type"] != "http.request":
+            raise InvalidRequest("incomplete_body", "The body ended early.")
+        self._ended = not event.get("more_body", False)
+        return bytes(event.get("body", b""))
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _with_hint(refusal: Refusal, error: Exception, request: HttpRequest) -> Refusal:
+    """Say whether the caller can refresh: its Bearer token is the access token of a hybrid login."""
+    if not isinstance(error, Denied) or error.cause not in HELPED_BY_REFRESH:
+        return refusal
+    try:
+        token = read_bearer(request.all(b"authorization"))
+    except Denied:
+        return refusal
+    return replace(refusal, refreshable=token is not None and is_refreshable(token))

@@ -1,0 +1,31 @@
+"""From settings to an open authority."""
+
+from __future__ import annotations
+
+from keyfob.authority.authority import Authority
+from keyfob.authority.opening import Opening
+from keyfob.base.clock import Clock, SystemClock
+from keyfob.base.identifiers import Issuer
+from keyfob.server.settings import Settings
+
+
+def open_authority(
+    settings: Settings, *, issuer: Issuer | None = None, clock: Clock | None = None
+) -> Opening[Authority]:
+    """Open the authority that *settings* describe; *issuer* is that of a server whose port was only just found.
+
+    Raises:
+        ConfigurationError: the settings do not fit the store.
+        StoreUnavailable: the store does not answer.
+    """
+    return Authority.open(
+        settings.store,
+        issuer=issuer or settings.issuer_at(settings.port),
+        master_key=settings.master_key,
+        algorithm=settings.algorithm,
+        access_lifetime=settings.access_lifetime,
+        policy=settings.policy,
+        passwords=settings.passwords,
+        heartbeat=settings.heartbeat,
+        clock=clock or SystemClock(),
+    )

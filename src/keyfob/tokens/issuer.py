@@ -1,0 +1,61 @@
+"""The issuer of access tokens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from keyfob.base import base64url
+from keyfob.base.clock import to_seconds
+from keyfob.base.errors import Cause, Denied
+from keyfob.base.identifiers import Position, Timeline, TokenId
+from keyfob.jwt import jws
+from keyfob.jwt.jwk import PrivateKey
+from keyfob.tokens.access_token import ACCESS_TOKEN_TYPE, AccessToken, encode_claims
+from keyfob.tokens.grant import Grant
+from keyfob.tokens.rules import access_lifetime
+
+_TOKEN_ID = 16  # bytes: 128 random bits make a jti unique
+
+
+class Issuer:
+    """Issues access tokens: signs what a grant says. No I/O."""
+
+    def __init__(self, issuer: str, *, signer: Callable[[], PrivateKey], lifetime: timedelta) -> None:
+        self._issuer = issuer
+        self._signer = signer
+        self._lifetime = lifetime
+
+    def issue(
+        self,
+        grant: Grant,
+        *,
+        as_of: Position,
+        timeline: Timeline,
+        now: datetime,
+        lifetime: timedelta | None = None,
+    ) -> AccessToken:
+        """Issue an access token at *now*, for *lifetime* (the deployment's by default) and never past the end of the grant.
+
+        *as_of* is the smallest of everything that the token is made from (design.md, precondition 3).
+
+        Raises:
+            Denied: `expired` if the grant has less than a second left.
+        """
+        issued_at = to_seconds(now)
+        seconds = access_lifetime(issued_at, to_seconds(grant.ends_at), lifetime or self._lifetime)
+        if seconds < 1:
+            raise Denied(Cause.EXPIRED, "the grant is at its end")
+        token_id = TokenId(base64url.encode(os.urandom(_TOKEN_ID)))
+        payload = encode_claims(
+            grant,
+            issuer=self._issuer,
+            token_id=token_id,
+            issued_at=issued_at,
+            lifetime=seconds,
+            as_of=as_of,
+            timeline=timeline,
+        )
+        text = jws.sign(payload, self._signer(), typ=ACCESS_TOKEN_TYPE)
+        return AccessToken(text=text, token_id=token_id, expires_in=seconds)

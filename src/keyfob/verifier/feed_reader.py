@@ -1,0 +1,273 @@
+"""The thread that follows the feed: snapshot, then live, then again from where it was.
+
+One connection, in this order:
+
+1. the key sets over TLS: the anchor of trust
+2. the authority's time, by a round trip with a nonce
+3. the snapshot, the first time and whenever something was missing or wrong
+4. the event stream, from the position that is held
+
+A connection that ends or hangs is resumed at 1; what is held stays, and grows stale by the clock. A gap, a repetition, another order, half
+an event, a signature or a chain that does not hold: at once stale, and the next connection begins with the snapshot.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+
+from keyfob.base.clock import Clock, to_micros
+from keyfob.base.errors import AuthorityUnavailable, ConfigurationError, Denied, KeyfobError
+from keyfob.base.events import Event
+from keyfob.jwt import jws
+from keyfob.revocation import wire
+from keyfob.revocation.event_stream import EventStreamReader, StreamEvent
+from keyfob.revocation.live_entries import FeedGap
+from keyfob.revocation.snapshot import Snapshot, SnapshotReader
+from keyfob.verifier.authority_client import AuthorityClient
+from keyfob.verifier.feed_view import FeedView
+from keyfob.verifier.jwks_source import JwksSource
+
+_NONCE = 24  # bytes
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds between two connections, before jitter
+_REFUSED_PAUSE = 30.0  # seconds after the authority refused the credentials: asking often will not help
+
+
+class FeedBroken(Exception):
+    """The feed cannot be continued from what is held."""
+
+
+class FeedReader:
+    """Follows one authority into a `FeedView`. Its thread is a daemon; `close` ends it."""
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        client: AuthorityClient,
+        keys: JwksSource,
+        view: FeedView,
+        clock: Clock,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.failure: KeyfobError | None = None
+        """Why the last connection failed; None while one stands."""
+        self.is_level = False
+        """Whether the stream that stands said that everything is held."""
+        self.connections = 0
+        self.resyncs = 0
+        self._issuer = issuer
+        self._client = client
+        self._keys = keys
+        self._view = view
+        self._clock = clock
+        self._on_event = on_event
+        self._closed = threading.Event()
+        self._needs_snapshot = True
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name="keyfob-feed-reader", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, waiting up to two seconds for it. Twice is once."""
+        self._closed.set()
+        self._client.abort()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(2.0)
+
+    def learn_time(self) -> None:
+        """Bound the authority's time by one round trip.
+
+        Raises:
+            AuthorityUnavailable: no answer, one that took too long, or one that is not for this request.
+        """
+        nonce = secrets.token_urlsafe(_NONCE)
+        sent = self._view.time.instant()
+        answer = self._client.time(nonce)
+        try:
+            signed = wire.decode_time(self._verified(answer, wire.TIME_TYPE))
+        except (Denied, wire.WireError) as error:
+            raise AuthorityUnavailable(f"the authority's time cannot be trusted: {error}") from None
+        if signed.issuer != self._issuer or signed.nonce != nonce:
+            raise AuthorityUnavailable("the authority's time is not for this request")
+        if not self._view.time.learn(_seconds(signed.at), sent=sent):
+            raise AuthorityUnavailable("the authority takes too long to tell the time")
+
+    def fetch_keys(self) -> None:
+        """Read the key sets over TLS and trust them.
+
+        Raises:
+            AuthorityUnavailable: no answer, or none that can be used.
+        """
+        raw = self._client.keys()
+        try:
+            issuer, key_sets = wire.decode_key_document(raw)
+            if issuer != self._issuer:
+                raise AuthorityUnavailable(
+                    f"wanted the keys of {self._issuer}, got those of another issuer: say the issuer exactly as it calls itself"
+                )
+            self._keys.anchor(key_sets)
+        except wire.WireError as error:
+            raise AuthorityUnavailable(f"the authority's keys cannot be used: {error}") from None
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._connect()
+                self.failure = AuthorityUnavailable("the authority ended the stream")
+            except FeedBroken as broken:
+                self._resynchronise(str(broken))
+            except (AuthorityUnavailable, ConfigurationError) as failure:
+                self.failure = failure
+            self.is_level = False
+            self._view.wake()
+            self._closed.wait(self._pause())
+
+    def _connect(self) -> None:
+        self.fetch_keys()
+        self.learn_time()
+        if self._needs_snapshot:
+            self._take(self._read_snapshot())
+        head = self._view.live.head
+        events = EventStreamReader()
+        self.connections += 1
+        with closing(self._client.follow(wire.event_id(head.timeline, head.position))) as pieces:
+            for piece in pieces:
+                if self._closed.is_set():
+                    return
+                try:
+                    for event in events.feed(piece):
+                        self._hear(event)
+                except ValueError as error:  # among them WireError
+                    raise FeedBroken(str(error)) from None
+
+    def _hear(self, event: StreamEvent) -> None:
+        """Take one event; unknown ones are for readers of a later version."""
+        match event.name:
+            case "entry":
+                self._hear_entries(event.data)
+            case "heartbeat":
+                self._hear_heartbeat(event.data)
+            case "keys":
+                notice = wire.decode_keys(self._signed(event.data, wire.KEYS_TYPE))
+                self._require_issuer(notice.issuer)
+                self._keys.adopt(notice.key_sets, notice.at)
+            case "resync":
+                raise FeedBroken("the authority asks to begin anew")
+            case _:
+                pass
+
+    def _hear_entries(self, data: str) -> None:
+        live = self._view.live
+        batch = wire.decode_batch(self._signed(data, wire.ENTRIES_TYPE))
+        self._require_issuer(batch.issuer)
+        if batch.timeline != live.head.timeline:
+            raise FeedBroken("entries of another timeline")
+        try:
+            live.apply(batch.entries)
+        except FeedGap as gap:
+            raise FeedBroken(str(gap)) from None
+        now = self._view.time.now()
+        for entry in batch.entries:
+            self._view.lag.add(now - _seconds(entry.at))
+
+    def _hear_heartbeat(self, data: str) -> None:
+        live = self._view.live
+        heartbeat = wire.decode_heartbeat(self._signed(data, wire.HEARTBEAT_TYPE))
+        self._require_issuer(heartbeat.issuer)
+        said, held = heartbeat.head, live.head
+        self._view.time.heard(_seconds(heartbeat.at))
+        if said.timeline != held.timeline:
+            raise FeedBroken("a heartbeat of another timeline")
+        if said.position > held.position:
+            raise FeedBroken(f"the feed reaches position {said.position}, and {held.position} came")
+        if said.position < held.position:
+            return  # a server that is behind: its word says nothing about what is held
+        if said.chain != held.chain:
+            self._report("feed_forked", {"position": said.position})
+            raise FeedBroken(f"two histories up to position {said.position}")
+        self.is_level = True
+        self._level(heartbeat.at)
+        live.drop_expired(heartbeat.at)
+
+    def _read_snapshot(self) -> Snapshot:
+        reader = SnapshotReader(self._signed)
+        try:
+            with closing(self._client.snapshot()) as pieces:
+                for piece in pieces:
+                    reader.feed(piece)
+                    # Another thread may be waiting for the interpreter: it need not wait for all of a million entries.
+                    time.sleep(0)
+            snapshot = reader.finish()
+        except wire.WireError as error:
+            raise FeedBroken(str(error)) from None
+        self._require_issuer(snapshot.head.issuer)
+        return snapshot
+
+    def _take(self, snapshot: Snapshot) -> None:
+        """Hold the snapshot, unless what is held goes further and fits it: then a server that is behind made it."""
+        head, at = snapshot.head.head, snapshot.head.at
+        view, held = self._view, self._view.live.head
+        if held.timeline == head.timeline:
+            if head.position < held.position:
+                self._needs_snapshot = False
+                return
+            if head.position == held.position and head.chain != held.chain:
+                self._report("feed_forked", {"position": head.position})
+        elif held.timeline and _seconds(at) <= view.last_level_at:
+            raise AuthorityUnavailable("the snapshot is of a timeline that was left behind")
+        try:
+            self._keys.adopt(snapshot.head.key_sets, at)
+        except wire.WireError as error:
+            raise FeedBroken(str(error)) from None
+        view.live.replace(head, snapshot.table)
+        self._needs_snapshot = False
+        self._level(at)
+
+    def _level(self, at: datetime) -> None:
+        self._view.live.confirm(at)
+        self._view.level(_seconds(at))
+        self._failures = 0
+        self.failure = None
+
+    def _resynchronise(self, why: str) -> None:
+        self.resyncs += 1
+        self._needs_snapshot = True
+        self._view.broken()
+        self.failure = AuthorityUnavailable(f"the feed is being read anew: {why}")
+        self._report("feed_resync", {"why": why})
+
+    def _signed(self, text: str, typ: str) -> bytes:
+        try:
+            return self._verified(text, typ)
+        except Denied as denied:
+            raise FeedBroken(f"an object of the feed does not hold: {denied}") from None
+
+    def _verified(self, text: str, typ: str) -> bytes:
+        return jws.verify(text, self._keys.feed, typ=typ, limit=wire.MAX_SIGNED)
+
+    def _require_issuer(self, issuer: str) -> None:
+        if issuer != self._issuer:
+            raise FeedBroken("an object of another issuer's feed")
+
+    def _pause(self) -> float:
+        """Return how long to wait: doubling, with jitter, so that not all verifiers come at once."""
+        if isinstance(self.failure, ConfigurationError):
+            return _REFUSED_PAUSE
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        return pause * (0.5 + secrets.randbelow(1_000) / 2_000)
+
+    def _report(self, code: str, facts: dict[str, str | int]) -> None:
+        self._on_event(Event(at=self._clock.now(), code=code, facts=facts))
+
+
+def _seconds(moment: datetime) -> float:
+    return to_micros(moment) / 1_000_000
