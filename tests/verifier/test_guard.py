@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -14,14 +15,18 @@ async def revoke(server, *arguments, **options):
     return await asyncio.to_thread(server.revoke, *arguments, **options)
 
 
+async def stay(guard, entered=None):
+    async with guard:
+        if entered is not None:
+            entered.set()
+        async with asyncio.timeout(15):
+            await asyncio.Event().wait()
+
+
 async def guarded(verifier, principal, entered=None, **options):
     """Stay inside until thrown out, and say why."""
     with pytest.raises(Denied) as denied:
-        async with verifier.guard(principal, **options):
-            if entered is not None:
-                entered.set()
-            async with asyncio.timeout(15):
-                await asyncio.Event().wait()
+        await stay(verifier.guard(principal, **options), entered)
     return denied.value.cause
 
 
@@ -114,11 +119,17 @@ async def test_after_renewal_the_old_credential_no_longer_matters(server, follow
             following._view.wait_for, lambda: following.stats().position >= entry.position, timeout=15
         )
         await asyncio.sleep(0)
+
+
+async def test_after_renewal_the_new_credential_is_watched(server, following):
+    entered = asyncio.Event()
+    guard = following.guard(following.verify(server.token(jti="j3")))
+    inside = asyncio.create_task(stay(guard, entered))
+    await entered.wait()
+    guard.renew(server.token(jti="j4"))
+    await revoke(server, Scope.TOKEN, "j4")
     with pytest.raises(Denied, match="revoked"):
-        async with following.guard(following.verify(server.token(jti="j3"))) as guard:
-            guard.renew(server.token(jti="j4"))
-            await revoke(server, Scope.TOKEN, "j4")
-            await asyncio.Event().wait()
+        await inside
 
 
 async def test_a_call_that_was_under_way_for_the_old_credential_ends_nothing(server, following):
@@ -137,15 +148,17 @@ async def test_only_a_good_credential_of_the_same_subject_renews(server, followi
 
 
 async def test_an_ended_guard_is_not_renewed(server, following):
-    with pytest.raises(Denied, match="revoked"):
+    async def renew_too_late():
         async with following.guard(following.verify(server.token())) as guard:
             await revoke(server, Scope.TOKEN, "j1")
             try:
                 await asyncio.Event().wait()
-            except asyncio.CancelledError:
+            finally:
                 with pytest.raises(Denied, match="the guard has ended"):
                     guard.renew(server.token(jti="j2"))
-                raise
+
+    with pytest.raises(Denied, match="revoked"):
+        await renew_too_late()
 
 
 async def test_it_ends_when_the_verifier_is_stale_past_the_policy(server, following, verifier_clock):
@@ -211,34 +224,44 @@ async def test_a_cancellation_from_outside_and_an_error_inside_pass_through(serv
 
 
 async def test_a_cancellation_from_outside_at_the_same_time_is_not_swallowed(server, following):
-    principal = following.verify(server.token())
+    guard = following.guard(following.verify(server.token()))
     entered = asyncio.Event()
-
-    async def stay():
-        async with following.guard(principal) as guard:
-            entered.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                assert guard is not None
-
-    task = asyncio.create_task(stay())
+    task = asyncio.create_task(stay(guard, entered))
     await entered.wait()
+    guard._end(Cause.EXPIRED)
     task.cancel()
-    (watch,) = following._view.live._watches["subject", "alice"] if False else [None]
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
 async def test_who_swallows_the_cancellation_is_told_all_the_same(server, following):
-    with pytest.raises(Denied, match="revoked"):
+    async def swallow():
         async with following.guard(following.verify(server.token())):
             await revoke(server, Scope.TOKEN, "j1")
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                pass
+
+    with pytest.raises(Denied, match="revoked"):
+        await swallow()
     assert asyncio.current_task().cancelling() == 0
+
+
+async def test_what_has_ended_does_not_end_again_for_another_cause(server, following):
+    guard = following.guard(following.verify(server.token()))
+    entered = asyncio.Event()
+    inside = asyncio.create_task(stay(guard, entered))
+    await entered.wait()
+    guard._end(Cause.EXPIRED)
+    guard._end(Cause.VERIFIER_STALE)
+    with pytest.raises(Denied, match="expired"):
+        await inside
+    guard._end(Cause.VERIFIER_STALE)  # a timer that fires late
+
+
+async def test_a_timer_that_fires_early_looks_again(server, following):
+    async with following.guard(following.verify(server.token())) as guard:
+        guard._look()
+        await asyncio.sleep(0)
 
 
 async def test_a_guard_is_entered_once(server, following):
