@@ -293,6 +293,19 @@ async def test_with_introspect_the_authority_is_asked_while_the_verifier_is_stal
         server.hangs = False
 
 
+def test_with_introspect_the_authority_answers_before_the_verifier_is_level(server, new_verifier, waits):
+    server.status["/feed/snapshot"] = 503
+    verifier = new_verifier(on_stale="introspect")
+    verifier.start()
+    token = server.opaque()
+    assert verifier.authenticate_blocking(token).path == "introspection"
+    assert cause_of(verifier.verify, token) is Cause.VERIFIER_STALE
+    entry = server.revoke(Scope.SESSION, "b" * 32)
+    del server.status["/feed/snapshot"]
+    waits(verifier, reaches(verifier, entry.position))
+    assert cause_of(verifier.authenticate_blocking, token) is Cause.REVOKED
+
+
 def test_with_accept_a_session_is_asked_about_within_the_bound(server, new_verifier, verifier_clock):
     with new_verifier(on_stale="accept", accept_within=timedelta(seconds=60)) as verifier:
         server.hangs = True
