@@ -130,9 +130,7 @@ class Authority:
         Raises:
             Denied: the first cause in the order of contract.md.
         """
-        principal = await self._parts.checks.check(token)
-        if audience is not None and audience not in principal.audience:
-            raise Denied(Cause.WRONG_AUDIENCE, f"for {list(principal.audience)}, not {audience}")
+        principal = await self._parts.checks.check(token, audience=audience)
         if roles or scopes or max_auth_age is not None:
             require(principal, self.clock.time(), roles=roles, scopes=scopes, max_auth_age=max_auth_age)
         return principal
