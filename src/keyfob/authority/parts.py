@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from keyfob.accounts.accounts import Accounts
 from keyfob.accounts.passwords import Passwords
@@ -18,6 +19,8 @@ from keyfob.authority.introspection import Introspection
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.options import Options
+from keyfob.base.identifiers import Strategy
+from keyfob.clients.client import Client
 from keyfob.clients.clients import Clients
 from keyfob.jwt import jws
 from keyfob.keys.key_ring import KeyRing
@@ -55,6 +58,12 @@ class Parts:
     activity: Activity
     claims_source: ClaimsSource
     housekeeping: Housekeeping
+
+    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
+        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
+        if strategy is Strategy.JWT:
+            return self.options.policy.lifetimes[Strategy.JWT].absolute
+        return client.access_lifetime or self.options.access_lifetime
 
 
 async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:

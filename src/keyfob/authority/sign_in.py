@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import Self, TypedDict
 
 from keyfob.accounts.names import checked_roles
 from keyfob.authority.issued import Issued, issued_of
+from keyfob.authority.parts import Parts
 from keyfob.authority.strategies import Transport, form_of
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.identifiers import FIRST_PARTY, SessionId, Strategy, Subject, is_identifier
@@ -17,9 +18,6 @@ from keyfob.clients.client import Client, is_scope
 from keyfob.revocation.entry import Head, Reach, Scope
 from keyfob.sessions.sessions import Login
 from keyfob.tokens.grant import grant_of_session
-
-if TYPE_CHECKING:
-    from keyfob.authority.authority import Authority
 
 SIGN_IN_LIMIT = timedelta(minutes=2)
 """How long an attempt may take; below the margin by which entries outlive what they cover."""
@@ -57,14 +55,14 @@ class SignIn:
     (design.md, precondition 2).
     """
 
-    def __init__(self, authority: Authority) -> None:
-        self._authority = authority
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._head: Head | None = None
         self._began: datetime | None = None
 
     async def __aenter__(self) -> Self:
-        self._began = self._authority.clock.now()
-        self._head = await self._authority.store.feed.head()
+        self._began = self._parts.options.clock.now()
+        self._head = await self._parts.store.feed.head()
         return self
 
     async def __aexit__(
@@ -99,17 +97,17 @@ class SignIn:
             NotFound: `no_client`.
             StoreUnavailable: the store does not answer.
         """
-        authority = self._authority
+        parts = self._parts
         head = self._require_open()
         who = Subject(_identifier(subject, "subject"))
-        client = await authority.clients.get(client_id)
+        client = await parts.clients.get(client_id)
         chosen = _strategy(client, strategy)
         form = form_of(chosen, Transport(transport))
-        session_id, ends_at = authority.sessions.new_id(who, chosen)
+        session_id, ends_at = parts.sessions.new_id(who, chosen)
         if roles is not None:
             await self._record_roles(who, checked_roles(roles), session_id)
-        subject_claims = await authority.claims_source(who, client.client_id)
-        created = await authority.sessions.create(
+        subject_claims = await parts.claims_source(who, client.client_id)
+        created = await parts.sessions.create(
             Login(
                 session_id=session_id,
                 subject=who,
@@ -118,7 +116,7 @@ class SignIn:
                 kind=form.kind,
                 as_of=head.position,
                 ends_at=ends_at,
-                audience=_audience(client, audience, authority.issuer),
+                audience=_audience(client, audience, parts.options.issuer),
                 scopes=_scopes(client, scopes),
                 amr=tuple(amr),
                 acr=acr,
@@ -129,28 +127,28 @@ class SignIn:
             )
         )
         for entry in created.ended:
-            await authority.endings.applied(entry)
+            await parts.endings.applied(entry)
         access_token = None
         if form.gives_access_token:
-            access_token = authority.issuing.issue(
+            access_token = parts.issuing.issue(
                 grant_of_session(created.session, subject_claims),
                 as_of=head.position,
                 timeline=head.timeline,
                 now=created.session.created_at,
-                lifetime=authority.access_lifetime_of(client, chosen),
+                lifetime=parts.access_lifetime_of(client, chosen),
             )
         return issued_of(created.session, token=created.token, access_token=access_token)
 
     def _require_open(self) -> Head:
         if self._head is None or self._began is None:
             raise RuntimeError("use 'async with authority.sign_in() as attempt', and login inside it")
-        if self._authority.clock.now() - self._began > SIGN_IN_LIMIT:
+        if self._parts.options.clock.now() - self._began > SIGN_IN_LIMIT:
             raise Denied(Cause.EXPIRED, f"the attempt took longer than {SIGN_IN_LIMIT}")
         return self._head
 
     async def _record_roles(self, subject: Subject, roles: frozenset[str], session_id: SessionId) -> None:
         """Write the roles; the session of this very login is spared of the entry, since it begins with them."""
-        endings = self._authority.endings
+        endings = self._parts.endings
         order = endings.order(
             Scope.SUBJECT,
             subject,
@@ -159,7 +157,7 @@ class SignIn:
             reach=Reach.CLAIMS,
             spared=session_id,
         )
-        entry = await self._authority.store.accounts.set_roles(subject, roles, revocation=order)
+        entry = await self._parts.store.accounts.set_roles(subject, roles, revocation=order)
         if entry is not None:
             await endings.applied(entry)
 

@@ -79,17 +79,18 @@ class Check:
         authority = site.authority
         if rules is _NO_RULES:
             principal = await authority.authenticate(credential.token)
-            return HttpResponse(status=204, headers=self._identity(principal))
+            return HttpResponse(status=204, headers=self._identity(principal), bare=True)
         principal = await authority.authenticate(
             credential.token, roles=rules.roles, scopes=rules.scopes, max_auth_age=rules.max_auth_age
         )
         if rules.max_staleness is not None:
             _require_fresh(site, rules.max_staleness)
         if rules.mint is None:
-            return HttpResponse(status=204, headers=self._identity(principal))
+            return HttpResponse(status=204, headers=self._identity(principal), bare=True)
         return HttpResponse(
             status=204,
             headers=(*self._identity(principal), await _minted(site, request, principal, rules.mint)),
+            bare=True,
         )
 
     def _read_rules(self, request: HttpRequest) -> Rules:

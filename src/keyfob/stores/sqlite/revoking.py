@@ -39,6 +39,7 @@ _SELECT = f"""
 """  # noqa: S608 - constants
 _SELECT_ONE = f"{_SELECT} WHERE s.session_id = ?"
 _HEAD = SESSION_WIDTH
+_NO_CUT_OFFS = (None,) * 6
 
 
 def find(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> Found | None:
@@ -129,8 +130,8 @@ def append(transaction: Transaction, revocation: Revocation, now: datetime) -> E
 
 
 def _standing_row(connection: sqlite3.Connection, row: tuple[Value, ...], now: datetime) -> Session:
-    session = session_from(row[:SESSION_WIDTH])  # type: ignore[arg-type]  # the columns of _SELECT
-    cut_offs = _cut_offs(row)
+    session = session_from(row)  # type: ignore[arg-type]  # the columns of _SELECT
+    cut_offs = [] if row[_HEAD + 1 :] == _NO_CUT_OFFS else _cut_offs(row)
     if session.parent_session_id is None and not cut_offs:
         return session
     return as_it_stands(session, cut_offs=cut_offs, parent=_parent_over(connection, session, now))

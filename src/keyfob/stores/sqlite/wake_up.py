@@ -106,18 +106,30 @@ class _Address:
             os.close(self._descriptor)
 
 
-class Listener:
-    """Calls the wakers of this process when another one has moved the feed. Its thread runs from the first subscription to `close`."""
+class Watch:
+    """Looks after the file for as long as it is open: is it still there, and has another process moved the feed?
 
-    def __init__(self, wakers: Wakers, wake_ups: WakeUps, read_position: Callable[[], int]) -> None:
-        """*read_position* returns the head position from the file."""
+    Its thread runs from the beginning to `close`; it listens to the others from the first subscription.
+    """
+
+    def __init__(
+        self,
+        wakers: Wakers,
+        wake_ups: WakeUps,
+        *,
+        inspect: Callable[[], None],
+        read_position: Callable[[], int],
+    ) -> None:
+        """*inspect* looks at the file; *read_position* returns the head position from it. Each may raise `StoreUnavailable`."""
         self._wakers = wakers
         self._wake_ups = wake_ups
+        self._inspect = inspect
         self._read_position = read_position
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._receiver: socket.socket | None = None
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="keyfob-sqlite-watch", daemon=True)
+        self._thread.start()
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Add *wake* and listen, if nobody did; return what removes it.
@@ -128,27 +140,22 @@ class Listener:
         with self._lock:
             if self._stop.is_set():
                 raise StoreUnavailable("the store is closed")
-            remove = self._wakers.add(wake)
-            if self._thread is None:
+            if self._receiver is None:
                 self._receiver = self._wake_ups.open_socket()
-                self._thread = threading.Thread(target=self._run, name="keyfob-sqlite-wake-up", daemon=True)
-                self._thread.start()
-        return remove
+            return self._wakers.add(wake)
 
     def close(self) -> None:
-        """Stop listening; returns within one poll interval. More than once is harmless."""
+        """Stop; returns within one poll interval. More than once is harmless."""
         self._wakers.clear()
         with self._lock:
             self._stop.set()
-            if self._thread is not None:
-                self._thread.join()
+            self._thread.join()
             if self._receiver is not None:
                 self._wake_ups.close_socket(self._receiver)
                 self._receiver = None
 
     def _run(self) -> None:
         known = self._look()
-        self._wakers.wake()  # whatever was appended between the subscription and the first look
         while not self._stop.is_set():
             if self._is_called():
                 self._wakers.wake()
@@ -181,6 +188,7 @@ class Listener:
     def _look(self) -> int:
         """Return the head position; `_UNREADABLE` for a file that cannot be read, which a follower must find out for itself."""
         try:
+            self._inspect()
             return self._read_position()
         except StoreUnavailable:
             return _UNREADABLE
