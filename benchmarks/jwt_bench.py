@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 
 import joserfc.jwt
-import jwt as pyjwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+import jwt as pyjwt
 from benchmarks.figures import BenchmarkFailed, Figure, compared
 from benchmarks.rounds import Contestant, Tell, interleave
 from benchmarks.targets import ALGORITHMS
@@ -241,7 +241,12 @@ def _signers(bench: Bench, operations: int) -> Sequence[Contestant]:
     claims = pyjwt.decode(bench.tokens[0], options={"verify_signature": False})
     signed = bench.tokens[0].rpartition(".")[0].encode()
     header = {"typ": "at+jwt", "kid": str(bench.key.key_id)}
-    material, algorithm, raw, issue = bench.material, bench.algorithm.value, _raw_sign(bench), issuing(bench.key)
+    material, algorithm, raw, issue = (
+        bench.material,
+        bench.algorithm.value,
+        _raw_sign(bench),
+        issuing(bench.key),
+    )
 
     def raw_batch() -> None:
         for _ in range(operations):

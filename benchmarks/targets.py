@@ -82,13 +82,13 @@ def _jwt() -> Iterable[Measure]:
     for algorithm in ALGORITHMS:
         yield measure(f"jwt.sign.{algorithm}", f"Issuer.issue, {algorithm}")
     yield measure(
-        "verdict.verify", "Verifier.verify, verdict cached, live entries held", target=at_most(1.5, Of.MEASURED)
+        "verdict.verify",
+        "Verifier.verify, verdict cached, live entries held",
+        target=at_most(1.5, Of.MEASURED),
     )
     yield measure("verdict.lead", "the same, against PyJWT ES256", target=at_least(70.0))
     yield measure("verdict.moved", "the same, the feed having moved before every check")
-    yield measure(
-        "live.memory", "Memory of one live entry", unit="bytes", target=at_most(150.0, Of.MEASURED)
-    )
+    yield measure("live.memory", "Memory of one live entry", unit="bytes", target=at_most(150.0, Of.MEASURED))
     yield measure(
         "live.pause",
         "Longest hold of the interpreter by one insertion",
@@ -112,9 +112,7 @@ def _http() -> Iterable[Measure]:
     yield measure("http.check.jwt", "GET /check, JWT, warm", target=at_least(0.85))
     yield measure("http.check.cold", "GET /check, session, cache off", target=at_least(0.55))
     yield measure("http.refresh", "POST /refresh: rotate, sign, respond", target=at_least(0.18))
-    yield measure(
-        "http.storm", "p99 of GET /check during a storm of logins", unit="ms", target=at_most(3.0)
-    )
+    yield measure("http.storm", "p99 of GET /check during a storm of logins", unit="ms", target=at_most(3.0))
 
 
 def _revocation() -> Iterable[Measure]:
