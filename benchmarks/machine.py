@@ -27,7 +27,7 @@ def facts() -> dict[str, object]:
         "processor": processor(),
         "cores": len(cores()),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_at_start": round(os.getloadavg()[0], 2),
+        "load_at_start": round(load(), 2),
         "fsync_us": fsync_microseconds(),
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -35,6 +35,11 @@ def facts() -> dict[str, object]:
         "sqlite": sqlite3.sqlite_version,
         **{name: _version(name) for name in PACKAGES},
     }
+
+
+def load() -> float:
+    """Return how many processes wanted a core in the last minute."""
+    return os.getloadavg()[0]
 
 
 def cores() -> list[int]:
