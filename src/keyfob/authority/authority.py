@@ -207,7 +207,9 @@ class Authority:
     async def mint(
         self, principal: Principal, audience: str, *, lifetime: timedelta | None = None
     ) -> AccessToken:
-        """Issue an access token for *audience* from a checked credential: never for longer than it, with its `as_of`.
+        """Issue an access token for *audience* from a checked credential, with its `as_of`.
+
+        It lives for *lifetime*, but no longer than the credential, nor than `access_lifetime`: entries are kept for that long alone.
 
         Raises:
             Denied: `expired`.
@@ -217,7 +219,7 @@ class Authority:
             as_of=principal.as_of,
             timeline=self.feed.live.head.timeline,
             now=self.clock.now(),
-            lifetime=lifetime,
+            lifetime=min(lifetime or self.access_lifetime, self.access_lifetime),
         )
 
     # Ending

@@ -141,9 +141,12 @@ class Checks:
             return principal
         if cause is not None:
             raise Denied(cause, f"covered by the feed at position {live.head.position}")
-        verdict = CachedSession(principal, cached_at=now, stale_at=math.inf, idle_at=None, report_at=math.inf)
-        verdict.checked = changes
-        self._cache.put(text, verdict)
+        if live.is_settled(principal):  # else its position may yet prove never to have been (precondition 1)
+            verdict = CachedSession(
+                principal, cached_at=now, stale_at=math.inf, idle_at=None, report_at=math.inf
+            )
+            verdict.checked = changes
+            self._cache.put(text, verdict)
         return principal
 
     def _note_use(self, cached: CachedSession, now: float) -> None:
