@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sections = [Section(name) for name in options.only] or list(Section)
     scale = _scale(options)
     console = Console()
+    if not console.is_terminal:
+        console.width = 140
     facts = machine.facts()
     if not options.quick and machine.load() > NOISY:
         console.print(f"[yellow]This machine is not quiet: its load is {machine.load():.1f}.[/yellow]")

@@ -209,8 +209,7 @@ def _pyjwt_check(bench: Bench) -> Contestant:
 
 def _joserfc_check(bench: Bench) -> Contestant:
     public = bench.material.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    kind = {Algorithm.ES256: ECKey, Algorithm.EDDSA: OKPKey, Algorithm.RS256: RSAKey}[bench.algorithm]
-    key, algorithms = kind.import_key(public), [bench.algorithm.value]
+    key, algorithms = _joserfc_key(bench.algorithm, public), [bench.algorithm.value]
     # It says of every EdDSA token that RFC 9864 wants another name for it.
     warnings.simplefilter("ignore", SecurityWarning)
     claims = joserfc.jwt.JWTClaimsRegistry(
@@ -225,6 +224,16 @@ def _joserfc_check(bench: Bench) -> Contestant:
         return decoded
 
     return _decoding(_JOSERFC, bench, decode)
+
+
+def _joserfc_key(algorithm: Algorithm, public: bytes) -> ECKey | OKPKey | RSAKey:
+    match algorithm:
+        case Algorithm.ES256:
+            return ECKey.import_key(public)
+        case Algorithm.EDDSA:
+            return OKPKey.import_key(public)
+        case _:
+            return RSAKey.import_key(public)
 
 
 def _decoding(name: str, bench: Bench, decode: Callable[[str], object]) -> Contestant:

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 import time
+import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -196,8 +197,6 @@ def _alone(name: str, measured: list[float], facts: dict[str, int]) -> Figure:
 
 def _snapshot_figure(entries: int, *, tell: Tell) -> Figure:
     """Measure what a verifier does with a snapshot: unpack, check signature and digest, hold."""
-    import zlib
-
     tell("writing a snapshot", 0.0)
     key = PrivateKey.generate(Algorithm.EDDSA)
     body = encode_body(live_entries(entries))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from benchmarks.figures import BenchmarkFailed, Figure
@@ -41,7 +42,7 @@ def as_json(run: Run) -> str:
         "is_measurement": run.is_measurement,
         "figures": [_document(figure) for figure in run.in_order()],
     }
-    return json.dumps(document, indent=2) + "\n"
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def as_table(run: Run) -> Table:
@@ -49,7 +50,8 @@ def as_table(run: Run) -> Table:
     title = "Keyfob, measured" if run.is_measurement else "Keyfob, a quick run: these figures measure nothing"
     table = Table(title=title, title_style="bold", header_style="bold")
     for column in ("what", "measured", "against", "ratio", "target", ""):
-        table.add_column(column, justify="left" if column in {"what", "against", ""} else "right")
+        side: JustifyMethod = "left" if column in {"what", "against", ""} else "right"
+        table.add_column(column, justify=side, min_width=34 if column == "what" else None)
     section = None
     for figure in run.in_order():
         if figure.measure.section is not section:
