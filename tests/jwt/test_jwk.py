@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from keyfob.base import base64url
 from keyfob.base.identifiers import KeyId
-from keyfob.jwt.algorithms import Algorithm
+from keyfob.jwt.algorithms import Algorithm, signer_of
 from keyfob.jwt.jwk import MAX_KEYS, MAX_SET, PrivateKey, PublicKey, jwk_set, parse_jwk_set
 
 algorithms = pytest.mark.parametrize("algorithm", list(Algorithm))
@@ -125,6 +125,8 @@ def test_a_key_serves_its_own_algorithm_alone(rsa_2048: rsa.RSAPrivateKey) -> No
                 continue
             with pytest.raises(ValueError):
                 PrivateKey.of(other, algorithm)
+            with pytest.raises(ValueError, match="another kind"):
+                signer_of(algorithm, other)
             with pytest.raises(ValueError):
                 PublicKey.of(other.public_key(), algorithm)
 
@@ -321,6 +323,13 @@ def test_rsa_keys_that_share_a_prime_are_refused() -> None:
             {**keys[0].to_jwk(), "kid": "other", "n": base64url.encode(shared.n.to_bytes(256, "big"))},
         ]
     }
+    strangers = {
+        "keys": [
+            keys[0].to_jwk(),
+            PublicKey.of(rsa.generate_private_key(65537, 2048).public_key(), Algorithm.PS256).to_jwk(),
+        ]
+    }
+    assert len(parse_jwk_set(strangers)) == 2
     with pytest.raises(ValueError, match="share a prime"):
         parse_jwk_set(jwks)
     both = {"keys": [keys[0].to_jwk(), {**keys[0].to_jwk(), "kid": "the same again", "alg": "PS256"}]}

@@ -205,7 +205,7 @@ def test_a_stripped_signature_is_refused(key: PrivateKey, keys: dict[KeyId, Publ
 
 
 @pytest.mark.parametrize(
-    "alg", [*{"".join(c) for c in product("nN", "oO", "nN", "eE")}, "None ", "none\0", ""]
+    "alg", [*sorted("".join(c) for c in product("nN", "oO", "nN", "eE")), "None ", "none\0", ""]
 )
 def test_none_does_not_exist_in_any_spelling(keys: dict[KeyId, PublicKey], alg: str) -> None:
     head = {"alg": alg, "typ": TYP, "kid": "current"}

@@ -130,9 +130,7 @@ class Authority:
         Raises:
             Denied: the first cause in the order of contract.md.
         """
-        principal = await self._parts.checks.check(token)
-        if audience is not None and audience not in principal.audience:
-            raise Denied(Cause.WRONG_AUDIENCE, f"for {list(principal.audience)}, not {audience}")
+        principal = await self._parts.checks.check(token, audience=audience)
         if roles or scopes or max_auth_age is not None:
             require(principal, self.clock.time(), roles=roles, scopes=scopes, max_auth_age=max_auth_age)
         return principal
@@ -207,7 +205,9 @@ class Authority:
     async def mint(
         self, principal: Principal, audience: str, *, lifetime: timedelta | None = None
     ) -> AccessToken:
-        """Issue an access token for *audience* from a checked credential: never for longer than it, with its `as_of`.
+        """Issue an access token for *audience* from a checked credential, with its `as_of`.
+
+        It lives for *lifetime*, but no longer than the credential, nor than `access_lifetime`: entries are kept for that long alone.
 
         Raises:
             Denied: `expired`.
@@ -217,7 +217,7 @@ class Authority:
             as_of=principal.as_of,
             timeline=self.feed.live.head.timeline,
             now=self.clock.now(),
-            lifetime=lifetime,
+            lifetime=min(lifetime or self.access_lifetime, self.access_lifetime),
         )
 
     # Ending

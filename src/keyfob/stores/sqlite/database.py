@@ -36,6 +36,7 @@ class Database:
             self.salt: bytes = self.read(_salt)
             self._writer = Writer(self._file, options, on_moved=self._wake)
         except sqlite3.Error as error:
+            self._readers.close()
             raise unavailable(error, path) from error
         self._watch = Watch(
             self._wakers,

@@ -68,11 +68,11 @@ def find_all(
 def is_cut_off(connection: sqlite3.Connection, session: Session) -> bool:
     """Say whether a cut-off covers *session*, which may have no row."""
     row = connection.execute(
-        "SELECT 1 FROM cut_offs WHERE position > ? AND (scope, id) IN"
-        " (VALUES ('subject', ?), ('client', ?), ('everything', '')) LIMIT 1",
-        (session.as_of, session.subject, session.client_id),
+        "SELECT max(position) FROM cut_offs WHERE (scope = 'subject' AND id = ?) OR (scope = 'client' AND id = ?)"
+        " OR (scope = 'everything' AND id = '')",
+        (session.subject, session.client_id),
     ).fetchone()
-    return row is not None
+    return row[0] is not None and row[0] > session.as_of
 
 
 def end(transaction: Transaction, revocation: Revocation, now: datetime) -> EndOutcome:

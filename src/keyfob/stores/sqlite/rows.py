@@ -36,6 +36,15 @@ _REPLAYED, _WINDOW_CLOSED, _COUNT_SHIFT = 1, 2, 2
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = from_micros(0)
 _ID_LENGTH = 32  # hex digits
+_SCOPES = {scope.value: scope for scope in Scope}
+_REACHES = {reach.value: reach for reach in Reach}
+
+
+class DamagedRow(sqlite3.DatabaseError):
+    """A row holds what was never written into it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    sqlite_errorname = "SQLITE_CORRUPT"
 
 
 class _Details(msgspec.Struct, frozen=True, array_like=True):
@@ -94,7 +103,10 @@ def session_key(session_id: SessionId | None) -> bytes | None:
 
 def names(text: str) -> frozenset[str]:
     """Return the set that `names_text` wrote."""
-    return _names.decode(text)
+    try:
+        return _names.decode(text)
+    except msgspec.DecodeError:
+        raise DamagedRow("a set of names") from None
 
 
 def names_text(names: Iterable[str]) -> str:
@@ -111,7 +123,10 @@ def session_from(row: SessionRow) -> Session:
         key, subject, client_id, digest, generation, as_of, created_at, expires_at, last_seen_at,
         idle_timeout, parent, replays, rotated_at, ended_at, ended_position, packed, *_,
     ) = row  # fmt: skip
-    details = _details.decode(packed)
+    try:
+        details = _details.decode(packed)
+    except msgspec.DecodeError:
+        raise DamagedRow("the details of a session") from None
     return msgspec.convert(
         {
             "session_id": key.hex(),
@@ -206,10 +221,10 @@ def entry_from(row: EntryRow) -> Entry:
     position, at, scope, id_, reach, spared, until, chain = row
     return Entry(
         position=Position(position),
-        at=from_micros(at),
-        scope=Scope(scope),
+        at=_EPOCH + timedelta(0, 0, at),
+        scope=_SCOPES[scope],
         id=id_,
-        reach=Reach(reach),
+        reach=_REACHES[reach],
         spared=None if spared is None else SessionId(spared),
         until=moment(until),
         chain=chain,

@@ -206,7 +206,7 @@ def _make_file(path: Path) -> None:
     An existing one is not opened: closing it again would drop the locks of every other connection of this process.
     """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if not path.is_file():
             raise ConfigurationError(f"{path} is no file: give --store the path of a database file") from None

@@ -18,6 +18,7 @@ from keyfob.stores.wakers import Wakers
 
 POLL_INTERVAL = 0.05  # seconds
 _UNREADABLE = -1
+_ATTEMPTS = 5
 _LONGEST_ADDRESS = 107  # bytes of a socket's address on Linux, the final zero not counted (macOS: 103)
 
 
@@ -37,7 +38,11 @@ class WakeUps:
         others = [name for name in names if name != self._own]
         if not others:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        try:
+            sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError:
+            return
+        with sender:
             sender.setblocking(False)
             for name in others:
                 self._send_to(sender, name)
@@ -47,16 +52,16 @@ class WakeUps:
         if not hasattr(socket, "AF_UNIX"):
             return None
         name = f"{os.getpid()}-{os.urandom(4).hex()}"
-        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            with _Address(self._folder, name) as address:
-                receiver.bind(address)
-        except OSError:
-            receiver.close()
-            return None
-        self._own = name
-        return receiver
+        for _ in range(_ATTEMPTS):
+            try:
+                receiver = self._bind(name)
+            except FileNotFoundError:  # whoever was the last has just removed the folder
+                continue
+            except OSError:
+                return None
+            self._own = name
+            return receiver
+        return None
 
     def close_socket(self, receiver: socket.socket) -> None:
         """Close what `open_socket` returned, and remove its name; the folder too, if it was the last."""
@@ -70,12 +75,24 @@ class WakeUps:
         except OSError:
             return
 
+    def _bind(self, name: str) -> socket.socket:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            with _Address(self._folder, name) as address:
+                receiver.bind(address)
+        except OSError:
+            receiver.close()
+            raise
+        return receiver
+
     def _send_to(self, sender: socket.socket, name: str) -> None:
         try:
             with _Address(self._folder, name) as address:
                 sender.sendto(b"\0", address)
-        except ConnectionRefusedError:
-            self._remove(name)
+        except ConnectionRefusedError:  # nobody holds it any more; a file that is no socket refuses too
+            if (self._folder / name).is_socket():
+                self._remove(name)
         except OSError:  # full: it is awake already; gone, or not ours: the polling does
             return
 
@@ -98,7 +115,7 @@ class _Address:
         path = str(self._folder / self._name)
         if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
             return path
-        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         return f"/proc/self/fd/{self._descriptor}/{self._name}"
 
     def __exit__(self, *_: object) -> None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -152,6 +153,10 @@ class Writer:
         except StoreUnavailable as error:
             self._abandon(None)
             return [_Failed(StoreUnavailable(str(error))) for _ in jobs]
+        except Exception as error:
+            self._abandon(None)
+            logging.getLogger(__name__).exception("the writer of %s failed", self._file.path)
+            return [_Failed(StoreUnavailable(f"the writer failed ({type(error).__name__})")) for _ in jobs]
 
     def _transact(self, jobs: list[_Job[object]]) -> list[_Outcome]:
         self._file.inspect()
