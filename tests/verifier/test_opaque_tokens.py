@@ -189,6 +189,7 @@ def test_an_answer_about_something_over_is_denied_as_expired(server, verifier):
         ({"aud": None}, Cause.WRONG_AUDIENCE),
         ({"iss": "https://other.example"}, Cause.WRONG_ISSUER),
         ({"tl": "another"}, Cause.REVOKED),
+        ({"tl": None}, Cause.REVOKED),
         ({"active": False}, Cause.UNKNOWN_SESSION),
         ({"active": "true"}, Cause.UNKNOWN_SESSION),
     ],
@@ -206,7 +207,6 @@ def test_an_answer_with_the_least_members_is_enough(server, verifier):
         scope=None,
         idle_exp=None,
         auth_time=None,
-        tl=None,
         department=None,
     )
     principal = verifier.authenticate_blocking(token)
