@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,10 @@ def clients(store: Store, applied: list[Entry]) -> Clients:
         applied.append(entry)
         return entry
 
-    return Clients(store.clients, clock=FrozenClock(), applied=apply)
+    async def outlive(lifetime: timedelta) -> None:
+        await store.feed.extend_retention(credential=lifetime, session=timedelta(0))
+
+    return Clients(store.clients, clock=FrozenClock(), applied=apply, outlive=outlive)
 
 
 async def test_a_client_authenticates_with_the_secret_that_was_shown_once(
@@ -212,12 +216,14 @@ async def test_strategies_audiences_and_lifetimes_keep_their_bounds(clients: Cli
 @given(st.text(st.characters(exclude_categories=()), max_size=30), st.text(max_size=30))
 def test_any_text_is_refused_with_our_error(client_id: str, secret: str) -> None:
     async def ask() -> None:
-        clients = Clients(open_memory_store(FrozenClock()).clients, clock=FrozenClock(), applied=_never)
+        clients = Clients(
+            open_memory_store(FrozenClock()).clients, clock=FrozenClock(), applied=_never, outlive=_never
+        )
         with pytest.raises(KeyfobError):
             await clients.authenticate(client_id, secret)
 
     asyncio.run(ask())
 
 
-async def _never(entry: Entry) -> Entry:
-    raise AssertionError(entry)
+async def _never(asked: object) -> NoReturn:
+    raise AssertionError(asked)

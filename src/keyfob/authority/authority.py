@@ -18,7 +18,7 @@ from keyfob.base import base64url
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, SessionId, Strategy, Subject
+from keyfob.base.identifiers import Position, SessionId, Subject
 from keyfob.base.opaque import OpaqueKind, OpaqueToken
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
@@ -103,7 +103,7 @@ class Authority:
 
         `async with authority.sign_in() as attempt: ...` check the password, then `issued = await attempt.login(subject)`.
         """
-        return SignIn(self)
+        return SignIn(self._parts)
 
     async def login(self, subject: str, **options: Unpack[LoginOptions]) -> Issued:
         """Sign *subject* in, for callers that have read nothing about it yet; else see `sign_in`. `SignIn.login` says the rest."""
@@ -130,9 +130,7 @@ class Authority:
         Raises:
             Denied: the first cause in the order of contract.md.
         """
-        principal = await self._parts.checks.check(token)
-        if audience is not None and audience not in principal.audience:
-            raise Denied(Cause.WRONG_AUDIENCE, f"for {list(principal.audience)}, not {audience}")
+        principal = await self._parts.checks.check(token, audience=audience)
         if roles or scopes or max_auth_age is not None:
             require(principal, self.clock.time(), roles=roles, scopes=scopes, max_auth_age=max_auth_age)
         return principal
@@ -207,7 +205,9 @@ class Authority:
     async def mint(
         self, principal: Principal, audience: str, *, lifetime: timedelta | None = None
     ) -> AccessToken:
-        """Issue an access token for *audience* from a checked credential: never for longer than it, with its `as_of`.
+        """Issue an access token for *audience* from a checked credential, with its `as_of`.
+
+        It lives for *lifetime*, but no longer than the credential, nor than `access_lifetime`: entries are kept for that long alone.
 
         Raises:
             Denied: `expired`.
@@ -217,7 +217,7 @@ class Authority:
             as_of=principal.as_of,
             timeline=self.feed.live.head.timeline,
             now=self.clock.now(),
-            lifetime=lifetime,
+            lifetime=min(lifetime or self.access_lifetime, self.access_lifetime),
         )
 
     # Ending
@@ -304,12 +304,6 @@ class Authority:
             hmac.compare_digest(_csrf_token(key, session_id).encode(), given) for key in self.keys.csrf_keys()
         )
 
-    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
-        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
-        if strategy is Strategy.JWT:
-            return self.policy.lifetimes[Strategy.JWT].absolute
-        return client.access_lifetime or self.access_lifetime
-
     async def _live_session(self, principal: Principal) -> Session:
         found = await self.store.sessions.find(principal.session_id) if principal.session_id else None
         if found is None:
@@ -330,7 +324,7 @@ class Authority:
             as_of=as_of,
             timeline=self.feed.live.head.timeline,
             now=self.clock.now(),
-            lifetime=self.access_lifetime_of(client, session.strategy),
+            lifetime=self._parts.access_lifetime_of(client, session.strategy),
         )
         return issued_of(session, token=token, access_token=access_token)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from keyfob.accounts.accounts import Accounts
 from keyfob.accounts.passwords import Passwords
@@ -18,12 +19,16 @@ from keyfob.authority.introspection import Introspection
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.options import Options
+from keyfob.base.identifiers import Strategy
+from keyfob.clients.client import Client
 from keyfob.clients.clients import Clients
 from keyfob.jwt import jws
 from keyfob.keys.key_ring import KeyRing
+from keyfob.keys.policy import KeyPolicy
 from keyfob.revocation.feed import Feed, FeedSettings
 from keyfob.revocation.wire import KeySets
 from keyfob.sessions.activity import Activity
+from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.sessions import Sessions
 from keyfob.stores.store import Store
 from keyfob.tokens.issuer import Issuer
@@ -56,6 +61,12 @@ class Parts:
     claims_source: ClaimsSource
     housekeeping: Housekeeping
 
+    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
+        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
+        if strategy is Strategy.JWT:
+            return self.options.policy.lifetimes[Strategy.JWT].absolute
+        return client.access_lifetime or self.options.access_lifetime
+
 
 async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
     """Open the key ring, start the feed, and put the rest around them.
@@ -66,7 +77,13 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
     """
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
-    keys = await KeyRing.open(store.keys, master_key=master_key, clock=clock, algorithm=options.algorithm)
+    keys = await KeyRing.open(
+        store.keys,
+        master_key=master_key,
+        clock=clock,
+        algorithm=options.algorithm,
+        policy=_key_policy(policy),
+    )
     trail = Trail(store.audit, log=_log_event)
     feed = await Feed.start(
         store.feed,
@@ -79,6 +96,10 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
         on_entries=KeyRevocations(keys).take,
     )
     endings = Endings(store.sessions, feed, keys, clock=clock)
+
+    async def outlive(lifetime: timedelta) -> None:
+        await store.feed.extend_retention(credential=lifetime, session=policy.longest_session)
+
     sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)
     activity = Activity(store.sessions)
     claims_source = options.claims_source or RecordedClaims(store.accounts)
@@ -124,7 +145,7 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
             applied=endings.applied,
         ),
         passwords=passwords,
-        clients=Clients(store.clients, clock=clock, applied=endings.applied),
+        clients=Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive),
         trail=trail,
         activity=activity,
         claims_source=claims_source,
@@ -133,13 +154,22 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
 
 
 async def _extend_retention(store: Store, options: Options) -> None:
-    """Let entries outlive whatever may be granted from now on, before anything is."""
-    lifetimes = options.policy.lifetimes.values()
-    longest_session = max(lifetime.absolute for lifetime in lifetimes)
+    """Let entries outlive whatever may be granted from now on, before anything is; `Clients.add` does the same for its client."""
+    policy = options.policy
     clients = await store.clients.list()
-    credentials = [options.access_lifetime, options.policy.max_cache_age]
+    credentials = [
+        options.access_lifetime,
+        policy.max_cache_age,
+        policy.lifetimes[Strategy.JWT].absolute,  # its access token lives as long as the session
+    ]
     credentials += [client.access_lifetime for client in clients if client.access_lifetime]
-    await store.feed.extend_retention(credential=max(credentials), session=longest_session)
+    await store.feed.extend_retention(credential=max(credentials), session=policy.longest_session)
+
+
+def _key_policy(policy: SessionPolicy) -> KeyPolicy:
+    """Keep the keys behind opaque tokens for as long as a session can need them."""
+    default = KeyPolicy()
+    return replace(default, session_lifetime=max(default.session_lifetime, policy.longest_session))
 
 
 def _log_event(fields: Mapping[str, str | int]) -> None:

@@ -44,6 +44,8 @@ FIRST_PARTY_CLIENT = Client(
 
 Applied = Callable[[Entry], Awaitable[Entry]]
 """Waits until an entry is in force in this process, and returns it."""
+Outlive = Callable[[timedelta], Awaitable[None]]
+"""Lets entries outlive credentials of such a lifetime from now on, durably (`FeedStore.extend_retention`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +59,10 @@ class NewClient:
 class Clients:
     """The applications that hold credentials. Every method raises `StoreUnavailable` when the store does not answer."""
 
-    def __init__(self, store: ClientStore, *, clock: Clock, applied: Applied) -> None:
+    def __init__(self, store: ClientStore, *, clock: Clock, applied: Applied, outlive: Outlive) -> None:
         self._store = store
         self._applied = applied
+        self._outlive = outlive
         self._clock = clock
 
     async def add(
@@ -90,6 +93,8 @@ class Clients:
             audiences=_checked_audiences(audiences),
             access_lifetime=_checked_lifetime(access_lifetime),
         )
+        if client.access_lifetime is not None:  # before anything of that lifetime can be granted
+            await self._outlive(client.access_lifetime)
         if not await self._store.add(client, self._event("client_added", client.client_id, actor=actor)):
             raise Conflict("client_id_taken", "There is a client of this id.")
         return NewClient(client=client, secret=secret)

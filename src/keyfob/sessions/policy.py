@@ -10,6 +10,7 @@ from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Strategy
 
 MAX_REPLAY_WINDOW = timedelta(seconds=300)
+MAX_JWT_LIFETIME = timedelta(hours=24)  # no verifier takes an access token that lives longer
 
 
 class AtLimit(StrEnum):
@@ -62,12 +63,20 @@ class SessionPolicy:
             raise ConfigurationError("sessions.max_cache_age must be above 0 and at most 5 minutes")
         if self.touch_interval <= timedelta(0):
             raise ConfigurationError("sessions.touch_interval must be above 0")
+        if set(self.lifetimes) != set(Strategy):
+            raise ConfigurationError("the lifetimes of a policy name every strategy: session, jwt and hybrid")
         for strategy, lifetimes in self.lifetimes.items():
             if lifetimes.absolute <= timedelta(0) or (lifetimes.idle or lifetimes.absolute) <= timedelta(0):
                 raise ConfigurationError(f"the lifetimes of strategy {strategy.value} must be above 0")
+            if strategy is Strategy.JWT and lifetimes.absolute > MAX_JWT_LIFETIME:
+                raise ConfigurationError("a session of strategy jwt lives at most 24 hours")
 
-    def touch_interval_of(self, strategy: Strategy) -> timedelta:
-        """Return how often activity of a session of *strategy* is written at most: a quarter of a short idle limit, so that no active
+    @property
+    def longest_session(self) -> timedelta:
+        """Return the longest that a session of any strategy lives."""
+        return max(lifetimes.absolute for lifetimes in self.lifetimes.values())
+
+    def touch_interval_within(self, idle: timedelta | None) -> timedelta:
+        """Return how often activity of a session with the limit *idle* is written at most: a quarter of a short one, so that no active
         session idles out between two writes."""
-        idle = self.lifetimes[strategy].idle
         return self.touch_interval if idle is None else min(self.touch_interval, idle / 4)
