@@ -83,7 +83,11 @@ class Refresh:
                 session_id=session.session_id,
                 client_id=session.client_id,
                 address=address or None,
-                facts={"generation": presented.generation, "current_generation": session.generation},
+                facts={
+                    "generation": presented.generation,
+                    "current_generation": session.generation,
+                    "late_by_seconds": int((now - (session.rotated_at or now)).total_seconds()),
+                },
             ),
         )
         match outcome:
