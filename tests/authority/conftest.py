@@ -104,6 +104,12 @@ def store_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
 
 
 @pytest.fixture
+async def quick_house(open_house: OpenHouse) -> House:
+    """An authority on a store in memory, where the store makes no difference."""
+    return await open_house()
+
+
+@pytest.fixture
 async def house(open_house: OpenHouse, store_url: str) -> House:
     """An authority with every default, on every store in turn."""
     return await open_house(store_url)

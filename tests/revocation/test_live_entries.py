@@ -102,13 +102,15 @@ def test_an_entry_of_the_parent_session_covers_its_children(history, holder):
     assert held(history).cause(holder(0, session="child", parent="parent")) is Cause.REVOKED
 
 
-def test_a_credential_of_another_timeline_is_covered(history, holder):
+def test_a_credential_of_another_timeline_or_of_none_is_covered(history, holder):
     live = held(history)
     assert live.cause(holder(0, timeline="t2")) is Cause.REVOKED
-    assert live.cause(holder(0, timeline=None)) is None
+    assert live.cause(holder(0, timeline=None)) is Cause.REVOKED
+    assert live.cause(holder(0)) is None
 
 
-def test_before_anything_was_heard_every_credential_with_a_timeline_is_covered(holder):
+def test_before_anything_was_heard_every_credential_is_covered(holder):
+    assert LiveEntries().cause(holder(0, timeline=None)) is Cause.REVOKED
     assert LiveEntries().cause(holder(0)) is Cause.REVOKED
 
 

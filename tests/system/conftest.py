@@ -286,6 +286,13 @@ def _reserve_port() -> tuple[socket.socket, int]:
     raise AssertionError("there is no free port")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--crash-rounds N` makes a soak test of the crash test."""
+    parser.addoption(
+        "--crash-rounds", type=int, default=None, help="how often the crash test kills the server"
+    )
+
+
 @pytest.fixture
 def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
     """Make deployments with `KEYFOB_*` settings given by name; whatever was started is ended, and the logs are looked through."""

@@ -33,6 +33,7 @@ from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.rules import idle_end, is_touch_due
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
+from keyfob.tokens.access_token import further_claims
 from keyfob.tokens.grant import SubjectClaims
 from keyfob.verifier.session_cache import CachedSession, SessionCache
 from keyfob.verifier.token_check import check_access_token
@@ -82,20 +83,28 @@ class Checks:
             self._note_use(cached, now)
         return cached.principal
 
-    async def check(self, text: str) -> Principal:
-        """Return the principal of a session token or an access token, whatever its audience.
+    async def check(self, text: str, *, audience: str | None = None) -> Principal:
+        """Return the principal of a session token or an access token; with *audience*, one that has it among its own.
 
         Raises:
             Denied: the first cause of contract.md's order.
             Unavailable: it could not be found out.
         """
-        return self.cached(text) or await self.read(text)
+        principal = self.cached(text) or await self.read(text, audience=audience)
+        if audience is not None and audience not in principal.audience:
+            raise Denied(Cause.WRONG_AUDIENCE, f"for {list(principal.audience)}, not {audience}")
+        return principal
 
-    async def read(self, text: str, *, allowing: Cause | None = None) -> Principal:
-        """Check a credential without the cache; an access token that the rule covers with the cause *allowing* passes."""
+    async def read(
+        self, text: str, *, audience: str | None = None, allowing: Cause | None = None
+    ) -> Principal:
+        """Check a credential without the cache; an access token that the rule covers with the cause *allowing* passes.
+
+        Of an access token *audience* is looked at in its place in the order, of a session token not at all.
+        """
         kind = kind_of(text)
         if kind is None:
-            return await self._read_access_token(text, allowing=allowing)
+            return await self._read_access_token(text, audience=audience, allowing=allowing)
         if kind is not OpaqueKind.SESSION:
             raise Denied(Cause.WRONG_TYPE, f"a {kind.value} token is no credential for requests")
         return await self._read_session(text)
@@ -113,13 +122,16 @@ class Checks:
         if session.previous_until is not None and token.digest != session.digest:
             stale_at = min(stale_at, session.previous_until.timestamp())
         idle_at = idle_end(session, idle_timeout=self._sessions.idle_timeout(session))
-        touch_interval = self._policy.touch_interval_of(session.strategy)
+        idle = None if idle_at is None else idle_at - session.last_seen_at
+        touch_interval = self._policy.touch_interval_within(idle)
         cached = CachedSession(
             principal,
             cached_at=before,
             stale_at=stale_at,
             idle_at=idle_at.timestamp() if idle_at else None,
             report_at=(session.last_seen_at + touch_interval).timestamp(),
+            report_every=touch_interval.total_seconds(),
+            idle=None if idle is None else idle.total_seconds(),
         )
         now = self._clock.now()
         if is_touch_due(session, now, touch_interval):
@@ -127,14 +139,20 @@ class Checks:
         self._cache.put(text, cached)
         return principal
 
-    async def _read_access_token(self, text: str, *, allowing: Cause | None) -> Principal:
+    async def _read_access_token(
+        self, text: str, *, audience: str | None, allowing: Cause | None
+    ) -> Principal:
         if not self._feed.is_level():
             await self._feed.catch_up((await self._feed_store.head()).position)
         live = self._feed.live
         changes = live.changes
         now = self._clock.time()
         principal = check_access_token(
-            text, keys=self._keys.public_keys(), issuer=self._issuer, audiences=None, now=now
+            text,
+            keys=self._keys.public_keys(),
+            issuer=self._issuer,
+            audiences=None if audience is None else {audience},
+            now=now,
         )
         cause = live.cause(principal)
         if cause is not None and cause is allowing:
@@ -150,14 +168,11 @@ class Checks:
         return principal
 
     def _note_use(self, cached: CachedSession, now: float) -> None:
-        principal = cached.principal
-        if principal.session_id is None or principal.strategy is None:
-            return
-        self._activity.note(principal.session_id, self._clock.now())
-        cached.report_at = now + self._policy.touch_interval_of(principal.strategy).total_seconds()
-        idle = self._policy.lifetimes[principal.strategy].idle
-        if cached.idle_at is not None and idle is not None:
-            cached.touched(max(cached.idle_at, now + idle.total_seconds()))
+        assert cached.principal.session_id is not None  # only sessions have a moment to report at
+        self._activity.note(cached.principal.session_id, self._clock.now())
+        cached.report_at = now + cached.report_every
+        if cached.idle_at is not None and cached.idle is not None:
+            cached.touched(max(cached.idle_at, now + cached.idle))
 
 
 def principal_of(
@@ -179,7 +194,7 @@ def principal_of(
         auth_time=session.auth_time,
         amr=session.amr,
         acr=session.acr,
-        claims=subject_claims.claims,
+        claims=further_claims(subject_claims.claims),
         timeline=timeline,
         path="session",
     )

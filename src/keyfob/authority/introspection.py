@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from keyfob.authority.checks import Checks
 from keyfob.base.clock import Clock, to_seconds
-from keyfob.base.errors import Denied
+from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import SessionId
 from keyfob.base.opaque import kind_of
 from keyfob.base.principal import Principal
@@ -67,8 +67,10 @@ class Introspection:
         if session_id is None:
             return None
         found = await self._store.find(session_id)
-        if found is None:
-            return None
+        if (
+            found is None
+        ):  # a row stands for every login, and goes only after its last token: this one was never given
+            raise Denied(Cause.UNKNOWN_SESSION, "no such session")
         self._sessions.require_live(found.session, self._clock.now())
         idle_at = idle_end(found.session, idle_timeout=self._sessions.idle_timeout(found.session))
         return None if idle_at is None else to_seconds(idle_at)
@@ -99,4 +101,5 @@ def _answer(
         "acr": principal.acr,
         "idle_exp": idle_at if is_opaque else None,
     }
-    return {**principal.claims, **{name: value for name, value in answer.items() if value is not None}}
+    further = {name: value for name, value in principal.claims.items() if name not in answer}
+    return {**further, **{name: value for name, value in answer.items() if value is not None}}

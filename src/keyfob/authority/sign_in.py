@@ -15,6 +15,7 @@ from keyfob.authority.strategies import Transport, form_of
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.identifiers import FIRST_PARTY, SessionId, Strategy, Subject, is_identifier
 from keyfob.clients.client import Client, is_scope
+from keyfob.clients.scopes import MAX_SCOPES
 from keyfob.revocation.entry import Head, Reach, Scope
 from keyfob.sessions.sessions import Login
 from keyfob.tokens.grant import grant_of_session
@@ -22,6 +23,7 @@ from keyfob.tokens.grant import grant_of_session
 SIGN_IN_LIMIT = timedelta(minutes=2)
 """How long an attempt may take; below the margin by which entries outlive what they cover."""
 MAX_AUDIENCES = 16
+MAX_METHODS = 16  # ways of authentication in one `amr`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,8 @@ class SignIn:
     ) -> Issued:
         """Sign *subject* in, whose identity the caller has checked. May be called once in an attempt, or again for another client.
 
-        *roles*, where given, are written to the subject's record first; left out, the record or the claims source says.
+        *roles*, where given, are written to the subject's record first, and stay there even if the login is then denied; left out, the
+        record or the claims source says. What is malformed or not allowed is refused before anything is changed.
 
         Raises:
             Denied: `session_limit`; `revoked` if the subject is disabled, or was cut off since the attempt began; `expired` if the
@@ -102,30 +105,29 @@ class SignIn:
         who = Subject(_identifier(subject, "subject"))
         client = await parts.clients.get(client_id)
         chosen = _strategy(client, strategy)
-        form = form_of(chosen, Transport(transport))
+        form = form_of(chosen, _transport(transport))
         session_id, ends_at = parts.sessions.new_id(who, chosen)
+        login = Login(
+            session_id=session_id,
+            subject=who,
+            client_id=client.client_id,
+            strategy=chosen,
+            kind=form.kind,
+            as_of=head.position,
+            ends_at=ends_at,
+            audience=_audience(client, audience, parts.options.issuer),
+            scopes=_scopes(client, scopes),
+            amr=_methods(amr),
+            acr=None if acr is None else _identifier(acr, "acr"),
+            persistent=persistent,
+            parent_session_id=parent_session_id,
+            user_agent=device.user_agent if device else "",
+            address=device.address if device else "",
+        )
         if roles is not None:
             await self._record_roles(who, checked_roles(roles), session_id)
         subject_claims = await parts.claims_source(who, client.client_id)
-        created = await parts.sessions.create(
-            Login(
-                session_id=session_id,
-                subject=who,
-                client_id=client.client_id,
-                strategy=chosen,
-                kind=form.kind,
-                as_of=head.position,
-                ends_at=ends_at,
-                audience=_audience(client, audience, parts.options.issuer),
-                scopes=_scopes(client, scopes),
-                amr=tuple(amr),
-                acr=acr,
-                persistent=persistent,
-                parent_session_id=parent_session_id,
-                user_agent=device.user_agent if device else "",
-                address=device.address if device else "",
-            )
-        )
+        created = await parts.sessions.create(login)
         for entry in created.ended:
             await parts.endings.applied(entry)
         access_token = None
@@ -148,7 +150,10 @@ class SignIn:
 
     async def _record_roles(self, subject: Subject, roles: frozenset[str], session_id: SessionId) -> None:
         """Write the roles; the session of this very login is spared of the entry, since it begins with them."""
-        endings = self._parts.endings
+        endings, accounts = self._parts.endings, self._parts.store.accounts
+        record = await accounts.find_subject(subject)
+        if record is not None and record.disabled_at is not None:
+            raise Denied(Cause.REVOKED, "the subject is disabled")
         order = endings.order(
             Scope.SUBJECT,
             subject,
@@ -157,7 +162,7 @@ class SignIn:
             reach=Reach.CLAIMS,
             spared=session_id,
         )
-        entry = await self._parts.store.accounts.set_roles(subject, roles, revocation=order)
+        entry = await accounts.set_roles(subject, roles, revocation=order)
         if entry is not None:
             await endings.applied(entry)
 
@@ -180,9 +185,24 @@ def _strategy(client: Client, asked: Strategy | str | None) -> Strategy:
     return strategy
 
 
+def _transport(asked: Transport | str) -> Transport:
+    try:
+        return Transport(asked)
+    except ValueError:
+        raise InvalidRequest("invalid_request", "transport is cookie, body or bff", status=422) from None
+
+
+def _methods(asked: Iterable[str]) -> tuple[str, ...]:
+    methods = tuple(asked)
+    if isinstance(asked, str) or len(methods) > MAX_METHODS or not all(map(is_identifier, methods)):
+        raise InvalidRequest(
+            "invalid_request", "amr is at most 16 strings of 1 to 255 characters", status=422
+        )
+    return methods
+
+
 def _audience(client: Client, asked: str | Iterable[str] | None, issuer: str) -> tuple[str, ...]:
-    if asked is None:
-        return (issuer,)
+    asked = issuer if asked is None else asked
     wanted = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
     if not 0 < len(wanted) <= MAX_AUDIENCES or not all(is_identifier(audience) for audience in wanted):
         raise InvalidRequest(
@@ -195,9 +215,11 @@ def _audience(client: Client, asked: str | Iterable[str] | None, issuer: str) ->
 
 def _scopes(client: Client, asked: Iterable[str]) -> tuple[str, ...]:
     wanted = frozenset(asked)
-    if not all(map(is_scope, wanted)):
+    if isinstance(asked, str) or len(wanted) > MAX_SCOPES or not all(map(is_scope, wanted)):
         raise InvalidRequest(
-            "invalid_scope", "a scope is visible ASCII without quotes or backslash", status=422
+            "invalid_scope",
+            "scopes are at most 64 strings of visible ASCII without quotes or backslash",
+            status=422,
         )
     # The built-in client is the caller's own code, which is trusted to name the scopes; no request can.
     if not client.is_first_party and not wanted <= client.scopes:

@@ -76,8 +76,7 @@ class SessionPolicy:
         """Return the longest that a session of any strategy lives."""
         return max(lifetimes.absolute for lifetimes in self.lifetimes.values())
 
-    def touch_interval_of(self, strategy: Strategy) -> timedelta:
-        """Return how often activity of a session of *strategy* is written at most: a quarter of a short idle limit, so that no active
+    def touch_interval_within(self, idle: timedelta | None) -> timedelta:
+        """Return how often activity of a session with the limit *idle* is written at most: a quarter of a short one, so that no active
         session idles out between two writes."""
-        idle = self.lifetimes[strategy].idle
         return self.touch_interval if idle is None else min(self.touch_interval, idle / 4)

@@ -17,8 +17,8 @@ class CachedSession:
     it is not used again (None: never); at `principal.expires_at` it is over. All in seconds since the epoch, by the clock that the
     caller judges with.
 
-    `checked` and `report_at` are the caller's: the change counter of the feed at which the rule last said nothing covers it, and when
-    its use is next to be reported.
+    `checked`, `report_at`, `report_every` and `idle` are the caller's: the change counter of the feed at which the rule last said nothing
+    covers it, when its use is next to be reported, how often, and for how long it may be left unused (None: for ever).
     """
 
     __slots__ = (
@@ -26,9 +26,11 @@ class CachedSession:
         "checked",
         "expires_at",
         "fresh_until",
+        "idle",
         "idle_at",
         "principal",
         "report_at",
+        "report_every",
         "stale_at",
     )
 
@@ -40,12 +42,16 @@ class CachedSession:
         stale_at: float,
         idle_at: float | None,
         report_at: float = 0.0,
+        report_every: float = 0.0,
+        idle: float | None = None,
     ) -> None:
         self.principal = principal
         self.cached_at = cached_at
         self.stale_at = stale_at
         self.idle_at = idle_at
         self.report_at = report_at
+        self.report_every = report_every
+        self.idle = idle
         self.expires_at = principal.expires_at.timestamp()
         self.fresh_until = min(self.expires_at, stale_at, *(() if idle_at is None else (idle_at,)))
         """The first of its limits: before it one comparison answers."""
