@@ -18,7 +18,8 @@ class Figure:
     """One measured figure.
 
     `measured` and `against` are in the unit of the measure. `ratio` is the median of the ratios of single rounds, which is not the ratio of
-    the medians; `spread` are its quartiles (of the measured value where there is no ratio). `facts` are what else was seen.
+    the medians; `spread` are its quartiles (of the measured value where there is no ratio). `beside` are others that did the same in the same
+    rounds. `facts` are what else was seen.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Figure:
     against_what: str = ""
     ratio: float | None = None
     spread: tuple[float, float] | None = None
+    beside: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -58,6 +60,7 @@ def compared(
     against: Sequence[float],
     *,
     what: str,
+    beside: Mapping[str, float] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> Figure:
     """Return the figure of two series of the same rounds: medians, and the median of the ratios of each round."""
@@ -69,6 +72,7 @@ def compared(
         against_what=what,
         ratio=median(ratios),
         spread=quartiles(ratios),
+        beside=beside or {},
         facts=facts or {},
     )
 

@@ -87,7 +87,7 @@ def run(*, seconds: float, tokens: int, tell: Tell) -> list[Figure]:
                 signed[_KEYFOB],
                 signed[_RAW],
                 what="raw cryptography",
-                facts={"pyjwt_us": round(median(signed[_PYJWT]), 2)},
+                beside={_PYJWT: median(signed[_PYJWT])},
             )
         )
     return figures
@@ -129,10 +129,10 @@ def pyjwt_decode(bench: Bench) -> Callable[[str], object]:
 
 def _checking_figures(algorithm: str, checked: dict[str, list[float]]) -> list[Figure]:
     fastest = min(_OTHERS, key=lambda name: median(checked[name]))
-    others = {f"{name.lower()}_us": round(median(checked[name]), 2) for name in _OTHERS}
+    others = {name: median(checked[name]) for name in _OTHERS}
     ours = checked[_KEYFOB]
     against_raw = compared(
-        f"jwt.verify.{algorithm}", ours, checked[_RAW], what="raw cryptography", facts=others
+        f"jwt.verify.{algorithm}", ours, checked[_RAW], what="raw cryptography", beside=others
     )
     lead = compared(f"jwt.lead.{algorithm}", checked[fastest], ours, what=fastest)
     return [against_raw, _turned(lead)]

@@ -112,6 +112,7 @@ def _document(figure: Figure) -> dict[str, object]:
         else {"of": target.of.value, "at_most" if target.is_ceiling else "at_least": target.bound},
         "met": figure.is_met,
         "spread": None if figure.spread is None else [_rounded(value) for value in figure.spread],
+        "beside": {name: _rounded(value) for name, value in figure.beside.items()},
         "facts": dict(figure.facts),
     }
 
@@ -120,7 +121,8 @@ def _row(figure: Figure) -> tuple[str, ...]:
     measure = figure.measure
     against = ""
     if figure.against is not None:
-        against = f"{_shown(figure.against)} {measure.unit}, {figure.against_what}"
+        others = "".join(f"; {name} {_shown(value)}" for name, value in figure.beside.items())
+        against = f"{_shown(figure.against)} {measure.unit}, {figure.against_what}{others}"
     return (
         measure.title,
         f"{_shown(figure.measured)} {measure.unit}",

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from keyfob.base.errors import ConfigurationError
 from keyfob.server import serving
 from keyfob.server.connection import MAX_HEAD
+from keyfob.server.opening import open_authority
 from keyfob.server.settings import Settings
 
 DEADLINE = 30.0  # seconds for a process to come up on a machine that is busy
@@ -103,6 +105,26 @@ def test_one_process_serves_says_its_port_and_ends_within_two_seconds(
         assert took < 2
         idle.close()
         half.close()
+
+
+def test_an_open_feed_is_ended_properly_and_holds_nothing_up(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/keyfob.db"
+
+    async def add_client() -> str:
+        async with open_authority(Settings(store=store)) as authority:
+            return (await authority.clients.add("orders", scopes=["keyfob:feed"])).secret
+
+    basic = b64encode(f"orders:{asyncio.run(add_client())}".encode()).decode()
+    with served(tmp_path, "--store", store) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE)
+        connection.request("GET", "/feed", headers={"Authorization": f"Basic {basic}"})
+        feed = connection.getresponse()
+        assert feed.status == 200
+        assert feed.readline().startswith(b"event: ")
+        assert server.end() < 2
+        assert server.process.returncode == 0
+        feed.read()  # raises IncompleteRead unless the stream was ended rather than cut
+        connection.close()
 
 
 def test_a_port_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:

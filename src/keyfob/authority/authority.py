@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Unpack, assert_never
 
@@ -18,7 +19,7 @@ from keyfob.base import base64url
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, SessionId, Subject
+from keyfob.base.identifiers import Position, SessionId, Subject, is_identifier
 from keyfob.base.opaque import OpaqueKind, OpaqueToken
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
@@ -27,11 +28,19 @@ from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
-from keyfob.tokens.grant import grant_of_principal, grant_of_session
+from keyfob.tokens.grant import SubjectClaims, grant_of_principal, grant_of_session
 from keyfob.tokens.refresh import Refreshed, TheftDetected
 from keyfob.verifier.policy import require
 
 _CSRF_LABEL = b"keyfob csrf "
+
+
+@dataclass(frozen=True, slots=True)
+class _Today:
+    """What changes from one access token of a session to the next."""
+
+    subject_claims: SubjectClaims
+    access_lifetime: timedelta
 
 
 class Authority:
@@ -150,7 +159,9 @@ class Authority:
             Denied: `reused` (the session was ended: an earlier token came back), `revoked`, `expired`, `idle`, `unknown_session` or
                 `malformed`.
         """
-        outcome = await self._parts.refresh.rotate(token, address=device.address if device else "")
+        presented = await self._parts.refresh.present(token)
+        today = await self._today(presented.session)
+        outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
         match outcome:
             case TheftDetected():
                 await self.endings.applied(outcome.entry)
@@ -158,7 +169,7 @@ class Authority:
             case Refreshed():
                 if outcome.closed_window:
                     await self._record_closed_window(outcome.session)
-                return await self._issued(outcome.session, token=outcome.token, as_of=outcome.as_of)
+                return self._issued(outcome.session, today, token=outcome.token, as_of=presented.as_of)
             case _:
                 assert_never(outcome)
 
@@ -182,10 +193,12 @@ class Authority:
             entry = await self.endings.carry_out(order)
             if entry is None:
                 raise Denied(Cause.REVOKED, "ended by another request")
-            return await self._issued(session, token=None, as_of=entry.position)
+            return self._issued(session, await self._today(session), token=None, as_of=entry.position)
         renewed, token, entry = await self.sessions.renew(session)
         await self.endings.applied(entry)
-        return await self._issued(renewed, token=token, as_of=entry.position)
+        if renewed.kind is OpaqueKind.SESSION:
+            return issued_of(renewed, token=token, access_token=None)
+        return self._issued(renewed, await self._today(renewed), token=token, as_of=entry.position)
 
     async def change_password(
         self, principal: Principal, current: str, new: str, *, address: str = ""
@@ -276,7 +289,13 @@ class Authority:
     async def set_roles(
         self, subject: str, roles: Iterable[str], *, actor: str = "system", reason: str = ""
     ) -> Entry | None:
-        """Set the roles of *subject*; None if they were these already. Its credentials are re-read or refreshed from now on."""
+        """Set the roles of *subject*; None if they were these already. Its credentials are re-read or refreshed from now on.
+
+        Raises:
+            InvalidRequest: a subject or a role that cannot be one.
+        """
+        if not is_identifier(subject):
+            raise InvalidRequest("invalid_request", "subject must be 1 to 255 characters", status=422)
         return await self.accounts.set_roles(Subject(subject), roles, actor=actor, reason=reason)
 
     # Listing, application data, CSRF
@@ -311,20 +330,24 @@ class Authority:
         self.sessions.require_live(found.session, self.clock.now())
         return found.session
 
-    async def _issued(self, session: Session, *, token: OpaqueToken | None, as_of: Position) -> Issued:
-        """Hand out the credentials of *session*, with the roles of today, read after *as_of*."""
-        if session.kind is OpaqueKind.SESSION:
-            return issued_of(session, token=token, access_token=None)
+    async def _today(self, session: Session) -> _Today:
+        """Read what the credentials of *session* say today; the caller has read its `as_of` before."""
         client = await self.clients.find(session.client_id)
         if client is None:
             raise Denied(Cause.REVOKED, "the client was deleted")
         subject_claims = await self.claims_source(session.subject, session.client_id)
+        return _Today(subject_claims, self._parts.access_lifetime_of(client, session.strategy))
+
+    def _issued(
+        self, session: Session, today: _Today, *, token: OpaqueToken | None, as_of: Position
+    ) -> Issued:
+        """Hand out the credentials of *session*, which has access tokens."""
         access_token = self.issuing.issue(
-            grant_of_session(session, subject_claims),
+            grant_of_session(session, today.subject_claims),
             as_of=as_of,
             timeline=self.feed.live.head.timeline,
             now=self.clock.now(),
-            lifetime=self._parts.access_lifetime_of(client, session.strategy),
+            lifetime=today.access_lifetime,
         )
         return issued_of(session, token=token, access_token=access_token)
 

@@ -33,6 +33,7 @@ from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.rules import idle_end, is_touch_due
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
+from keyfob.tokens.access_token import further_claims
 from keyfob.tokens.grant import SubjectClaims
 from keyfob.verifier.session_cache import CachedSession, SessionCache
 from keyfob.verifier.token_check import check_access_token
@@ -193,7 +194,7 @@ def principal_of(
         auth_time=session.auth_time,
         amr=session.amr,
         acr=session.acr,
-        claims=subject_claims.claims,
+        claims=further_claims(subject_claims.claims),
         timeline=timeline,
         path="session",
     )

@@ -101,4 +101,5 @@ def _answer(
         "acr": principal.acr,
         "idle_exp": idle_at if is_opaque else None,
     }
-    return {**principal.claims, **{name: value for name, value in answer.items() if value is not None}}
+    further = {name: value for name, value in principal.claims.items() if name not in answer}
+    return {**further, **{name: value for name, value in answer.items() if value is not None}}

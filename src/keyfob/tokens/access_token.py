@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 
@@ -81,5 +83,10 @@ def encode_claims(
         "acr": grant.acr,
     }
     claims.update((name, value) for name, value in optional.items() if value)
-    claims.update((name, value) for name, value in grant.claims.items() if name not in _RESERVED)
+    claims.update(further_claims(grant.claims))
     return msgspec.json.encode(claims)
+
+
+def further_claims(claims: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a read-only copy of the *claims* of an application, without those that bear a name of ours, present or not."""
+    return MappingProxyType({name: value for name, value in claims.items() if name not in _RESERVED})

@@ -4,6 +4,9 @@
 2. Its session exists, and the chain of the token leads to the session's current secret; else it is unknown, with no effect.
 3. The session is live.
 4. `rotate` decides, in one step of the store, what the token is by now; all that was read before is only for clearer refusals.
+
+Between 3 and 4 the caller asks for whatever may fail, such as the roles of today: so a source that is away costs nobody the token. What
+is issued afterwards has the `as_of` of 2, the smallest of all that it is made from (design.md, precondition 3).
 """
 
 from __future__ import annotations
@@ -21,21 +24,29 @@ from keyfob.revocation.entry import Entry
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
-from keyfob.sessions.store import Current, Replayed, Reused, Rotated, SessionStore, Unknown
+from keyfob.sessions.store import Current, Found, Replayed, Reused, Rotated, SessionStore, Unknown
 
 LONG_CHAIN = 4_320  # derivations, about 7 ms: a longer chain is walked on a thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """A genuine refresh token of a live session, as both were read at the feed position `as_of`."""
+
+    token: OpaqueToken
+    session: Session
+    as_of: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
-    """A refresh that went through: the session after it, the token that is current, and the position of the same step.
+    """A refresh that went through: the session after it, and the token that is current.
 
     `closed_window` says that it was a replay too many: later ones count as reuse.
     """
 
     session: Session
     token: OpaqueToken
-    as_of: Position
     closed_window: bool = False
 
 
@@ -58,22 +69,31 @@ class Refresh:
         self._policy = policy
         self._clock = clock
 
-    async def rotate(self, text: str, *, address: str = "") -> Refreshed | TheftDetected:
-        """Exchange a refresh token for the current one of its chain: a fresh one, or, repeated within the window, the same again.
+    async def present(self, text: str) -> Presented:
+        """Take 1 to 3: read a refresh token and its session. Nothing is changed.
 
         Raises:
-            Denied: `malformed`, `unknown_session`, `expired`, `revoked` or `idle`; nothing was changed.
+            Denied: `malformed`, `unknown_session`, `expired`, `revoked` or `idle`.
         """
-        presented = self._sessions.parse(text, OpaqueKind.REFRESH)
-        session = await self._genuine(presented)
+        token = self._sessions.parse(text, OpaqueKind.REFRESH)
+        found = await self._genuine(token)
+        self._sessions.require_live(found.session, self._clock.now())
+        return Presented(token=token, session=found.session, as_of=found.as_of)
+
+    async def rotate(self, presented: Presented, *, address: str = "") -> Refreshed | TheftDetected:
+        """Take 4: exchange it for the current one of its chain: a fresh one, or, repeated within the window, the same again.
+
+        Raises:
+            Denied: `unknown_session`, `expired`, `revoked` or `idle`, if that is so by now; nothing was changed.
+        """
+        token, session = presented.token, presented.session
         now = self._clock.now()
-        self._sessions.require_live(session, now)
-        successor = presented.successor()
+        successor = token.successor()
         outcome = await self._store.rotate(
-            presented.session_id,
-            presented.digest,
+            token.session_id,
+            token.digest,
             successor.digest,
-            generation=presented.generation,
+            generation=token.generation,
             now=now,
             replay_window=self._policy.replay_window,
             event=Event(
@@ -84,35 +104,35 @@ class Refresh:
                 client_id=session.client_id,
                 address=address or None,
                 facts={
-                    "generation": presented.generation,
+                    "generation": token.generation,
                     "current_generation": session.generation,
                     "late_by_seconds": int((now - (session.rotated_at or now)).total_seconds()),
                 },
             ),
         )
         match outcome:
-            case Rotated(rotated, as_of):
-                return Refreshed(session=rotated, token=successor, as_of=as_of)
-            case Replayed(replayed, as_of, closed):
-                return Refreshed(session=replayed, token=successor, as_of=as_of, closed_window=closed)
-            case Current(current, as_of):
-                return Refreshed(session=current, token=presented, as_of=as_of)
+            case Rotated(rotated, _):
+                return Refreshed(session=rotated, token=successor)
+            case Replayed(replayed, _, closed):
+                return Refreshed(session=replayed, token=successor, closed_window=closed)
+            case Current(current, _):
+                return Refreshed(session=current, token=token)
             case Reused(ended, entry):
                 return TheftDetected(session=ended, entry=entry)
             case Unknown():
-                self._sessions.require_live(await self._genuine(presented), now)
+                self._sessions.require_live((await self._genuine(token)).session, now)
                 raise Denied(Cause.UNKNOWN_SESSION, "another request was faster")
             case _:
                 assert_never(outcome)
 
-    async def _genuine(self, token: OpaqueToken) -> Session:
+    async def _genuine(self, token: OpaqueToken) -> Found:
         """Return the session whose current secret is *token* or derived from it."""
         found = await self._store.find(token.session_id)
         if found is None or found.session.kind is not OpaqueKind.REFRESH:
             raise Denied(Cause.UNKNOWN_SESSION, "no such session")
         if not await leads_to(token, found.session):
             raise Denied(Cause.UNKNOWN_SESSION, "a secret that never was one of this session")
-        return found.session
+        return found
 
 
 async def leads_to(token: OpaqueToken, session: Session) -> bool:
