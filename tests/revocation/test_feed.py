@@ -567,6 +567,36 @@ async def test_an_error_that_nobody_foresaw_is_reported_and_leaves_the_feed_stal
     feed._task = None
 
 
+async def test_more_than_a_batch_is_applied_and_sent_in_order(bench):
+    feed = await bench.start()
+    reader = Reader(feed)
+    assert (await reader.next())[0] == "keys"
+    assert (await reader.next())[0] == "heartbeat"
+    wakers = bench.store.feed._state.wakers
+    wakers.clear()
+    for number in range(2 * wire.MAX_BATCH):
+        await bench.revoke(f"j{number}")
+    await feed.catch_up(Position(2 * wire.MAX_BATCH))
+    assert await reader.positions(2 * wire.MAX_BATCH) == list(range(1, 2 * wire.MAX_BATCH + 1))
+    await reader.close()
+
+
+async def test_who_finds_the_entry_applied_by_another_returns(bench):
+    feed = await bench.start()
+    bench.store.feed._state.wakers.clear()
+    entry = await bench.revoke()
+    await asyncio.gather(feed.catch_up(entry.position), feed.catch_up(entry.position), feed.beat())
+
+
+async def test_a_feed_that_nobody_listens_to_reports_nothing(bench):
+    feed = await bench.start()
+    feed._on_event = None
+    bench.head = replace(feed.live.head, chain=bytes(31) + b"1")
+    with pytest.raises(StoreUnavailable):
+        await feed.beat()
+    assert bench.events == []
+
+
 async def test_a_wake_up_after_the_loop_is_closed_is_nothing(bench):
     feed = await bench.start()
     loop = asyncio.new_event_loop()

@@ -159,7 +159,7 @@ class SnapshotReader:
     def _add(self, line: _Line) -> None:
         positions, untils = list(accumulate(line.positions)), list(accumulate(line.untils))
         lengths = {len(positions), len(untils), len(line.ids), len(line.excepts or line.ids)}
-        if len(lengths) != 1 or not all(0 <= position <= MAX_POSITION for position in positions):
+        if len(lengths) != 1 or (positions and not 0 <= min(positions) <= max(positions) <= MAX_POSITION):
             raise WireError("a line of no snapshot")
         if line.excepts is None and line.scope in _PLAIN:
             self._table.add_columns(
