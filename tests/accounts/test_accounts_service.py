@@ -334,6 +334,24 @@ async def test_of_several_changes_from_one_password_one_is_made(house: House, al
     assert len(await house.entries()) == 1
 
 
+async def test_a_password_set_while_the_account_is_deleted_changes_nothing(
+    house: House, alice: Account
+) -> None:
+    engine = house.passwords.load()
+    hash_ = engine.hash
+    loop = asyncio.get_running_loop()
+
+    def delete_first(password: str) -> str:
+        asyncio.run_coroutine_threadsafe(house.accounts.delete(alice.subject, actor="cli"), loop).result(30)
+        return hash_(password)
+
+    engine.hash = delete_first  # type: ignore[method-assign]
+    with pytest.raises(NotFound):
+        await house.accounts.set_password(alice.subject, NEW, actor="cli")
+    assert [entry.id for entry in await house.entries()] == [alice.subject]
+    await denied(house, "alice", NEW)
+
+
 async def test_a_disabled_account_cannot_change_its_password(house: House, alice: Account) -> None:
     await house.accounts.disable(alice.subject, actor="cli")
     with pytest.raises(Denied):

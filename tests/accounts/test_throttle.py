@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from keyfob.accounts.rules import FAMILIARITY, LONGEST_DELAY, THROTTLE_MEMORY, d
 from keyfob.accounts.throttle import Throttle, network_of
 from keyfob.base.errors import RateLimited
 from keyfob.stores.memory import open_memory_store
+from keyfob.stores.opening import open_store
 from keyfob.testing.frozen_clock import FrozenClock
 
 OWNER, STRANGER, THIRD = "192.0.2.7", "203.0.113.9", "198.51.100.4"
@@ -23,9 +26,14 @@ def clock() -> FrozenClock:
     return FrozenClock()
 
 
-@pytest.fixture
-def throttle(clock: FrozenClock) -> Throttle:
-    return Throttle(open_memory_store(clock).throttle, clock=clock)
+@pytest.fixture(params=["memory", "sqlite"])
+async def throttle(
+    request: pytest.FixtureRequest, clock: FrozenClock, tmp_path: Path
+) -> AsyncIterator[Throttle]:
+    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/keyfob.db"
+    store = await open_store(url, clock=clock)
+    yield Throttle(store.throttle, clock=clock)
+    await store.close()
 
 
 async def fail(throttle: Throttle, name: str, address: str, *, times: int) -> None:
@@ -175,6 +183,32 @@ async def test_names_and_addresses_are_never_taken_for_each_other(throttle: Thro
         admission = await throttle.admit(name, address)
         seen.add(admission.familiar or admission.keys)
     assert len(seen) == 5
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_what_is_forgotten_is_deleted_within_the_limit_and_nothing_else(
+    kind: str, clock: FrozenClock, tmp_path: Path
+) -> None:
+    url = "memory://" if kind == "memory" else f"sqlite:///{tmp_path}/keyfob.db"
+    store = await open_store(url, clock=clock)
+    throttle = store.throttle
+    await throttle.attempt(["a", "b"], now=clock.now())
+    await throttle.remember("c", now=clock.now())
+    clock.advance(FAMILIARITY - timedelta(seconds=1))
+    await throttle.attempt(["d"], now=clock.now())
+    await throttle.remember("e", now=clock.now())
+    assert await throttle.delete_expired(clock.now(), 1) == 1
+    assert await throttle.delete_expired(clock.now(), 10) == 1
+    assert await throttle.is_remembered("c", now=clock.now())
+    clock.advance(1)
+    assert not await throttle.is_remembered("c", now=clock.now())
+    assert await throttle.delete_expired(clock.now(), 10) == 1
+    assert await throttle.is_remembered("e", now=clock.now())
+    # An earlier moment never shortens what is remembered.
+    await throttle.remember("e", now=clock.now() - timedelta(days=80))
+    clock.advance(FAMILIARITY - timedelta(seconds=2))
+    assert await throttle.is_remembered("e", now=clock.now())
+    await store.close()
 
 
 @pytest.mark.parametrize(

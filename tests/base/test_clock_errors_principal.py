@@ -7,6 +7,7 @@ import pickle
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +104,13 @@ def test_a_principal_explains_itself_and_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         who.subject = Subject("bob")  # type: ignore[misc]
     assert copy.copy(who) == who
+
+
+def test_principals_are_compared_by_everything_but_the_path() -> None:
+    who = principal()
+    by_another_way = msgspec.structs.replace(who, path="signature")
+    assert by_another_way == who
+    assert not by_another_way != who  # noqa: SIM202 - both operators are ours
+    assert hash(by_another_way) == hash(who)
+    assert msgspec.structs.replace(who, roles=frozenset({"admin"})) != who
+    assert who != "alice"

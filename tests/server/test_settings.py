@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyfob.accounts.passwords import default_threads
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Strategy
 from keyfob.server import values
@@ -336,6 +337,12 @@ def test_an_idle_limit_beyond_the_absolute_one_is_refused_and_a_default_one_is_c
     assert "sessions.session.idle" in refused(SESSIONS_SESSION_IDLE="13h")
     lifetimes = load(SESSIONS_SESSION_ABSOLUTE="10m").policy.lifetimes[Strategy.SESSION]
     assert lifetimes.idle == lifetimes.absolute == timedelta(minutes=10)
+
+
+def test_workers_share_the_threads_that_hash() -> None:
+    assert load().passwords.threads == default_threads()
+    assert load(WORKERS="64").passwords.threads == 1
+    assert load(WORKERS="64", PASSWORDS_THREADS="3").passwords.threads == 3
 
 
 def test_a_store_in_memory_cannot_be_shared_by_workers() -> None:

@@ -63,6 +63,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             return NotImplemented
         return msgspec.structs.astuple(self)[:-1] == msgspec.structs.astuple(other)[:-1]
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     def __hash__(self) -> int:
         return hash((self.subject, self.session_id, self.token_id))
 

@@ -68,7 +68,6 @@ commands = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 serve.register(commands)
 demo.register(commands)

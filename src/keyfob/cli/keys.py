@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from keyfob.authority.authority import Authority
-from keyfob.cli.opened import ACTOR, AsJson, ConfigFile, Reason, StoreUrl, with_authority
+from keyfob.cli.opened import (
+    ACTOR,
+    IDS_MAY_BEGIN_WITH_A_DASH,
+    AsJson,
+    ConfigFile,
+    Reason,
+    StoreUrl,
+    with_authority,
+)
 from keyfob.cli.output import examples, moment, say, say_entry, say_json, say_table
 from keyfob.keys.store import KeyPurpose, StoredKey
 
@@ -69,7 +77,10 @@ def rotate(
     with_authority(work, store=store, config=config)
 
 
-@group.command(epilog=examples("keyfob keys revoke KID --reason 'backup stolen'"))
+@group.command(
+    epilog=examples("keyfob keys revoke KID --reason 'backup stolen'"),
+    context_settings=IDS_MAY_BEGIN_WITH_A_DASH,
+)
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="KID", help="The key's id, as listed.")],
     reason: Reason = "",

@@ -31,6 +31,9 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; goes into the audit trail.")]
 
+IDS_MAY_BEGIN_WITH_A_DASH = {"ignore_unknown_options": True}
+"""The context of commands that take a key id or a jti: both are base64url. There are no short options for them to be mistaken for."""
+
 _Result = TypeVar("_Result")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keyfob.authority.authority import Authority
-from keyfob.cli.opened import ACTOR, ConfigFile, Reason, StoreUrl, with_authority
+from keyfob.cli.opened import ACTOR, IDS_MAY_BEGIN_WITH_A_DASH, ConfigFile, Reason, StoreUrl, with_authority
 from keyfob.cli.output import examples, say_entry
 from keyfob.cli.sessions import subject_of
 from keyfob.revocation.entry import Reach, Scope
@@ -21,7 +21,8 @@ def register(commands: typer.Typer) -> None:
             "keyfob revoke session 5f0c64a1b7c94d0d8f0e3a2b1c4d5e6f",
             "keyfob revoke subject alice --reach claims              # new roles at the next refresh, no login",
             "keyfob revoke everything --reason 'signing key leaked'",
-        )
+        ),
+        context_settings=IDS_MAY_BEGIN_WITH_A_DASH,
     )(revoke)
 
 

@@ -144,7 +144,7 @@ class Clients:
             NotFound: `no_client`; `first-party` cannot be deleted either.
         """
         entry = None
-        if _CLIENT_ID.fullmatch(client_id) and client_id != FIRST_PARTY:
+        if _CLIENT_ID.fullmatch(client_id):
             event = self._event("client_deleted", ClientId(client_id), actor=actor, reason=reason)
             revocation = Revocation(scope=Scope.CLIENT, id=client_id, event=event)
             entry = await self._store.delete(ClientId(client_id), revocation=revocation)

@@ -34,6 +34,8 @@ def run(
     Raises:
         DemoFailed: something did not start, or was not as it should be.
     """
+    # Raised like a ctrl-c, so that whoever ends the demo while it plays also ends its processes and removes its folder.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="keyfob-demo-") as folder:
         console.print("Starting a server on SQLite and three services …", highlight=False)
         with running(Path(folder), port=port) as stage:

@@ -16,125 +16,60 @@ client's standing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import quote
 
-from keyfob.base.errors import Cause, Denied, InvalidRequest
-from keyfob.base.identifiers import is_identifier
+from keyfob.base.errors import Cause, Denied
 from keyfob.base.opaque import OpaqueKind
 from keyfob.base.principal import Principal
-from keyfob.clients.client import is_scope
 from keyfob.endpoints import machine
-from keyfob.endpoints.caller import Presented, require_csrf_of
-from keyfob.endpoints.route import Parameter, Route
+from keyfob.endpoints.caller import presented, require_csrf_of
+from keyfob.endpoints.check_rules import PARAMETERS, Rules, read_rules
+from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
-from keyfob.http import bearer, cookies, cross_origin
+from keyfob.endpoints.warm_checks import WarmChecks
+from keyfob.http import cross_origin
 from keyfob.http.headers import NO_STORE, Header
 from keyfob.http.messages import HttpRequest, HttpResponse
-from keyfob.http.query import parse_query, whole_number
 
 PATH: Final = "/check"
-MAX_SECONDS = 10 * 366 * 86_400  # the longest `max_auth_age` or `max_staleness`
-MAX_KEPT = 10_000
-"""Queries and principals whose reading is kept; past that all are read anew. About 1 KB each at most."""
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-_WANTED = frozenset({b"authorization", b"cookie"})
-_REPEATABLE, _SINGLE = ("role", "scope"), ("max_auth_age", "max_staleness", "mint")
 # Visible ASCII but for `%`, which escapes; the space separates.
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What the query asks of the principal."""
-
-    roles: frozenset[str] = frozenset()
-    scopes: frozenset[str] = frozenset()
-    max_auth_age: timedelta | None = None
-    max_staleness: timedelta | None = None
-    mint: str | None = None
-
-
-_NO_RULES = Rules()
-
-
 class Check:
-    """The endpoint. It keeps what it read of recent queries and what it wrote for recent principals."""
+    """The endpoint. What it found good it lets *warm* remember."""
 
-    def __init__(self) -> None:
-        self._rules: dict[tuple[bytes, bool], Rules] = {}
-        self._identities: dict[str, tuple[Principal, tuple[Header, ...]]] = {}
+    def __init__(self, warm: WarmChecks) -> None:
+        self._warm = warm
 
     async def __call__(self, site: Site, request: HttpRequest) -> HttpResponse:
         """Answer 204 with who it is, or refuse."""
-        credential = _presented(request)
+        credential = presented(request)
         if credential.by_cookie:
             _guard(site, request, credential.token)
-        rules = self._read_rules(request) if request.query else _NO_RULES
-        authority = site.authority
-        if rules is _NO_RULES:
-            principal = await authority.authenticate(credential.token)
-            return HttpResponse(status=204, headers=self._identity(principal))
-        principal = await authority.authenticate(
+        rules = self._read_rules(request)
+        principal = await site.authority.authenticate(
             credential.token, roles=rules.roles, scopes=rules.scopes, max_auth_age=rules.max_auth_age
         )
         if rules.max_staleness is not None:
             _require_fresh(site, rules.max_staleness)
-        if rules.mint is None:
-            return HttpResponse(status=204, headers=self._identity(principal))
-        return HttpResponse(
-            status=204,
-            headers=(*self._identity(principal), await _minted(site, request, principal, rules.mint)),
-        )
+        headers = identity_headers(principal)
+        self._warm.remember(request, credential.token, principal, headers)
+        if rules.mint is not None:
+            headers = (*headers, await _minted(site, request, principal, rules.mint))
+        return HttpResponse(status=204, headers=headers, bare=True)
 
     def _read_rules(self, request: HttpRequest) -> Rules:
-        key = (request.query, request.path == PATH)
-        rules = self._rules.get(key)
+        if request.path != PATH:
+            return read_rules(request.query, strict=False)
+        rules = self._warm.rules(request.query)
         if rules is None:
-            rules = read_rules(request.query, strict=key[1])
-            _keep(self._rules, key, rules)
+            rules = read_rules(request.query, strict=True)
+            self._warm.remember_rules(request.query, rules)
         return rules
-
-    def _identity(self, principal: Principal) -> tuple[Header, ...]:
-        key = principal.session_id or principal.token_id or ""
-        kept = self._identities.get(key)
-        if kept is not None and kept[0] is principal:
-            return kept[1]
-        headers = identity_headers(principal)
-        _keep(self._identities, key, (principal, headers))
-        return headers
-
-
-def read_rules(query: bytes, *, strict: bool) -> Rules:
-    """Read what a query asks. *strict* refuses unknown parameters; otherwise they are the original request's, and are passed over.
-
-    Raises:
-        InvalidRequest: a parameter that is unknown, twice where it may not be, or out of bounds; an empty or impossible role or scope.
-    """
-    many: dict[str, set[str]] = {name: set() for name in _REPEATABLE}
-    single: dict[str, str] = {}
-    for name, value in parse_query(query):
-        if name in many:
-            many[name].add(_one_name(name, value))
-        elif name in _SINGLE and name not in single:
-            single[name] = value
-        elif name in single or strict:
-            raise InvalidRequest(
-                "invalid_request",
-                f"Unknown parameter, or one twice; known are {', '.join((*_REPEATABLE, *_SINGLE))}.",
-            )
-    return Rules(
-        roles=frozenset(many["role"]),
-        scopes=frozenset(many["scope"]),
-        max_auth_age=_seconds(single, "max_auth_age"),
-        max_staleness=_seconds(single, "max_staleness"),
-        mint=_one_name("mint", single["mint"]) if "mint" in single else None,
-    )
 
 
 def identity_headers(principal: Principal) -> tuple[Header, ...]:
@@ -146,24 +81,6 @@ def identity_headers(principal: Principal) -> tuple[Header, ...]:
         (b"x-auth-roles", _encoded(sorted(principal.roles))),
         (b"x-auth-scopes", _encoded(sorted(principal.scopes))),
     )
-
-
-def _presented(request: HttpRequest) -> Presented:
-    """Find the credential in one pass over the headers: this is the hot path."""
-    authorization: list[bytes] = []
-    cookie: list[bytes] = []
-    for name, value in request.headers:
-        if name in _WANTED:
-            (cookie if name == b"cookie" else authorization).append(value)
-    session = cookies.read(cookie, cookies.SESSION_COOKIE) if cookie else None
-    if session is not None and authorization:
-        raise Denied(Cause.MALFORMED, "a session cookie and an Authorization header at once")
-    if session is not None:
-        return Presented(session, by_cookie=True)
-    token = bearer.read_bearer(authorization)
-    if token is None:
-        raise Denied(Cause.NO_CREDENTIAL, "neither a session cookie nor an Authorization header")
-    return Presented(token, by_cookie=False)
 
 
 def _guard(site: Site, request: HttpRequest, token: str) -> None:
@@ -214,49 +131,30 @@ async def _minted(site: Site, request: HttpRequest, principal: Principal, audien
     return b"authorization", b"Bearer " + minted.text.encode("ascii")
 
 
-def _one_name(parameter: str, value: str) -> str:
-    possible = is_scope(value) if parameter == "scope" else is_identifier(value)
-    if not possible:
-        raise InvalidRequest("invalid_request", f"{parameter} has a value that none can have.")
-    return value
-
-
-def _seconds(single: dict[str, str], name: str) -> timedelta | None:
-    if name not in single:
-        return None
-    return timedelta(seconds=whole_number(single[name], name=name, low=0, high=MAX_SECONDS))
-
-
 def _encoded(names: Sequence[str]) -> bytes:
     return " ".join(quote(name, safe=_SAFE) for name in names).encode("ascii")
 
 
-def _keep(kept: dict[K, V], key: K, value: V) -> None:
-    if len(kept) >= MAX_KEPT:
-        kept.clear()
-    kept[key] = value
-
-
 def routes() -> tuple[Route, ...]:
     """Return the routes of `/check`; their method `*` is any."""
-    check = Check()
-    return tuple(
+    warm = WarmChecks()
+    check = Check(warm)
+    return (
         Route(
             method="*",
-            path=path,
+            path=PATH,
             endpoint=check,
             summary="Check a request, for a proxy",
             status=204,
-            query=_PARAMETERS,
-        )
-        for path in (PATH, PATH + "/{rest}")
+            query=PARAMETERS,
+            warm=warm.answer,
+        ),
+        Route(
+            method="*",
+            path=PATH + "/{rest}",
+            endpoint=check,
+            summary="Check a request, for a proxy that appends the original path",
+            status=204,
+            query=PARAMETERS,
+        ),
     )
-
-
-_PARAMETERS = (
-    Parameter(name="role", summary="a role that the principal must have", repeatable=True),
-    Parameter(name="scope", summary="a scope that the principal must have", repeatable=True),
-    Parameter(name="max_auth_age", summary="seconds since the login, at most"),
-    Parameter(name="max_staleness", summary="seconds that this process may be behind the feed, at most"),
-    Parameter(name="mint", summary="audience of an access token for the upstream; for authenticated proxies"),
-)

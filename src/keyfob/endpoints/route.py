@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import msgspec
 
 from keyfob.endpoints.site import Site
-from keyfob.http.messages import HttpRequest, HttpResponse
+from keyfob.http.headers import Header
+from keyfob.http.messages import HttpRequest, HttpResponse, RawHeaders
 from keyfob.http.problem import DEFAULT_REFUSAL, Refusal, problem
 
 Endpoint = Callable[[Site, HttpRequest], Awaitable[HttpResponse]]
+WarmAnswer = Callable[[Site, RawHeaders, bytes], tuple[Header, ...] | None]
+"""Gives the headers of a 204 from memory, by the headers and the query of a request, or None: then the endpoint is asked. No I/O."""
 RenderError = Callable[[Exception, Refusal], HttpResponse]
 
 
@@ -29,7 +32,7 @@ class Route:
     """One route. `path` may have parts such as `{session_id}`.
 
     `request` and `response` are the very structs that the endpoint decodes and encodes; `status` is that of success. `refusal` says which
-    credentials the route takes, `render_error` in which form it refuses.
+    credentials the route takes, `render_error` in which form it refuses. `warm`, where there is one, is asked first, whatever the method.
     """
 
     method: str
@@ -45,3 +48,4 @@ class Route:
     public: bool = False
     refusal: Refusal = DEFAULT_REFUSAL
     render_error: RenderError = problem
+    warm: WarmAnswer | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import assert_never
 
 from keyfob.base.errors import ConfigurationError
 from keyfob.keys.store import KeyPurpose
@@ -49,3 +50,5 @@ class KeyPolicy:
                 return self.token_lifetime + MARGIN
             case KeyPurpose.OPAQUE | KeyPurpose.CSRF:
                 return self.session_lifetime + MARGIN
+            case _:
+                assert_never(purpose)

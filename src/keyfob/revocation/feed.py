@@ -203,7 +203,8 @@ class Feed:
         key_sets = self._frames.key_sets()
         if key_sets != self._announced:
             self._announced = key_sets
-            self._followers.publish(self._frames.keys(key_sets, self._clock.now()))
+            if self._followers:
+                self._followers.publish(self._frames.keys(key_sets, self._clock.now()))
 
     async def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
         """Give the frames of the event stream after *last_event_id*; None begins at the head of this moment.
@@ -213,8 +214,8 @@ class Feed:
         """
         if self._closed:
             return
-        yield self._frames.keys(self._frames.key_sets(), self._clock.now())
         position = await self._resume_at(last_event_id)
+        yield self._frames.keys(self._frames.key_sets(), self._clock.now())
         while position is not None and position < self._recent.start:
             batch = await self._read_missed(position)
             if batch is not None:

@@ -32,9 +32,11 @@ class Follower:
         return True
 
     def end(self, last: bytes = b"") -> None:
-        """End the stream at once: what is buffered is dropped, *last* is all that still comes."""
+        """End the stream at once: what is buffered is dropped, *last* is all that still comes. The second time changes nothing."""
+        if self.has_ended:
+            return
         self._frames.clear()
-        if last and not self.has_ended:
+        if last:
             self._frames.append(last)
         self.has_ended = True
         self._moved.set()

@@ -16,7 +16,7 @@ ISSUER_SKEW = timedelta(seconds=5)
 """How far `iat`, rounded down to a second and told by another authority's clock, may lie before a head that the token knew better."""
 
 NO_HEAD = Head(timeline=Timeline(""), position=Position(0), chain=CHAIN_START)
-"""The head before anything was heard: of no timeline, so that it covers every credential that names one."""
+"""The head before anything was heard: of no timeline, so that every credential is covered."""
 
 _WatchKey = tuple[Scope, str]
 
@@ -106,12 +106,11 @@ class LiveEntries:
     def cause(self, principal: Principal) -> Cause | None:
         """Apply the one rule: `revoked`, `stale_claims`, or None where nothing covers *principal*.
 
-        `revoked` comes first. A credential of another timeline is `revoked`; one that names none is taken to be of this one, since a new
-        timeline begins with an entry that covers all before it. So is a JWT with an `as_of` past a head that was signed after its `iat`:
-        its issuer cannot have known that position.
+        `revoked` comes first. A credential of another timeline, or of none, is `revoked`: its `as_of` says nothing here. So is a JWT with an
+        `as_of` past a head that was signed after its `iat`: its issuer cannot have known that position.
         """
         head, table = self._state
-        if principal.timeline is not None and principal.timeline != head.timeline:
+        if principal.timeline != head.timeline:
             return Cause.REVOKED
         if principal.as_of > head.position and self._is_forged(principal):
             self.forged_as_of += 1

@@ -1,6 +1,6 @@
 """The ASGI application: from the server's events to an endpoint, and back.
 
-A request for `/check` and a few others passes no layer at all: one look-up of method and path, the endpoint, one answer. Every error becomes
+No request passes a layer: one look-up of method and path, the endpoint, one answer; a warm `/check` not even that. Every error becomes
 a response in one place, `http.problem`; whatever is no error of ours is logged here and answered by a 500 that says nothing.
 """
 
@@ -22,7 +22,7 @@ from keyfob.endpoints.site import Site
 from keyfob.http.bearer import read_bearer
 from keyfob.http.cross_origin import own_origins
 from keyfob.http.forwarded import TrustedProxies
-from keyfob.http.headers import SecurityHeaders
+from keyfob.http.headers import Header, SecurityHeaders
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.http.problem import DEFAULT_REFUSAL, HELPED_BY_REFRESH, Refusal, problem
 from keyfob.server.logs import describe
@@ -57,6 +57,7 @@ class App:
         self._open_authority = open_authority
         self._security = SecurityHeaders(issuer)
         self._router = Router(routes)
+        self._warm = {route.path: route.warm for route in routes if route.warm is not None}
         self._metrics = metrics
         self._proxies = proxies if proxies.networks else None
         self._origins = own_origins(issuer, *origins)
@@ -69,7 +70,12 @@ class App:
         """Serve one connection of the server: a request, or its lifespan. WebSockets are refused."""
         match scope["type"]:
             case "http":
-                await self._serve(scope, receive, send)
+                headers = self._warm_answer(scope)
+                if headers is None:
+                    await self._serve(scope, receive, send)
+                    return
+                await send({"type": "http.response.start", "status": 204, "headers": headers})
+                await send({"type": "http.response.body", "body": b""})
             case "lifespan":
                 await self._live(receive, send)
             case "websocket":
@@ -113,6 +119,22 @@ class App:
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _warm_answer(self, scope: AsgiScope) -> tuple[Header, ...] | None:
+        """Return the headers of an answer that memory alone can give; None, whatever the reason, leaves it to `_serve`."""
+        warm = self._warm.get(scope["path"])
+        site = self._site
+        if warm is None or site is None or self._stopping:
+            return None
+        try:
+            headers = warm(site, scope["headers"], scope["query_string"])
+        except Exception as error:  # noqa: BLE001 - the edge of the process: what fails here is decided anew, and said
+            self._metrics.count_failure()
+            self._log.error("fault", route=scope["path"], **describe(error))
+            return None
+        if headers is not None:
+            self._metrics.count_answer(scope["path"], 204)
+        return headers
 
     async def _serve(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]

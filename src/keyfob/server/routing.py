@@ -13,7 +13,7 @@ from keyfob.http.problem import MethodNotAllowed
 
 ANY_METHOD = "*"
 REST = "{rest}"
-"""As the last part of a path: one part or more, whatever they are."""
+"""As the last part of a path: whatever follows, even what is no text at all."""
 MAX_PATH = 2048  # bytes
 
 _Methods = dict[str, Route]
@@ -33,12 +33,10 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[str, _Methods] = {}
+        self._prefixes: dict[bytes, _Methods] = {}
         self._templates: dict[tuple[str, ...], _Methods] = {}
         for route in routes:
-            if "{" in route.path:
-                methods = self._templates.setdefault(tuple(route.path.split("/")[1:]), {})
-            else:
-                methods = self._exact.setdefault(route.path, {})
+            methods = self._methods_at(route.path)
             if route.method in methods:
                 raise ValueError(f"two routes for {route.method} {route.path}")
             methods[route.method] = route
@@ -47,6 +45,13 @@ class Router:
             for path, methods in self._exact.items()
             for method, route in _with_head(methods).items()
         }
+
+    def _methods_at(self, path: str) -> _Methods:
+        if path.endswith(REST):
+            return self._prefixes.setdefault(path.removesuffix(REST).encode("ascii"), {})
+        if "{" in path:
+            return self._templates.setdefault(tuple(path.split("/")[1:]), {})
+        return self._exact.setdefault(path, {})
 
     def find(self, method: str, path: str, raw_path: bytes) -> Match:
         """Return the route of *method* and *path*; *raw_path* is the path before percent-decoding, in which an escaped slash separates nothing.
@@ -68,6 +73,9 @@ class Router:
         return Match(route, parameters)
 
     def _by_template(self, raw_path: bytes) -> tuple[_Methods, Mapping[str, str]]:
+        for prefix, methods in self._prefixes.items():
+            if raw_path.startswith(prefix):
+                return methods, _NOTHING
         parts = _parts(raw_path)
         for template, methods in self._templates.items():
             parameters = _matched(template, parts)
@@ -91,10 +99,6 @@ def _parts(raw_path: bytes) -> list[str]:
 
 
 def _matched(template: tuple[str, ...], parts: list[str]) -> dict[str, str] | None:
-    if template[-1] == REST:
-        if len(parts) < len(template):
-            return None
-        parts = [*parts[: len(template) - 1], REST]
     if len(parts) != len(template):
         return None
     parameters: dict[str, str] = {}

@@ -112,6 +112,7 @@ def _config(app: App, settings: Settings) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,

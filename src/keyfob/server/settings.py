@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from keyfob.accounts.passwords import PasswordPolicy
+from keyfob.accounts.passwords import PasswordPolicy, default_threads
 from keyfob.authority.master_key import read_master_key
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Issuer
@@ -139,7 +139,7 @@ class Settings:
             **plain,
             tls=_tls(read),
             policy=_policy(read),
-            passwords=PasswordPolicy(**_section(read, "passwords")),
+            passwords=_passwords(read),
             master_key=master_key,
             config=config,
         )
@@ -272,6 +272,12 @@ def _tls(read: Mapping[str, Any]) -> Tls | None:
         missing = "tls.key" if "cert" in files else "tls.cert"
         raise ConfigurationError(f"{missing} is not set, and the other of the two is; TLS needs both")
     return Tls(**files)
+
+
+def _passwords(read: Mapping[str, Any]) -> PasswordPolicy:
+    """Several workers share the cores, and so their threads."""
+    threads = max(1, default_threads() // read.get("workers", 1))
+    return PasswordPolicy(**{"threads": threads, **_section(read, "passwords")})
 
 
 def _policy(read: Mapping[str, Any]) -> SessionPolicy:

@@ -187,7 +187,8 @@ def _work(settings: Settings, listener: socket.socket, issuer: Issuer, ready: Co
     logs.configure(settings.log_level)
 
     def say_ready() -> None:
-        ready.send_bytes(b"ready")
+        with suppress(BrokenPipeError):  # the parent is gone already: the server watches for that, and ends
+            ready.send_bytes(b"ready")
         ready.close()
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keyfob.accounts.store import AccountStore, ThrottleStore
 from keyfob.audit.store import AuditStore
@@ -24,5 +24,5 @@ class Store:
     throttle: ThrottleStore
     clients: ClientStore
     audit: AuditStore
-    salt: bytes
+    salt: bytes = field(repr=False)
     close: Callable[[], Awaitable[None]]

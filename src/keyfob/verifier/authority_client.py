@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -35,11 +36,10 @@ class AuthorityClient:
             client_id, secret = (quote(part, safe="") for part in settings.credentials)
             self._headers |= urllib3.make_headers(basic_auth=f"{client_id}:{secret}")
         try:
-            self._pool = urllib3.PoolManager(
-                num_pools=2, maxsize=8, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=settings.ca
-            )
-        except (OSError, ValueError) as error:
+            context = ssl.create_default_context(cafile=settings.ca)
+        except OSError as error:  # among them SSLError
             raise ConfigurationError(f"ca={settings.ca!r} cannot be used: {error}") from None
+        self._pool = urllib3.PoolManager(num_pools=2, maxsize=8, retries=False, ssl_context=context)
         self._stream: urllib3.BaseHTTPResponse | None = None
 
     def keys(self) -> bytes:

@@ -191,7 +191,8 @@ class Checker:
         """Apply what memory knows to what the authority answered, and keep it."""
         now = self._view.time.now()
         principal = cached.principal
-        self._require_uncovered(principal)
+        if self._view.last_level_at != -math.inf:  # before that there is no feed to apply
+            self._require_uncovered(principal)
         if now >= cached.expires_at:
             raise Denied(Cause.EXPIRED, "at its absolute end")
         if kind_of(token) is not None and self.sessions.get(token) is not cached:

@@ -27,7 +27,7 @@ class MemoryFeedStore:
         with state.step():
             first = next((kept for kept in state.entries if kept > position), None)
             if first is None:
-                return ()
+                return []
             entries: list[Entry] = []
             for following in range(first, first + limit):
                 entry = state.entries.get(Position(following))

@@ -41,7 +41,6 @@ def connect(path: Path, *, busy_milliseconds: int) -> sqlite3.Connection:
         connection.execute(f"PRAGMA busy_timeout = {busy_milliseconds:d}")
         connection.execute(f"PRAGMA mmap_size = {MMAP_SIZE}")
         connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
     except BaseException:
         connection.close()
         raise
@@ -65,6 +64,9 @@ def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}")
     connection.execute(f"PRAGMA cache_size = {WRITER_CACHE}")
+    connection.execute(
+        "PRAGMA cell_size_check = ON"
+    )  # a damaged page is noticed before something is built on it
     return connection
 
 
@@ -89,7 +91,7 @@ def patiently(connection: sqlite3.Connection, statement: str, options: SqliteOpt
 
 
 class OpenedFile:
-    """The file as it was opened: SQLite itself would go on writing into one that was removed or replaced meanwhile."""
+    """The file as it was opened: SQLite itself would go on using one that was removed or replaced meanwhile."""
 
     def __init__(self, path: Path) -> None:
         """Remember the file at *path*.
@@ -98,32 +100,40 @@ class OpenedFile:
             StoreUnavailable: there is none.
         """
         self.path = path
-        self._name = os.fspath(path)
         self._pid = os.getpid()
-        self._identity = self._identify()
+        self._fault: str | None = None
+        self._identity: tuple[int, int] | None = None
+        self.inspect()
 
-    def check(self) -> None:
-        """Refuse to go on with another file, or in another process.
+    def inspect(self) -> None:
+        """Look at the file, and refuse to go on with another one, ever.
 
         Raises:
-            StoreUnavailable: the file is gone, replaced, or was opened before a fork.
+            StoreUnavailable: the file is gone or replaced, or was opened before a fork.
         """
-        if self._identify() != self._identity:
-            raise StoreUnavailable(f"the database {self.path} was replaced while open; restart this process")
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            self._fault = f"the database {self.path} is gone ({error.strerror}); put it back and restart"
+        else:
+            identity = found.st_dev, found.st_ino
+            if self._identity not in {None, identity}:
+                self._fault = f"the database {self.path} was replaced while open; restart this process"
+            self._identity = identity
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what `inspect` has found wrong. It costs a read nothing; somebody must `inspect` often enough.
+
+        Raises:
+            StoreUnavailable: the file is gone or replaced, or was opened before a fork.
+        """
+        if self._fault is not None:
+            raise StoreUnavailable(self._fault)
         if os.getpid() != self._pid:
             raise StoreUnavailable(
                 f"the database {self.path} was opened before a fork; open it in each process"
             )
-
-    def _identify(self) -> tuple[int, int]:
-        try:
-            found = os.stat(self._name)  # noqa: PTH116 - on the path of every request, where Path.stat costs twice as much
-        except OSError as error:
-            reason = error.strerror
-            raise StoreUnavailable(
-                f"the database {self.path} is gone ({reason}); put it back, restart"
-            ) from None
-        return found.st_dev, found.st_ino
 
 
 class _Reader:

@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from keyfob.stores.sqlite.connections import OpenedFile, Readers
 from keyfob.stores.sqlite.faults import spoils_connection, unavailable
 from keyfob.stores.sqlite.options import SqliteOptions
-from keyfob.stores.sqlite.wake_up import Listener, WakeUps
+from keyfob.stores.sqlite.wake_up import WakeUps, Watch
 from keyfob.stores.sqlite.writer import Operation, Writer
 from keyfob.stores.wakers import Wakers
 
@@ -36,8 +36,14 @@ class Database:
             self.salt: bytes = self.read(_salt)
             self._writer = Writer(self._file, options, on_moved=self._wake)
         except sqlite3.Error as error:
+            self._readers.close()
             raise unavailable(error, path) from error
-        self._listener = Listener(self._wakers, self._wake_ups, lambda: self.read(_position))
+        self._watch = Watch(
+            self._wakers,
+            self._wake_ups,
+            inspect=self._file.inspect,
+            read_position=lambda: self.read(_position),
+        )
 
     def read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -65,11 +71,11 @@ class Database:
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call *wake* whenever the feed may have moved, by this process or another."""
-        return self._listener.subscribe(wake)
+        return self._watch.subscribe(wake)
 
     def close(self) -> None:
         """Finish what waits, and close the file, its log copied into it. More than once is harmless."""
-        self._listener.close()
+        self._watch.close()
         self._readers.close()
         self._writer.close()  # the last connection: it is the one that may write
 

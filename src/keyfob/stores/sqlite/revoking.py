@@ -39,6 +39,7 @@ _SELECT = f"""
 """  # noqa: S608 - constants
 _SELECT_ONE = f"{_SELECT} WHERE s.session_id = ?"
 _HEAD = SESSION_WIDTH
+_NO_CUT_OFFS = (None,) * 6
 
 
 def find(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> Found | None:
@@ -67,11 +68,11 @@ def find_all(
 def is_cut_off(connection: sqlite3.Connection, session: Session) -> bool:
     """Say whether a cut-off covers *session*, which may have no row."""
     row = connection.execute(
-        "SELECT 1 FROM cut_offs WHERE position > ? AND (scope, id) IN"
-        " (VALUES ('subject', ?), ('client', ?), ('everything', '')) LIMIT 1",
-        (session.as_of, session.subject, session.client_id),
+        "SELECT max(position) FROM cut_offs WHERE (scope = 'subject' AND id = ?) OR (scope = 'client' AND id = ?)"
+        " OR (scope = 'everything' AND id = '')",
+        (session.subject, session.client_id),
     ).fetchone()
-    return row is not None
+    return row[0] is not None and row[0] > session.as_of
 
 
 def end(transaction: Transaction, revocation: Revocation, now: datetime) -> EndOutcome:
@@ -129,8 +130,8 @@ def append(transaction: Transaction, revocation: Revocation, now: datetime) -> E
 
 
 def _standing_row(connection: sqlite3.Connection, row: tuple[Value, ...], now: datetime) -> Session:
-    session = session_from(row[:SESSION_WIDTH])  # type: ignore[arg-type]  # the columns of _SELECT
-    cut_offs = _cut_offs(row)
+    session = session_from(row)  # type: ignore[arg-type]  # the columns of _SELECT
+    cut_offs = [] if row[_HEAD + 1 :] == _NO_CUT_OFFS else _cut_offs(row)
     if session.parent_session_id is None and not cut_offs:
         return session
     return as_it_stands(session, cut_offs=cut_offs, parent=_parent_over(connection, session, now))

@@ -62,26 +62,19 @@ _TABLES = (
         session_id BLOB PRIMARY KEY,
         subject TEXT NOT NULL,
         client_id TEXT NOT NULL,
-        strategy TEXT NOT NULL,
-        kind TEXT,
         digest BLOB,
         generation INTEGER NOT NULL,
-        chain_generation INTEGER NOT NULL,
         as_of INTEGER NOT NULL,
         created_at INTEGER NOT NULL,
         expires_at INTEGER NOT NULL,
         last_seen_at INTEGER NOT NULL,
-        auth_time INTEGER NOT NULL,
         idle_timeout INTEGER,
         parent_session_id BLOB,
-        flags INTEGER NOT NULL,              -- 1 persistent, 2 replayed since the rotation, 4 window closed
-        replayed_rotations INTEGER NOT NULL,
+        replays INTEGER NOT NULL,            -- 1 replayed since the rotation, 2 window closed, 4 n: n replayed rotations in a row
         rotated_at INTEGER,
-        previous_digest BLOB,
-        previous_until INTEGER,
         ended_at INTEGER,
         ended_position INTEGER,
-        details TEXT NOT NULL                -- JSON: audience, scopes, amr, acr, user_agent, address
+        details BLOB NOT NULL                -- MessagePack: what no statement looks at (rows.py)
     ) WITHOUT ROWID
     """,
     # No index holds what a rotation or a touch changes, so each of them writes one page.
@@ -213,7 +206,7 @@ def _make_file(path: Path) -> None:
     An existing one is not opened: closing it again would drop the locks of every other connection of this process.
     """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if not path.is_file():
             raise ConfigurationError(f"{path} is no file: give --store the path of a database file") from None

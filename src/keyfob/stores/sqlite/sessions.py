@@ -50,8 +50,8 @@ from keyfob.stores.sqlite.revoking import append, end, find, find_all, find_live
 from keyfob.stores.sqlite.rows import (
     SESSION_WIDTH,
     details,
-    flags,
     moment_micros,
+    replays,
     session_key,
     session_to,
     span_micros,
@@ -231,14 +231,13 @@ def _make_room(transaction: Transaction, old: Session, now: datetime, login: Eve
 def _put(transaction: Transaction, session: Session) -> Session:
     """Write what a rotation may have changed."""
     transaction.connection.execute(
-        "UPDATE sessions SET digest = ?, generation = ?, last_seen_at = ?, flags = ?, replayed_rotations = ?,"
-        " rotated_at = ? WHERE session_id = ?",
+        "UPDATE sessions SET digest = ?, generation = ?, last_seen_at = ?, replays = ?, rotated_at = ?"
+        " WHERE session_id = ?",
         (
             session.digest,
             session.generation,
             to_micros(session.last_seen_at),
-            flags(session),
-            session.replayed_rotations,
+            replays(session),
             moment_micros(session.rotated_at),
             session_key(session.session_id),
         ),
@@ -264,17 +263,8 @@ def _renew(
     session = replace(rotation.renewed(found.session, renewal, now), as_of=entry.position)
     _put(transaction, session)
     transaction.connection.execute(
-        "UPDATE sessions SET chain_generation = ?, as_of = ?, auth_time = ?, previous_digest = ?, previous_until = ?,"
-        " details = ? WHERE session_id = ?",
-        (
-            session.chain_generation,
-            session.as_of,
-            to_micros(session.auth_time),
-            session.previous_digest,
-            moment_micros(session.previous_until),
-            details(session),
-            session_key(session_id),
-        ),
+        "UPDATE sessions SET as_of = ?, details = ? WHERE session_id = ?",
+        (session.as_of, details(session), session_key(session_id)),
     )
     return Renewed(session, entry)
 

@@ -18,6 +18,7 @@ from keyfob.stores.wakers import Wakers
 
 POLL_INTERVAL = 0.05  # seconds
 _UNREADABLE = -1
+_ATTEMPTS = 5
 _LONGEST_ADDRESS = 107  # bytes of a socket's address on Linux, the final zero not counted (macOS: 103)
 
 
@@ -37,7 +38,11 @@ class WakeUps:
         others = [name for name in names if name != self._own]
         if not others:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        try:
+            sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError:
+            return
+        with sender:
             sender.setblocking(False)
             for name in others:
                 self._send_to(sender, name)
@@ -47,16 +52,16 @@ class WakeUps:
         if not hasattr(socket, "AF_UNIX"):
             return None
         name = f"{os.getpid()}-{os.urandom(4).hex()}"
-        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            with _Address(self._folder, name) as address:
-                receiver.bind(address)
-        except OSError:
-            receiver.close()
-            return None
-        self._own = name
-        return receiver
+        for _ in range(_ATTEMPTS):
+            try:
+                receiver = self._bind(name)
+            except FileNotFoundError:  # whoever was the last has just removed the folder
+                continue
+            except OSError:
+                return None
+            self._own = name
+            return receiver
+        return None
 
     def close_socket(self, receiver: socket.socket) -> None:
         """Close what `open_socket` returned, and remove its name; the folder too, if it was the last."""
@@ -70,12 +75,24 @@ class WakeUps:
         except OSError:
             return
 
+    def _bind(self, name: str) -> socket.socket:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            with _Address(self._folder, name) as address:
+                receiver.bind(address)
+        except OSError:
+            receiver.close()
+            raise
+        return receiver
+
     def _send_to(self, sender: socket.socket, name: str) -> None:
         try:
             with _Address(self._folder, name) as address:
                 sender.sendto(b"\0", address)
-        except ConnectionRefusedError:
-            self._remove(name)
+        except ConnectionRefusedError:  # nobody holds it any more; a file that is no socket refuses too
+            if (self._folder / name).is_socket():
+                self._remove(name)
         except OSError:  # full: it is awake already; gone, or not ours: the polling does
             return
 
@@ -98,7 +115,7 @@ class _Address:
         path = str(self._folder / self._name)
         if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
             return path
-        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         return f"/proc/self/fd/{self._descriptor}/{self._name}"
 
     def __exit__(self, *_: object) -> None:
@@ -106,18 +123,30 @@ class _Address:
             os.close(self._descriptor)
 
 
-class Listener:
-    """Calls the wakers of this process when another one has moved the feed. Its thread runs from the first subscription to `close`."""
+class Watch:
+    """Looks after the file for as long as it is open: is it still there, and has another process moved the feed?
 
-    def __init__(self, wakers: Wakers, wake_ups: WakeUps, read_position: Callable[[], int]) -> None:
-        """*read_position* returns the head position from the file."""
+    Its thread runs from the beginning to `close`; it listens to the others from the first subscription.
+    """
+
+    def __init__(
+        self,
+        wakers: Wakers,
+        wake_ups: WakeUps,
+        *,
+        inspect: Callable[[], None],
+        read_position: Callable[[], int],
+    ) -> None:
+        """*inspect* looks at the file; *read_position* returns the head position from it. Each may raise `StoreUnavailable`."""
         self._wakers = wakers
         self._wake_ups = wake_ups
+        self._inspect = inspect
         self._read_position = read_position
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._receiver: socket.socket | None = None
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="keyfob-sqlite-watch", daemon=True)
+        self._thread.start()
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Add *wake* and listen, if nobody did; return what removes it.
@@ -128,27 +157,22 @@ class Listener:
         with self._lock:
             if self._stop.is_set():
                 raise StoreUnavailable("the store is closed")
-            remove = self._wakers.add(wake)
-            if self._thread is None:
+            if self._receiver is None:
                 self._receiver = self._wake_ups.open_socket()
-                self._thread = threading.Thread(target=self._run, name="keyfob-sqlite-wake-up", daemon=True)
-                self._thread.start()
-        return remove
+            return self._wakers.add(wake)
 
     def close(self) -> None:
-        """Stop listening; returns within one poll interval. More than once is harmless."""
+        """Stop; returns within one poll interval. More than once is harmless."""
         self._wakers.clear()
         with self._lock:
             self._stop.set()
-            if self._thread is not None:
-                self._thread.join()
+            self._thread.join()
             if self._receiver is not None:
                 self._wake_ups.close_socket(self._receiver)
                 self._receiver = None
 
     def _run(self) -> None:
         known = self._look()
-        self._wakers.wake()  # whatever was appended between the subscription and the first look
         while not self._stop.is_set():
             if self._is_called():
                 self._wakers.wake()
@@ -181,6 +205,7 @@ class Listener:
     def _look(self) -> int:
         """Return the head position; `_UNREADABLE` for a file that cannot be read, which a follower must find out for itself."""
         try:
+            self._inspect()
             return self._read_position()
         except StoreUnavailable:
             return _UNREADABLE

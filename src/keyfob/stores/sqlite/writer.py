@@ -1,6 +1,6 @@
 """The one writer of a process: whatever waits is carried out in one transaction, and committed once.
 
-1. Wait for an operation; take whatever else waits by then, but no timer.
+1. Wait for an operation; take whatever else waits by then. There is no timer: what one turn of an event loop asks for comes together.
 2. `BEGIN IMMEDIATE`: from here on no other process writes.
 3. Each operation in a savepoint of its own, so that one that fails takes nothing from the others.
 4. One commit, which returns when the disk has it.
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -72,7 +73,9 @@ class Writer:
         self._options = options
         self._on_moved = on_moved
         self._connection: sqlite3.Connection | None = connect_writer(file.path, options)
-        self._waiting: SimpleQueue[_Job[object] | None] = SimpleQueue()
+        self._asked: dict[asyncio.AbstractEventLoop, list[_Job[object]]] = {}
+        self._waiting: SimpleQueue[list[_Job[object]] | None] = SimpleQueue()
+        self._count = 0  # jobs put and not yet taken
         self._lock = threading.Lock()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="keyfob-sqlite-writer", daemon=True)
@@ -88,7 +91,11 @@ class Writer:
         """
         loop = asyncio.get_running_loop()
         job: _Job[T] = _Job(operation, loop, loop.create_future())
-        self._put(job)
+        asked = self._asked.get(loop)
+        if asked is None:
+            self._asked[loop] = asked = []
+            loop.call_soon(self._put_asked, loop)
+        asked.append(job)  # type: ignore[arg-type]  # the queue does not ask what a job returns
         return await job.future
 
     def close(self) -> None:
@@ -99,36 +106,43 @@ class Writer:
                 self._waiting.put(None)
         self._thread.join()
 
-    def _put(self, job: _Job[T]) -> None:
+    def _put_asked(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand over what one turn of *loop* asked for; refuse it if it cannot be carried out."""
+        jobs = self._asked.pop(loop)
         with self._lock:
             if self._is_closed:
-                raise StoreUnavailable("the store is closed")
-            if self._waiting.qsize() >= MAX_WAITING:
-                raise StoreUnavailable("too many writes wait for the database; try again")
-            self._waiting.put(job)  # type: ignore[arg-type]  # the queue does not ask what a job returns
+                refusal = "the store is closed"
+            elif self._count + len(jobs) > MAX_WAITING:
+                refusal = "too many writes wait for the database; try again"
+            else:
+                self._count += len(jobs)
+                self._waiting.put(jobs)
+                return
+        _resolve([(job.future, _Failed(StoreUnavailable(refusal))) for job in jobs])
 
     def _run(self) -> None:
         is_open = True
         while is_open:
             jobs, is_open = self._take()
-            if jobs:
-                _tell(jobs, self._commit(jobs))
+            for start in range(0, len(jobs), MAX_BATCH):
+                batch = jobs[start : start + MAX_BATCH]
+                _tell(batch, self._commit(batch))
         if self._connection is not None:
             self._connection.close()
 
     def _take(self) -> tuple[list[_Job[object]], bool]:
-        """Return what waits, at least one job, and whether more may come."""
-        job = self._waiting.get()
-        jobs = []
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == MAX_BATCH:
-                return jobs, True
+        """Wait for jobs; return all that are there, and whether more may come."""
+        portion = self._waiting.get()
+        jobs: list[_Job[object]] = []
+        while portion is not None:
+            jobs += portion
             try:
-                job = self._waiting.get_nowait()
+                portion = self._waiting.get_nowait()
             except Empty:
-                return jobs, True
-        return jobs, False
+                break
+        with self._lock:
+            self._count -= len(jobs)
+        return jobs, portion is not None
 
     def _commit(self, jobs: list[_Job[object]]) -> list[_Outcome]:
         try:
@@ -139,9 +153,13 @@ class Writer:
         except StoreUnavailable as error:
             self._abandon(None)
             return [_Failed(StoreUnavailable(str(error))) for _ in jobs]
+        except Exception as error:
+            self._abandon(None)
+            logging.getLogger(__name__).exception("the writer of %s failed", self._file.path)
+            return [_Failed(StoreUnavailable(f"the writer failed ({type(error).__name__})")) for _ in jobs]
 
     def _transact(self, jobs: list[_Job[object]]) -> list[_Outcome]:
-        self._file.check()
+        self._file.inspect()
         if self._connection is None:
             self._connection = connect_writer(self._file.path, self._options)
         connection = self._connection
@@ -152,7 +170,7 @@ class Writer:
             failed = next((outcome for outcome in outcomes if isinstance(outcome, _Failed)), None)
             raise StoreUnavailable(str(failed.error) if failed else "the transaction was lost")
         connection.execute("COMMIT")
-        self._file.check()  # a commit into a file that was moved away is none
+        self._file.inspect()  # a commit into a file that was moved away is none
         if transaction.has_moved:
             self._on_moved()
         return outcomes

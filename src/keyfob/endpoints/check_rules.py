@@ -1,0 +1,79 @@
+"""What the query of `/check` asks of the principal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from keyfob.base.errors import InvalidRequest
+from keyfob.base.identifiers import is_identifier
+from keyfob.clients.client import is_scope
+from keyfob.endpoints.route import Parameter
+from keyfob.http.query import parse_query, whole_number
+
+MAX_SECONDS = 10 * 366 * 86_400  # the longest `max_auth_age` or `max_staleness`
+_REPEATABLE, _SINGLE = ("role", "scope"), ("max_auth_age", "max_staleness", "mint")
+
+PARAMETERS = (
+    Parameter(name="role", summary="a role that the principal must have", repeatable=True),
+    Parameter(name="scope", summary="a scope that the principal must have", repeatable=True),
+    Parameter(name="max_auth_age", summary="seconds since the login, at most"),
+    Parameter(name="max_staleness", summary="seconds that this process may be behind the feed, at most"),
+    Parameter(name="mint", summary="audience of an access token for the upstream; for authenticated proxies"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the query asks of the principal."""
+
+    roles: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
+    max_auth_age: timedelta | None = None
+    max_staleness: timedelta | None = None
+    mint: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Say whether roles and scopes are all that is asked: a comparison answers them."""
+        return self.max_auth_age is None and self.max_staleness is None and self.mint is None
+
+
+def read_rules(query: bytes, *, strict: bool) -> Rules:
+    """Read what a query asks. *strict* refuses unknown parameters; otherwise they are the original request's, and are passed over.
+
+    Raises:
+        InvalidRequest: a parameter that is unknown, twice where it may not be, or out of bounds; an empty or impossible role or scope.
+    """
+    many: dict[str, set[str]] = {name: set() for name in _REPEATABLE}
+    single: dict[str, str] = {}
+    for name, value in parse_query(query):
+        if name in many:
+            many[name].add(_one_name(name, value))
+        elif name in _SINGLE and name not in single:
+            single[name] = value
+        elif name in single or strict:
+            raise InvalidRequest(
+                "invalid_request",
+                f"Unknown parameter, or one twice; known are {', '.join((*_REPEATABLE, *_SINGLE))}.",
+            )
+    return Rules(
+        roles=frozenset(many["role"]),
+        scopes=frozenset(many["scope"]),
+        max_auth_age=_seconds(single, "max_auth_age"),
+        max_staleness=_seconds(single, "max_staleness"),
+        mint=_one_name("mint", single["mint"]) if "mint" in single else None,
+    )
+
+
+def _one_name(parameter: str, value: str) -> str:
+    possible = is_scope(value) if parameter == "scope" else is_identifier(value)
+    if not possible:
+        raise InvalidRequest("invalid_request", f"{parameter} has a value that none can have.")
+    return value
+
+
+def _seconds(single: dict[str, str], name: str) -> timedelta | None:
+    if name not in single:
+        return None
+    return timedelta(seconds=whole_number(single[name], name=name, low=0, high=MAX_SECONDS))

@@ -1,0 +1,445 @@
+"""What a `SessionStore` must do when a refresh token is presented, and when a secret is renewed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from keyfob.base.identifiers import Position, SessionId
+from keyfob.base.opaque import OpaqueKind
+from keyfob.revocation.entry import Reach, Scope
+from keyfob.sessions.session import Session
+from keyfob.sessions.store import (
+    Added,
+    Current,
+    CutOff,
+    Ended,
+    Renewal,
+    Renewed,
+    Replayed,
+    Reused,
+    Rotated,
+    RotateOutcome,
+    Unknown,
+)
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.store_contract import (
+    IDLE,
+    LIFETIME,
+    TICK,
+    WINDOW,
+    Store,
+    StoreContract,
+    a_session,
+    an_event,
+    codes,
+    digest_of,
+    entries,
+    found,
+    is_live,
+    position,
+    put,
+    put_child,
+    put_new,
+    revocation,
+)
+
+
+async def rotate(
+    store: Store,
+    session_id: SessionId,
+    generation: int,
+    now: datetime,
+    *,
+    window: timedelta = WINDOW,
+    chain: str = "a",
+) -> RotateOutcome:
+    """Present the token of *generation*."""
+    return await store.sessions.rotate(
+        session_id,
+        digest_of(generation, chain),
+        digest_of(generation + 1, chain),
+        generation=generation,
+        now=now,
+        replay_window=window,
+        event=an_event(now, "refresh_reused"),
+    )
+
+
+def renewal(session: Session, *, at: datetime) -> Renewal:
+    """Return the renewal of *session* by a new chain."""
+    assert session.digest is not None
+    return Renewal(
+        presented=session.digest,
+        successor=digest_of(session.generation + 1, "b"),
+        generation=session.generation,
+        previous_until=at + WINDOW,
+        auth_time=at,
+        amr=("pwd", "otp"),
+        acr="strong",
+    )
+
+
+class RotationContract(StoreContract):
+    """`rotate` and `renew`."""
+
+    async def test_the_current_token_rotates(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        now = clock.advance(60)
+        outcome = await rotate(store, session.session_id, 0, now)
+        after = replace(session, digest=digest_of(1), generation=1, rotated_at=now, last_seen_at=now)
+        assert outcome == Rotated(after, Position(0))
+        assert await found(store, session.session_id) == after
+        assert await codes(store) == ["login"]
+        assert await position(store) == 0
+
+    async def test_a_login_is_no_rotation(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        assert isinstance(await rotate(store, session.session_id, 0, clock.now()), Rotated)
+
+    async def test_success_is_as_of_the_head(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        await store.sessions.end(revocation(Scope.TOKEN, "jti", clock.now()), now=clock.now())
+        for generation in (0, 1, 0):
+            outcome = await rotate(store, session.session_id, generation, clock.now())
+            assert isinstance(outcome, Rotated | Current | Replayed)
+            assert outcome.as_of == 1
+
+    @pytest.mark.parametrize("after", [timedelta(0), WINDOW - TICK])
+    async def test_within_the_window_all_get_the_same_secret(
+        self, store: Store, clock: FrozenClock, after: timedelta
+    ) -> None:
+        session = await put_new(store, clock)
+        rotated_at = clock.advance(60)
+        await rotate(store, session.session_id, 0, rotated_at)
+        now = clock.advance(after)
+        expected = replace(
+            session, digest=digest_of(1), generation=1, rotated_at=rotated_at, last_seen_at=now
+        )
+        assert await rotate(store, session.session_id, 1, now) == Current(expected, Position(0))
+        assert await found(store, session.session_id) == expected
+        expected = replace(expected, replayed_since_rotation=True, replayed_rotations=1)
+        for _ in range(3):
+            assert await rotate(store, session.session_id, 0, now) == Replayed(expected, Position(0))
+        assert await found(store, session.session_id) == expected
+
+    async def test_at_the_window_the_current_token_rotates(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        await rotate(store, session.session_id, 0, clock.now())
+        outcome = await rotate(store, session.session_id, 1, clock.advance(WINDOW))
+        assert isinstance(outcome, Rotated)
+        assert outcome.session.generation == 2
+
+    async def test_at_the_window_the_parent_is_reused(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        child = await put_child(store, clock, session)
+        await rotate(store, session.session_id, 0, clock.now())
+        now = clock.advance(WINDOW)
+        outcome = await rotate(store, session.session_id, 0, now)
+        assert isinstance(outcome, Reused)
+        entry = outcome.entry
+        assert (entry.scope, entry.id, entry.reach, entry.position) == (
+            Scope.SESSION,
+            session.session_id,
+            Reach.END,
+            1,
+        )
+        assert outcome.late_by == WINDOW
+        assert (outcome.session.ended_at, outcome.session.ended_position) == (now, 1)
+        assert await found(store, session.session_id) == outcome.session
+        assert not await is_live(store, child.session_id, now)
+        assert await entries(store) == [entry]
+        assert await codes(store) == ["login", "login", "refresh_reused"]
+        for generation in (0, 1):
+            assert await rotate(store, session.session_id, generation, now) == Unknown()
+
+    async def test_an_earlier_generation_is_reused_at_once(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        await rotate(store, session.session_id, 0, clock.now())
+        await rotate(store, session.session_id, 1, clock.advance(WINDOW))
+        outcome = await rotate(store, session.session_id, 0, clock.advance(1))
+        assert isinstance(outcome, Reused)
+        assert outcome.late_by == timedelta(seconds=1)
+
+    async def test_without_a_window_the_parent_is_reused_at_once(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        for skew in (timedelta(0), timedelta(seconds=1)):  # a clock that is behind another's makes no window
+            session = await put_new(store, clock)
+            await rotate(store, session.session_id, 0, clock.now(), window=timedelta(0))
+            outcome = await rotate(store, session.session_id, 0, clock.now() - skew, window=timedelta(0))
+            assert isinstance(outcome, Reused)
+            assert outcome.late_by == timedelta(0)
+
+    async def test_activity_never_moves_back(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        behind = clock.now() - timedelta(seconds=1)
+        for generation in (0, 1, 0):
+            assert not isinstance(
+                await rotate(store, session.session_id, generation, behind), Unknown | Reused
+            )
+            assert (await found(store, session.session_id)).last_seen_at == session.last_seen_at
+
+    # replays in a row
+
+    async def test_the_third_replay_in_a_row_closes_the_window(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = await put_new(store, clock)
+        closed = []
+        for generation in range(3):
+            await rotate(store, session.session_id, generation, clock.advance(WINDOW))
+            outcome = await rotate(store, session.session_id, generation, clock.now())
+            assert isinstance(outcome, Replayed)
+            closed.append(outcome.closed_window)
+        assert closed == [False, False, True]
+        assert (await found(store, session.session_id)).window_closed
+        assert isinstance(await rotate(store, session.session_id, 3, clock.now()), Rotated)
+        outcome = await rotate(store, session.session_id, 3, clock.now())
+        assert isinstance(outcome, Reused)
+
+    async def test_a_rotation_without_a_replay_breaks_the_row(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        for generation in range(8):
+            await rotate(store, session.session_id, generation, clock.advance(WINDOW))
+            if generation % 3 != 2:
+                outcome = await rotate(store, session.session_id, generation, clock.now())
+                assert isinstance(outcome, Replayed)
+                assert not outcome.closed_window
+        assert not (await found(store, session.session_id)).window_closed
+
+    async def test_many_replays_of_one_rotation_count_once(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        await rotate(store, session.session_id, 0, clock.now())
+        for _ in range(10):
+            outcome = await rotate(store, session.session_id, 0, clock.now())
+            assert isinstance(outcome, Replayed)
+            assert not outcome.closed_window
+        assert (await found(store, session.session_id)).replayed_rotations == 1
+
+    # unknown
+
+    async def test_another_secret_is_unknown(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        await rotate(store, session.session_id, 0, clock.now())
+        before = await found(store, session.session_id)
+        for generation in (0, 1, 2, 3):
+            assert await rotate(store, session.session_id, generation, clock.now(), chain="z") == Unknown()
+        for generation in (2, 3):
+            assert await rotate(store, session.session_id, generation, clock.now()) == Unknown()
+        assert await found(store, session.session_id) == before
+        assert await entries(store) == []
+
+    async def test_a_generation_that_does_not_fit_the_secret_is_unknown(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = replace(a_session(store, clock), generation=5, chain_generation=5, digest=digest_of(5))
+        await put(store, session)
+        for generation in (4, 6):
+            outcome = await store.sessions.rotate(
+                session.session_id,
+                digest_of(5),
+                digest_of(6),
+                generation=generation,
+                now=clock.now(),
+                replay_window=WINDOW,
+                event=an_event(clock.now()),
+            )
+            assert outcome == Unknown()
+        assert await rotate(store, session.session_id, 3, clock.now()) == Unknown()  # of another chain
+
+    @pytest.mark.parametrize("session_id", ["0" * 32, "no id"])
+    async def test_no_row_is_unknown(self, store: Store, clock: FrozenClock, session_id: str) -> None:
+        assert await rotate(store, SessionId(session_id), 0, clock.now()) == Unknown()
+        assert await store.sessions.find(SessionId(session_id)) is None
+
+    @pytest.mark.parametrize("kind", [OpaqueKind.SESSION, OpaqueKind.API_KEY, None])
+    async def test_another_kind_is_unknown(
+        self, store: Store, clock: FrozenClock, kind: OpaqueKind | None
+    ) -> None:
+        session = replace(a_session(store, clock), kind=kind)
+        await put(store, session)
+        assert await rotate(store, session.session_id, 0, clock.now()) == Unknown()
+        assert await found(store, session.session_id) == session
+
+    @pytest.mark.parametrize(
+        ("scope", "id"),
+        [
+            (Scope.SESSION, None),
+            (Scope.SUBJECT, "alice"),
+            (Scope.CLIENT, "first-party"),
+            (Scope.EVERYTHING, ""),
+        ],
+    )
+    async def test_what_is_over_is_unknown(
+        self,
+        store: Store,
+        clock: FrozenClock,
+        scope: Scope,
+        id: str | None,  # noqa: A002
+    ) -> None:
+        session = await put_new(store, clock)
+        await rotate(store, session.session_id, 0, clock.now())
+        place = session.session_id if id is None else id
+        await store.sessions.end(revocation(scope, place, clock.now()), now=clock.now())
+        for generation in (0, 1):
+            assert await rotate(store, session.session_id, generation, clock.advance(WINDOW)) == Unknown()
+        assert await position(store) == 1
+
+    async def test_the_child_of_what_is_over_is_unknown(self, store: Store, clock: FrozenClock) -> None:
+        parent = await put_new(store, clock)
+        child = await put_child(store, clock, parent)
+        await store.sessions.end(revocation(Scope.CLIENT, parent.client_id, clock.now()), now=clock.now())
+        assert await rotate(store, child.session_id, 0, clock.now()) == Unknown()
+
+    @pytest.mark.parametrize("limit", [IDLE, LIFETIME])
+    async def test_a_session_ends_at_the_instant_of_its_limit(
+        self, store: Store, clock: FrozenClock, limit: timedelta
+    ) -> None:
+        session = replace(a_session(store, clock), idle_timeout=IDLE if limit is IDLE else None)
+        await put(store, session)
+        assert await rotate(store, session.session_id, 0, session.created_at + limit) == Unknown()
+        assert isinstance(
+            await rotate(store, session.session_id, 0, session.created_at + limit - TICK), Rotated
+        )
+
+    # renew
+
+    @pytest.mark.parametrize("kind", [OpaqueKind.SESSION, OpaqueKind.REFRESH])
+    async def test_a_renewal_begins_a_new_chain(
+        self, store: Store, clock: FrozenClock, kind: OpaqueKind
+    ) -> None:
+        session = replace(a_session(store, clock), kind=kind)
+        await put(store, session)
+        now = clock.advance(60)
+        order = renewal(session, at=now)
+        outcome = await store.sessions.renew(
+            session.session_id, order, now=now, event=an_event(now, "renewed")
+        )
+        assert isinstance(outcome, Renewed)
+        entry = outcome.entry
+        assert (entry.scope, entry.id, entry.reach) == (Scope.SESSION, session.session_id, Reach.CLAIMS)
+        expected = replace(
+            session,
+            digest=order.successor,
+            generation=1,
+            chain_generation=1,
+            as_of=entry.position,
+            previous_digest=digest_of(0),
+            previous_until=now + WINDOW,
+            auth_time=now,
+            amr=("pwd", "otp"),
+            acr="strong",
+            last_seen_at=now,
+        )
+        assert outcome.session == expected
+        assert await found(store, session.session_id) == expected
+        assert await entries(store) == [entry]
+        assert await codes(store) == ["login", "renewed"]
+
+    async def test_a_renewal_keeps_what_it_does_not_name(self, store: Store, clock: FrozenClock) -> None:
+        session = replace(a_session(store, clock), amr=("pwd",), acr="low")
+        await put(store, session)
+        now = clock.advance(1)
+        order = replace(renewal(session, at=now), auth_time=None, amr=None, acr=None)
+        outcome = await store.sessions.renew(session.session_id, order, now=now, event=an_event(now))
+        assert isinstance(outcome, Renewed)
+        kept = outcome.session
+        assert (kept.auth_time, kept.amr, kept.acr) == (session.auth_time, ("pwd",), "low")
+
+    async def test_the_new_chain_rotates_and_the_old_is_unknown(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = await put_new(store, clock)
+        await rotate(store, session.session_id, 0, clock.now())
+        rotated = await found(store, session.session_id)
+        now = clock.advance(1)
+        outcome = await store.sessions.renew(
+            session.session_id, renewal(rotated, at=now), now=now, event=an_event(now)
+        )
+        assert isinstance(outcome, Renewed)
+        for generation in (0, 1):
+            assert await rotate(store, session.session_id, generation, now) == Unknown()
+        assert isinstance(await rotate(store, session.session_id, 2, now, chain="b"), Rotated)
+        assert isinstance(await rotate(store, session.session_id, 2, now, chain="b"), Replayed)
+
+    async def test_a_closed_window_stays_closed(self, store: Store, clock: FrozenClock) -> None:
+        session = replace(a_session(store, clock), window_closed=True, replayed_rotations=3)
+        await put(store, session)
+        outcome = await store.sessions.renew(
+            session.session_id, renewal(session, at=clock.now()), now=clock.now(), event=an_event(clock.now())
+        )
+        assert isinstance(outcome, Renewed)
+        assert outcome.session.window_closed
+        assert outcome.session.replayed_rotations == 0
+
+    async def test_a_second_renewal_of_the_same_token_is_unknown(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = await put_new(store, clock)
+        order = renewal(session, at=clock.now())
+        outcomes = [
+            await store.sessions.renew(
+                session.session_id, order, now=clock.now(), event=an_event(clock.now())
+            )
+            for _ in range(2)
+        ]
+        assert [type(outcome) for outcome in outcomes] == [Renewed, Unknown]
+        assert await position(store) == 1
+
+    @pytest.mark.parametrize(
+        "wrong", [{"generation": 1}, {"presented": digest_of(1)}, {"presented": digest_of(0, "z")}]
+    )
+    async def test_a_renewal_by_another_token_is_unknown(
+        self, store: Store, clock: FrozenClock, wrong: dict[str, object]
+    ) -> None:
+        session = await put_new(store, clock)
+        order = replace(renewal(session, at=clock.now()), **wrong)  # type: ignore[arg-type]  # parametrized
+        outcome = await store.sessions.renew(
+            session.session_id, order, now=clock.now(), event=an_event(clock.now())
+        )
+        assert outcome == Unknown()
+        assert await found(store, session.session_id) == session
+
+    async def test_what_is_over_is_not_renewed(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        order = renewal(session, at=clock.now())
+        late = session.created_at + IDLE
+        assert (
+            await store.sessions.renew(session.session_id, order, now=late, event=an_event(late)) == Unknown()
+        )
+        await store.sessions.end(revocation(Scope.EVERYTHING, "", clock.now()), now=clock.now())
+        outcome = await store.sessions.renew(
+            session.session_id, order, now=clock.now(), event=an_event(clock.now())
+        )
+        assert outcome == Unknown()
+        assert await codes(store) == ["login", "revoked"]
+
+    async def test_without_a_secret_nothing_is_renewed(self, store: Store, clock: FrozenClock) -> None:
+        session = replace(a_session(store, clock), kind=None, digest=None)
+        await put(store, session)
+        order = Renewal(
+            presented=digest_of(0), successor=digest_of(1), generation=0, previous_until=clock.now()
+        )
+        outcome = await store.sessions.renew(
+            session.session_id, order, now=clock.now(), event=an_event(clock.now())
+        )
+        assert outcome == Unknown()
+
+    async def test_a_renewed_session_is_cut_off_by_what_comes_later(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = await put_new(store, clock)
+        outcome = await store.sessions.renew(
+            session.session_id, renewal(session, at=clock.now()), now=clock.now(), event=an_event(clock.now())
+        )
+        assert isinstance(outcome, Renewed)
+        ended = await store.sessions.end(
+            revocation(Scope.CLIENT, session.client_id, clock.now()), now=clock.now()
+        )
+        assert isinstance(ended, Ended)
+        assert (await found(store, session.session_id)).ended_position == ended.entry.position
+        assert await put(store, replace(a_session(store, clock), as_of=outcome.entry.position)) == CutOff()
+        assert await put(store, replace(a_session(store, clock), as_of=ended.entry.position)) == Added()

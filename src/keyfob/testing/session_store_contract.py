@@ -1,0 +1,636 @@
+"""What a `SessionStore` must do: adding, finding, ending, listing. Rotation has a file of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from keyfob.base.errors import InvalidRequest
+from keyfob.base.identifiers import Position, SessionId, Subject
+from keyfob.base.opaque import OpaqueKind
+from keyfob.revocation.entry import Reach, Scope
+from keyfob.sessions.policy import AtLimit
+from keyfob.sessions.session import Session
+from keyfob.sessions.store import (
+    MAX_DATA,
+    Added,
+    AlreadyEnded,
+    CutOff,
+    Ended,
+    LimitReached,
+    Seen,
+    SessionData,
+)
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.store_contract import (
+    ALICE,
+    BOB,
+    IDLE,
+    LIFETIME,
+    SHOP,
+    TICK,
+    Store,
+    StoreContract,
+    a_full_session,
+    a_session,
+    an_event,
+    codes,
+    entries,
+    found,
+    is_live,
+    position,
+    put,
+    put_child,
+    put_new,
+    revocation,
+)
+
+CUT_OFFS = [(Scope.SUBJECT, ALICE), (Scope.CLIENT, "first-party"), (Scope.EVERYTHING, "")]
+NO_ID = SessionId("not-an-id")
+UNKNOWN_ID = SessionId("0" * 32)
+
+
+class SessionStoreContract(StoreContract):
+    """`add`, `find`, `touch`, `end`, `list`, the application's data, and cleaning up."""
+
+    # add and find
+
+    async def test_a_session_is_found_as_it_was_added(self, store: Store, clock: FrozenClock) -> None:
+        for session in (a_session(store, clock), a_full_session(store, clock)):
+            assert await put(store, session) == Added()
+            assert await found(store, session.session_id) == session
+
+    @pytest.mark.parametrize("kind", [OpaqueKind.SESSION, OpaqueKind.REFRESH, None])
+    async def test_the_kind_is_kept(self, store: Store, clock: FrozenClock, kind: OpaqueKind | None) -> None:
+        bare = replace(a_session(store, clock), idle_timeout=None, kind=kind)
+        session = replace(bare, digest=bare.digest if kind else None)
+        await put(store, session)
+        assert await found(store, session.session_id) == session
+
+    async def test_an_event_is_written_with_the_session(self, store: Store, clock: FrozenClock) -> None:
+        await put_new(store, clock)
+        assert await codes(store) == ["login"]
+
+    async def test_what_has_no_row_is_none(self, store: Store) -> None:
+        assert await store.sessions.find(UNKNOWN_ID) is None
+        assert await store.sessions.find(NO_ID) is None
+        assert await store.sessions.find(SessionId("A" * 32)) is None
+        assert await store.sessions.find(SessionId("")) is None
+
+    async def test_an_id_in_use_is_refused_and_changes_nothing(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = await put_new(store, clock)
+        with pytest.raises(ValueError, match="stands already"):
+            await put(store, replace(session, subject=BOB))
+        assert await found(store, session.session_id) == session
+        assert await codes(store) == ["login"]
+
+    async def test_an_id_of_the_wrong_form_is_refused(self, store: Store, clock: FrozenClock) -> None:
+        with pytest.raises(ValueError, match="32 lower-case hex digits"):
+            await put(store, replace(a_session(store, clock), session_id=NO_ID))
+
+    async def test_an_as_of_past_the_head_is_refused(self, store: Store, clock: FrozenClock) -> None:
+        with pytest.raises(ValueError, match="past the head"):
+            await put(store, replace(a_session(store, clock), as_of=Position(1)))
+
+    async def test_found_is_as_of_the_head(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        for number in range(3):
+            answer = await store.sessions.find(session.session_id)
+            assert answer is not None
+            assert answer.as_of == number
+            await store.sessions.end(revocation(Scope.TOKEN, "jti", clock.now()), now=clock.now())
+
+    async def test_expiry_and_idleness_are_left_to_the_reader(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        clock.advance(LIFETIME)
+        assert await found(store, session.session_id) == session
+
+    # the cap
+
+    async def test_the_cap_denies_at_the_limit(self, store: Store, clock: FrozenClock) -> None:
+        for _ in range(2):
+            assert await put(store, a_session(store, clock), limit=3) == Added()
+        assert await put(store, a_session(store, clock), limit=3) == Added()
+        refused = a_session(store, clock)
+        assert await put(store, refused, limit=3) == LimitReached()
+        assert await store.sessions.find(refused.session_id) is None
+        assert await codes(store) == ["login"] * 3
+        assert await put(store, a_session(store, clock, BOB), limit=3) == Added()
+
+    async def test_the_cap_ends_the_oldest(self, store: Store, clock: FrozenClock) -> None:
+        sessions = []
+        for _ in range(4):
+            sessions.append(await put_new(store, clock))
+            clock.advance(1)
+        outcome = await put(store, a_session(store, clock), limit=3, at_limit=AtLimit.END_OLDEST)
+        assert isinstance(outcome, Added)
+        assert [(entry.scope, entry.id, entry.reach) for entry in outcome.ended] == [
+            (Scope.SESSION, old.session_id, Reach.END) for old in sessions[:2]
+        ]
+        assert list(outcome.ended) == list(await entries(store))
+        assert [await is_live(store, old.session_id, clock.now()) for old in sessions] == [
+            False,
+            False,
+            True,
+            True,
+        ]
+        assert await codes(store) == ["login"] * 4 + ["revoked"] * 2 + ["login"]
+
+    async def test_one_more_than_the_cap_allows_ends_one(self, store: Store, clock: FrozenClock) -> None:
+        old = await put_new(store, clock)
+        outcome = await put(store, a_session(store, clock), limit=1, at_limit=AtLimit.END_OLDEST)
+        assert isinstance(outcome, Added)
+        assert [entry.id for entry in outcome.ended] == [old.session_id]
+        gone = await found(store, old.session_id)
+        assert (gone.ended_at, gone.ended_position) == (outcome.ended[0].at, outcome.ended[0].position)
+
+    async def test_children_and_the_children_of_the_oldest(self, store: Store, clock: FrozenClock) -> None:
+        old = await put_new(store, clock)
+        child = await put_child(store, clock, old)
+        clock.advance(1)
+        assert await put(store, a_session(store, clock), limit=2) == Added()
+        assert isinstance(
+            await put(store, a_session(store, clock), limit=2, at_limit=AtLimit.END_OLDEST), Added
+        )
+        assert not await is_live(store, child.session_id, clock.now())
+
+    @pytest.mark.parametrize("end", ["ended", "cut off", "idle", "expired"])
+    async def test_what_is_over_does_not_count(self, store: Store, clock: FrozenClock, end: str) -> None:
+        session = await put_new(store, clock)
+        if end == "ended":
+            await store.sessions.end(
+                revocation(Scope.SESSION, session.session_id, clock.now()), now=clock.now()
+            )
+        elif end == "cut off":
+            await store.sessions.end(
+                revocation(Scope.CLIENT, session.client_id, clock.now()), now=clock.now()
+            )
+        else:
+            clock.advance(IDLE if end == "idle" else LIFETIME)
+        late = replace(a_session(store, clock), as_of=await position(store))
+        assert await put(store, late, limit=1) == Added()
+
+    async def test_a_session_counts_up_to_the_instant_it_is_idle(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        await put_new(store, clock)
+        clock.advance(IDLE - TICK)
+        assert await put(store, a_session(store, clock), limit=1) == LimitReached()
+
+    # cut-offs
+
+    @pytest.mark.parametrize(("scope", "id"), CUT_OFFS)
+    async def test_a_login_under_way_is_cut_off(
+        self,
+        store: Store,
+        clock: FrozenClock,
+        scope: Scope,
+        id: str,  # noqa: A002
+    ) -> None:
+        under_way = a_session(store, clock)
+        outcome = await store.sessions.end(revocation(scope, id, clock.now()), now=clock.now())
+        assert isinstance(outcome, Ended)
+        assert await put(store, under_way) == CutOff()
+        assert await store.sessions.find(under_way.session_id) is None
+        assert await codes(store) == ["revoked"]
+        assert await put(store, replace(under_way, as_of=outcome.entry.position)) == Added()
+        assert await is_live(store, under_way.session_id, clock.now())
+
+    @pytest.mark.parametrize(("scope", "id"), CUT_OFFS)
+    async def test_a_cut_off_ends_what_stands(
+        self,
+        store: Store,
+        clock: FrozenClock,
+        scope: Scope,
+        id: str,  # noqa: A002
+    ) -> None:
+        session = await put_new(store, clock)
+        data_before = await store.sessions.read_data(session.session_id)
+        clock.advance(1)
+        outcome = await store.sessions.end(revocation(scope, id, clock.now()), now=clock.now())
+        assert isinstance(outcome, Ended)
+        gone = await found(store, session.session_id)
+        assert (gone.ended_at, gone.ended_position) == (clock.now(), outcome.entry.position)
+        assert replace(gone, ended_at=None, ended_position=None) == session
+        assert await store.sessions.touch([Seen(session.session_id, clock.now())]) == 0
+        assert data_before == SessionData(b"", 0)
+        assert await store.sessions.read_data(session.session_id) is None
+        assert not await store.sessions.write_data(session.session_id, b"x", version=0, now=clock.now())
+        assert (await store.sessions.list(ALICE, now=clock.now(), after=None, limit=10)).sessions == []
+        again = await store.sessions.end(
+            revocation(Scope.SESSION, session.session_id, clock.now()), now=clock.now()
+        )
+        assert again == AlreadyEnded(outcome.entry.position)
+
+    @pytest.mark.parametrize(
+        ("scope", "id"),
+        [(Scope.SUBJECT, BOB), (Scope.CLIENT, SHOP), (Scope.TOKEN, "jti"), (Scope.KEY, "kid")],
+    )
+    async def test_another_scope_ends_nothing(
+        self,
+        store: Store,
+        clock: FrozenClock,
+        scope: Scope,
+        id: str,  # noqa: A002
+    ) -> None:
+        session = await put_new(store, clock)
+        outcome = await store.sessions.end(revocation(scope, id, clock.now()), now=clock.now())
+        assert isinstance(outcome, Ended)
+        assert outcome.sessions == 0
+        assert await found(store, session.session_id) == session
+        assert await put(store, a_session(store, clock)) == Added()
+
+    async def test_a_later_cut_off_covers_too_and_an_earlier_one_never_returns(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        await store.sessions.end(revocation(Scope.CLIENT, SHOP, clock.now()), now=clock.now())
+        between = replace(await put_new(store, clock, BOB), client_id=SHOP)
+        await store.sessions.end(revocation(Scope.SUBJECT, BOB, clock.now()), now=clock.now())
+        await store.sessions.end(revocation(Scope.CLIENT, SHOP, clock.now()), now=clock.now())
+        for as_of, expected in ((0, CutOff()), (1, CutOff()), (2, CutOff()), (3, Added())):
+            late = replace(a_session(store, clock, BOB), client_id=SHOP, as_of=Position(as_of))
+            assert await put(store, late) == expected
+        assert (await found(store, between.session_id)).ended_position == 2
+
+    async def test_a_cut_off_outlives_the_longest_session(self, store: Store, clock: FrozenClock) -> None:
+        await put_new(store, clock)  # for 30 days
+        under_way = a_session(store, clock, BOB)
+        await store.sessions.end(revocation(Scope.EVERYTHING, "", clock.now()), now=clock.now())
+        clock.advance(LIFETIME)
+        await store.feed.delete_expired(clock.now(), 100)
+        assert await put(store, under_way) == CutOff()
+        clock.advance(timedelta(minutes=5))
+        assert await store.feed.delete_expired(clock.now(), 100) == 1
+
+    async def test_retention_keeps_a_cut_off(self, store: Store, clock: FrozenClock) -> None:
+        await store.feed.extend_retention(credential=timedelta(0), session=timedelta(days=400))
+        under_way = a_session(store, clock)
+        await store.sessions.end(revocation(Scope.SUBJECT, ALICE, clock.now()), now=clock.now())
+        clock.advance(timedelta(days=400))
+        await store.feed.delete_expired(clock.now(), 100)
+        assert await put(store, under_way) == CutOff()
+
+    # parents and children
+
+    @pytest.mark.parametrize("end", ["session", "first-party", "idle", "expired", "deleted"])
+    async def test_a_child_is_over_with_its_parent(self, store: Store, clock: FrozenClock, end: str) -> None:
+        parent = await put_new(store, clock)
+        longer = clock.now() + 2 * LIFETIME
+        child = replace(
+            a_session(store, clock),
+            client_id=SHOP,
+            parent_session_id=parent.session_id,
+            expires_at=longer,
+            idle_timeout=None,
+        )
+        assert await put(store, child) == Added()
+        assert await found(store, child.session_id) == child
+        clock.advance(IDLE - TICK)
+        assert await found(store, child.session_id) == child
+        if end == "session":
+            await store.sessions.end(
+                revocation(Scope.SESSION, parent.session_id, clock.now()), now=clock.now()
+            )
+        elif end == "first-party":
+            await store.sessions.end(revocation(Scope.CLIENT, "first-party", clock.now()), now=clock.now())
+        elif end == "idle":
+            clock.advance(TICK)
+        else:
+            await store.sessions.touch([Seen(parent.session_id, clock.now())])
+            clock.set(parent.expires_at)
+            if end == "deleted":
+                assert await store.sessions.delete_expired(clock.now(), 10) == 1
+        gone = await found(store, child.session_id)
+        assert gone.ended_at is not None
+        assert gone.ended_at <= clock.now()
+        assert gone.ended_position == (1 if end in {"session", "first-party"} else 0)
+        assert not (await store.sessions.list(ALICE, now=clock.now(), after=None, limit=10)).sessions
+        late = replace(
+            child, session_id=a_session(store, clock).session_id, created_at=clock.now(), as_of=Position(0)
+        )
+        assert await put(store, late) == CutOff()
+        later = replace(late, as_of=await position(store))
+        assert await put(store, later) == CutOff()
+
+    async def test_a_child_of_nobody_or_of_somebody_else_is_cut_off(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        parent = await put_new(store, clock)
+        for parent_id, subject in ((UNKNOWN_ID, ALICE), (parent.session_id, BOB)):
+            child = replace(a_session(store, clock, subject), parent_session_id=parent_id)
+            assert await put(store, child) == CutOff()
+
+    async def test_a_child_has_no_children(self, store: Store, clock: FrozenClock) -> None:
+        child = await put_child(store, clock, await put_new(store, clock))
+        with pytest.raises(ValueError, match="no parent itself"):
+            await put(store, replace(a_session(store, clock), parent_session_id=child.session_id))
+
+    async def test_ending_a_child_leaves_its_parent(self, store: Store, clock: FrozenClock) -> None:
+        parent = await put_new(store, clock)
+        child = await put_child(store, clock, parent)
+        outcome = await store.sessions.end(
+            revocation(Scope.SESSION, child.session_id, clock.now()), now=clock.now()
+        )
+        assert isinstance(outcome, Ended)
+        assert outcome.sessions == 1
+        assert await is_live(store, parent.session_id, clock.now())
+
+    # end
+
+    async def test_a_session_is_ended_once(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        child = await put_child(store, clock, session)
+        other = await put_new(store, clock)
+        order = revocation(Scope.SESSION, session.session_id, clock.now())
+        clock.advance(1)
+        outcome = await store.sessions.end(order, now=clock.now())
+        assert isinstance(outcome, Ended)
+        assert outcome.sessions == 2
+        assert (outcome.entry.scope, outcome.entry.id, outcome.entry.at) == (
+            Scope.SESSION,
+            session.session_id,
+            clock.now(),
+        )
+        for over in (session, child):
+            gone = await found(store, over.session_id)
+            assert (gone.ended_at, gone.ended_position) == (clock.now(), outcome.entry.position)
+        assert await is_live(store, other.session_id, clock.now())
+        clock.advance(1)
+        assert await store.sessions.end(order, now=clock.now()) == AlreadyEnded(outcome.entry.position)
+        assert await entries(store) == [outcome.entry]
+        assert await codes(store) == ["login"] * 3 + ["revoked"]
+
+    @pytest.mark.parametrize("at_end", [IDLE, LIFETIME])
+    async def test_what_ran_out_by_itself_was_ended_already(
+        self, store: Store, clock: FrozenClock, at_end: timedelta
+    ) -> None:
+        session = await put_new(store, clock)
+        clock.advance(at_end)
+        order = revocation(Scope.SESSION, session.session_id, clock.now())
+        assert await store.sessions.end(order, now=clock.now()) == AlreadyEnded(Position(0))
+        assert await position(store) == 0
+
+    @pytest.mark.parametrize("session_id", [UNKNOWN_ID, NO_ID])
+    async def test_an_id_without_a_row_gets_its_entry(
+        self, store: Store, clock: FrozenClock, session_id: SessionId
+    ) -> None:
+        outcome = await store.sessions.end(
+            revocation(Scope.SESSION, session_id, clock.now()), now=clock.now()
+        )
+        assert isinstance(outcome, Ended)
+        assert (outcome.sessions, outcome.entry.id) == (0, session_id)
+        assert await entries(store) == [outcome.entry]
+
+    async def test_a_subject_is_ended_with_all_that_lives(self, store: Store, clock: FrozenClock) -> None:
+        gone = await put_new(store, clock)
+        await store.sessions.end(revocation(Scope.SESSION, gone.session_id, clock.now()), now=clock.now())
+        sessions = [await put_new(store, clock) for _ in range(3)]
+        child = await put_child(store, clock, sessions[0])
+        stranger = await put_new(store, clock, BOB)
+        outcome = await store.sessions.end(revocation(Scope.SUBJECT, ALICE, clock.now()), now=clock.now())
+        assert isinstance(outcome, Ended)
+        assert outcome.sessions == 4
+        for session in (*sessions, child):
+            assert (await found(store, session.session_id)).ended_position == outcome.entry.position
+        assert (await found(store, gone.session_id)).ended_position == 1
+        assert await is_live(store, stranger.session_id, clock.now())
+
+    async def test_ending_a_subject_twice_is_two_entries(self, store: Store, clock: FrozenClock) -> None:
+        for number in (1, 2):
+            order = revocation(Scope.SUBJECT, ALICE, clock.now())
+            outcome = await store.sessions.end(order, now=clock.now())
+            assert isinstance(outcome, Ended)
+            assert (outcome.entry.position, outcome.sessions) == (number, 0)
+
+    @pytest.mark.parametrize(("scope", "id"), [(Scope.SUBJECT, ALICE), (Scope.EVERYTHING, "")])
+    async def test_a_spared_session_lives_on_with_its_children(
+        self,
+        store: Store,
+        clock: FrozenClock,
+        scope: Scope,
+        id: str,  # noqa: A002
+    ) -> None:
+        spared, other = await put_new(store, clock), await put_new(store, clock)
+        child, under_way = await put_child(store, clock, spared), a_session(store, clock)
+        order = revocation(scope, id, clock.now(), spared=spared.session_id)
+        outcome = await store.sessions.end(order, now=clock.now())
+        assert isinstance(outcome, Ended)
+        assert outcome.entry.spared == spared.session_id
+        for kept in (spared, child):
+            assert await found(store, kept.session_id) == replace(kept, as_of=outcome.entry.position)
+        assert not await is_live(store, other.session_id, clock.now())
+        assert await put(store, under_way) == CutOff()
+        second = await store.sessions.end(revocation(scope, id, clock.now()), now=clock.now())
+        assert isinstance(second, Ended)
+        assert (await found(store, spared.session_id)).ended_position == second.entry.position
+
+    async def test_sparing_revives_nothing(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        await store.sessions.end(revocation(Scope.CLIENT, session.client_id, clock.now()), now=clock.now())
+        order = revocation(Scope.SUBJECT, ALICE, clock.now(), spared=session.session_id)
+        assert isinstance(await store.sessions.end(order, now=clock.now()), Ended)
+        assert (await found(store, session.session_id)).ended_position == 1
+        assert await put(store, replace(a_session(store, clock), as_of=Position(1))) == CutOff()
+
+    @pytest.mark.parametrize(("scope", "id"), CUT_OFFS)
+    async def test_claims_end_nothing(
+        self,
+        store: Store,
+        clock: FrozenClock,
+        scope: Scope,
+        id: str,  # noqa: A002
+    ) -> None:
+        session = await put_new(store, clock)
+        under_way = a_session(store, clock)
+        order = revocation(scope, id, clock.now(), reach=Reach.CLAIMS)
+        outcome = await store.sessions.end(order, now=clock.now())
+        assert isinstance(outcome, Ended)
+        assert (outcome.sessions, outcome.entry.reach) == (0, Reach.CLAIMS)
+        assert await found(store, session.session_id) == session
+        assert await put(store, under_way) == Added()
+        assert await codes(store) == ["login", "revoked", "login"]
+
+    async def test_claims_of_one_session(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        order = revocation(Scope.SESSION, session.session_id, clock.now(), reach=Reach.CLAIMS)
+        assert isinstance(await store.sessions.end(order, now=clock.now()), Ended)
+        assert await found(store, session.session_id) == session
+
+    # touch
+
+    async def test_touching_moves_forward_only(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        start = clock.now()
+        later = start + timedelta(minutes=5)
+        assert await store.sessions.touch([Seen(session.session_id, later)]) == 1
+        assert await found(store, session.session_id) == replace(session, last_seen_at=later)
+        for not_later in (later, later - TICK, start):
+            assert await store.sessions.touch([Seen(session.session_id, not_later)]) == 0
+        assert (await found(store, session.session_id)).last_seen_at == later
+
+    async def test_touching_never_creates(self, store: Store, clock: FrozenClock) -> None:
+        assert await store.sessions.touch([]) == 0
+        unknown = [Seen(UNKNOWN_ID, clock.now()), Seen(NO_ID, clock.now())]
+        assert await store.sessions.touch(unknown) == 0
+        assert await store.sessions.find(UNKNOWN_ID) is None
+
+    async def test_touching_counts_rows(self, store: Store, clock: FrozenClock) -> None:
+        one, other = await put_new(store, clock), await put_new(store, clock)
+        at = clock.now()
+        uses = [
+            Seen(one.session_id, at + 3 * TICK),
+            Seen(other.session_id, at + TICK),
+            Seen(one.session_id, at + TICK),
+        ]
+        assert await store.sessions.touch(uses) == 2
+        assert (await found(store, one.session_id)).last_seen_at == at + 3 * TICK
+
+    @pytest.mark.parametrize(("before_end", "moved"), [(TICK, 1), (timedelta(0), 0), (-TICK, 0)])
+    async def test_touching_never_revives_what_is_idle(
+        self, store: Store, clock: FrozenClock, before_end: timedelta, moved: int
+    ) -> None:
+        session = await put_new(store, clock)
+        at = session.last_seen_at + IDLE - before_end
+        assert await store.sessions.touch([Seen(session.session_id, at)]) == moved
+
+    @pytest.mark.parametrize(("before_end", "moved"), [(TICK, 1), (timedelta(0), 0), (-TICK, 0)])
+    async def test_touching_never_revives_what_is_expired(
+        self, store: Store, clock: FrozenClock, before_end: timedelta, moved: int
+    ) -> None:
+        session = replace(a_session(store, clock), idle_timeout=None)
+        await put(store, session)
+        assert (
+            await store.sessions.touch([Seen(session.session_id, session.expires_at - before_end)]) == moved
+        )
+
+    async def test_touching_never_revives_what_is_ended(self, store: Store, clock: FrozenClock) -> None:
+        parent = await put_new(store, clock)
+        child = await put_child(store, clock, parent)
+        await store.sessions.end(revocation(Scope.SESSION, parent.session_id, clock.now()), now=clock.now())
+        later = clock.now() + TICK
+        uses = [Seen(parent.session_id, later), Seen(child.session_id, later)]
+        assert await store.sessions.touch(uses) == 0
+
+    # list
+
+    async def test_a_list_is_newest_first_and_goes_on(self, store: Store, clock: FrozenClock) -> None:
+        expected = []
+        for number in range(7):
+            subject = BOB if number % 3 == 2 else ALICE
+            expected.append(await put_new(store, clock, subject))
+            clock.advance(0 if number == 3 else 1)  # two of one moment
+        expected.sort(key=lambda session: (session.created_at, session.session_id), reverse=True)
+        of_alice = [session for session in expected if session.subject == ALICE]
+        for limit in (1, 2, 3, 7, 8):
+            assert await self._walk(store, clock, None, limit) == expected
+            assert await self._walk(store, clock, ALICE, limit) == of_alice
+        assert await self._walk(store, clock, Subject("nobody"), 5) == []
+
+    async def test_a_list_shows_the_live_alone(self, store: Store, clock: FrozenClock) -> None:
+        ended, cut_off, kept = (
+            await put_new(store, clock),
+            await put_new(store, clock, BOB),
+            await put_new(store, clock),
+        )
+        short = replace(a_session(store, clock), expires_at=clock.now() + timedelta(days=1))
+        await put(store, short)
+        await store.sessions.end(revocation(Scope.SESSION, ended.session_id, clock.now()), now=clock.now())
+        await store.sessions.end(revocation(Scope.SUBJECT, BOB, clock.now()), now=clock.now())
+        assert cut_off.subject == BOB
+        assert await self._walk(store, clock, None, 10) == sorted(
+            [kept, short], key=lambda session: session.session_id, reverse=True
+        )
+        clock.advance(timedelta(days=1))
+        assert await self._walk(store, clock, ALICE, 10) == [kept]
+        clock.advance(IDLE - timedelta(days=1))
+        assert await self._walk(store, clock, None, 10) == []
+
+    @pytest.mark.parametrize(
+        "cursor", ["", "x", "1", f"1.{NO_ID}", f".{UNKNOWN_ID}", f"-1.{UNKNOWN_ID}", f"٣.{UNKNOWN_ID}"]
+    )
+    async def test_a_cursor_that_is_none_is_refused(
+        self, store: Store, clock: FrozenClock, cursor: str
+    ) -> None:
+        with pytest.raises(InvalidRequest):
+            await store.sessions.list(ALICE, now=clock.now(), after=cursor, limit=10)
+
+    # data
+
+    async def test_data_is_compared_and_set(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        sid, now = session.session_id, clock.now()
+        assert await store.sessions.read_data(sid) == SessionData(b"", 0)
+        assert await store.sessions.write_data(sid, b"one", version=0, now=now)
+        assert await store.sessions.read_data(sid) == SessionData(b"one", 1)
+        assert not await store.sessions.write_data(sid, b"late", version=0, now=now)
+        assert not await store.sessions.write_data(sid, b"early", version=2, now=now)
+        assert await store.sessions.write_data(sid, b"", version=1, now=now)
+        assert await store.sessions.read_data(sid) == SessionData(b"", 2)
+        assert await found(store, sid) == session
+
+    async def test_data_has_a_limit(self, store: Store, clock: FrozenClock) -> None:
+        sid = (await put_new(store, clock)).session_id
+        assert await store.sessions.write_data(sid, b"x" * MAX_DATA, version=0, now=clock.now())
+        with pytest.raises(ValueError, match="at most 4096"):
+            await store.sessions.write_data(sid, b"x" * (MAX_DATA + 1), version=1, now=clock.now())
+        assert await store.sessions.read_data(sid) == SessionData(b"x" * MAX_DATA, 1)
+
+    async def test_data_lives_and_dies_with_the_session(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        sid = session.session_id
+        assert await store.sessions.write_data(sid, b"x", version=0, now=clock.now())
+        assert not await store.sessions.write_data(sid, b"x", version=1, now=clock.now() + IDLE)
+        clock.advance(IDLE - TICK)
+        assert await store.sessions.read_data(sid) == SessionData(b"x", 1)
+        clock.advance(TICK)
+        assert await store.sessions.read_data(sid) is None
+        assert await store.sessions.read_data(UNKNOWN_ID) is None
+        assert not await store.sessions.write_data(UNKNOWN_ID, b"x", version=0, now=clock.now())
+        clock.set(session.expires_at)
+        assert await store.sessions.delete_expired(clock.now(), 1) == 1
+        again = replace(a_session(store, clock), session_id=sid)
+        assert await put(store, again) == Added()
+        assert await store.sessions.read_data(sid) == SessionData(b"", 0)
+
+    # cleaning up
+
+    async def test_the_expired_are_deleted_up_to_the_limit(self, store: Store, clock: FrozenClock) -> None:
+        sessions = [await put_new(store, clock) for _ in range(5)]
+        await store.sessions.end(
+            revocation(Scope.SESSION, sessions[0].session_id, clock.now()), now=clock.now()
+        )
+        clock.advance(1)
+        late = await put_new(store, clock)
+        assert await store.sessions.delete_expired(sessions[0].expires_at - TICK, 100) == 0
+        assert await store.sessions.delete_expired(sessions[0].expires_at, 0) == 0
+        assert await store.sessions.delete_expired(sessions[0].expires_at, 3) == 3
+        assert await store.sessions.delete_expired(sessions[0].expires_at, 100) == 2
+        assert await store.sessions.delete_expired(sessions[0].expires_at, 100) == 0
+        left = [await store.sessions.find(session.session_id) for session in sessions]
+        assert left == [None] * 5
+        assert await found(store, late.session_id) == late
+        assert await position(store) == 1
+
+    async def test_an_event_tells_of_a_revocation(self, store: Store, clock: FrozenClock) -> None:
+        event = an_event(clock.now())
+        await store.sessions.end(revocation(Scope.SUBJECT, ALICE, clock.now()), now=clock.now())
+        assert (await store.audit.list(limit=10)).events == [event]
+
+    async def _walk(
+        self, store: Store, clock: FrozenClock, subject: Subject | None, limit: int
+    ) -> list[Session]:
+        """Return all pages of a list together."""
+        listed: list[Session] = []
+        after = None
+        for _ in range(20):
+            page = await store.sessions.list(subject, now=clock.now(), after=after, limit=limit)
+            assert len(page.sessions) <= limit
+            listed += page.sessions
+            after = page.next
+            if after is None:
+                return listed
+        raise AssertionError("a list without an end")

@@ -1,0 +1,98 @@
+"""What a `ThrottleStore` must do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from keyfob.accounts.rules import FREE_ATTEMPTS, THROTTLE_MEMORY, delay_after
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.store_contract import TICK, Store, StoreContract
+
+
+async def use_up(store: Store, clock: FrozenClock, *keys: str) -> None:
+    """Make all attempts that are free."""
+    for _ in range(FREE_ATTEMPTS):
+        assert await store.throttle.attempt(keys, now=clock.now()) == 0
+
+
+class ThrottleStoreContract(StoreContract):
+    """`attempt`, `forget`, cleaning up."""
+
+    async def test_the_sixth_attempt_waits(self, store: Store, clock: FrozenClock) -> None:
+        await use_up(store, clock, "a")
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 1.0
+        clock.advance(0.25)
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 0.75
+
+    async def test_the_delay_doubles_to_its_bound(self, store: Store, clock: FrozenClock) -> None:
+        await use_up(store, clock, "a")
+        for attempts in range(FREE_ATTEMPTS, FREE_ATTEMPTS + 12):
+            delay = delay_after(attempts)
+            assert await store.throttle.attempt(["a"], now=clock.now()) == delay.total_seconds()
+            clock.advance(delay - TICK)
+            assert 0 < await store.throttle.attempt(["a"], now=clock.now()) < 0.001
+            clock.advance(TICK)
+            assert await store.throttle.attempt(["a"], now=clock.now()) == 0
+        assert delay == timedelta(minutes=5)
+
+    async def test_what_must_wait_is_not_counted(self, store: Store, clock: FrozenClock) -> None:
+        await use_up(store, clock, "a")
+        for _ in range(20):
+            assert await store.throttle.attempt(["a", "b"], now=clock.now()) == 1.0
+        for _ in range(FREE_ATTEMPTS):
+            assert await store.throttle.attempt(["b"], now=clock.now()) == 0
+        clock.advance(1)
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 0
+
+    async def test_the_longest_wait_counts(self, store: Store, clock: FrozenClock) -> None:
+        await use_up(store, clock, "a")
+        clock.advance(0.5)
+        await use_up(store, clock, "b")
+        assert await store.throttle.attempt(["a", "b", "c"], now=clock.now()) == 1.0
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 0.5
+
+    async def test_a_key_given_twice_counts_once(self, store: Store, clock: FrozenClock) -> None:
+        for _ in range(FREE_ATTEMPTS):
+            assert await store.throttle.attempt(["a", "a"], now=clock.now()) == 0
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 1.0
+
+    async def test_no_keys_never_wait(self, store: Store, clock: FrozenClock) -> None:
+        for _ in range(10):
+            assert await store.throttle.attempt([], now=clock.now()) == 0
+        await store.throttle.forget([])
+
+    async def test_success_forgets(self, store: Store, clock: FrozenClock) -> None:
+        await use_up(store, clock, "a", "b")
+        await store.throttle.forget(["a", "unknown"])
+        assert await store.throttle.attempt(["b"], now=clock.now()) == 1.0
+        await use_up(store, clock, "a")
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 1.0
+
+    async def test_a_day_forgets(self, store: Store, clock: FrozenClock) -> None:
+        await use_up(store, clock, "a", "b")
+        clock.advance(THROTTLE_MEMORY - TICK)
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 0
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 2.0
+        clock.advance(TICK)
+        await use_up(store, clock, "b")
+        assert await store.throttle.attempt(["b"], now=clock.now()) == 1.0
+
+    async def test_a_clock_that_went_back_delays_no_longer_than_the_delay(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 0
+        clock.set(clock.now() - timedelta(hours=1))
+        for _ in range(FREE_ATTEMPTS - 1):
+            assert await store.throttle.attempt(["a"], now=clock.now()) == 0
+        assert await store.throttle.attempt(["a"], now=clock.now()) == 1.0
+
+    async def test_old_counts_are_deleted_up_to_the_limit(self, store: Store, clock: FrozenClock) -> None:
+        await store.throttle.attempt(["a", "b", "c"], now=clock.now())
+        at = clock.now() + THROTTLE_MEMORY
+        clock.advance(1)
+        await use_up(store, clock, "d")
+        assert await store.throttle.delete_expired(at - TICK, 10) == 0
+        assert await store.throttle.delete_expired(at, 0) == 0
+        assert await store.throttle.delete_expired(at, 2) == 2
+        assert await store.throttle.delete_expired(at, 10) == 1
+        assert await store.throttle.attempt(["d"], now=clock.now()) == 1.0

@@ -1,0 +1,367 @@
+"""The command line, in process: what it does, what it says, and how it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from keyfob.accounts.passwords import PasswordPolicy
+from keyfob.authority.authority import Authority
+from keyfob.base.errors import StoreUnavailable
+from keyfob.cli import opened
+from keyfob.cli.commands import commands
+from keyfob.revocation.entry import Entry
+from keyfob.server.opening import open_authority
+from keyfob.server.settings import Settings
+
+PASSWORD = "correct horse battery"
+CHEAP = PasswordPolicy(memory_kib=8, iterations=1, threads=1)
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("KEYFOB_")]:
+        monkeypatch.delenv(name)
+    # The settings refuse to be this cheap, and each command here hashes.
+    load = Settings.load.__func__
+
+    def cheaply(cls: type[Settings], **given: Any) -> Settings:
+        from dataclasses import replace
+
+        return replace(load(cls, **given), passwords=CHEAP)
+
+    monkeypatch.setattr(Settings, "load", classmethod(cheaply))
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(commands, arguments, input=stdin)
+
+
+def done(*arguments: str, stdin: str | None = None) -> str:
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: str, stdin: str | None = None, code: int = 1) -> str:
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    if code == 1:
+        assert result.stderr.startswith("keyfob: ")
+        assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def with_store(work: Callable[[Authority], Awaitable[T]]) -> T:
+    async def opened_and_closed() -> T:
+        async with open_authority(Settings(passwords=CHEAP)) as authority:
+            return await work(authority)
+
+    return asyncio.run(opened_and_closed())
+
+
+def entries() -> list[tuple[str, str, str]]:
+    async def read(authority: Authority) -> list[Entry]:
+        return list(await authority.store.feed.read_after(0, 100))
+
+    return [(one.scope.value, one.id, one.reach.value) for one in with_store(read)]
+
+
+def add(name: str, *options: str) -> dict[str, Any]:
+    text = done("user", "add", name, *options, "--password-stdin", "--json", stdin=PASSWORD)
+    account: dict[str, Any] = json.loads(text)
+    return account
+
+
+# Help
+
+GROUPS = {
+    "user": ["add", "password", "roles", "disable", "enable", "delete", "list"],
+    "client": ["add", "list", "delete"],
+    "sessions": ["list", "end"],
+    "keys": ["list", "rotate", "revoke"],
+}
+SINGLE = ["serve", "demo", "revoke", "migrate", "doctor", "version"]
+COMMANDS = [[name] for name in SINGLE] + [[group, name] for group, names in GROUPS.items() for name in names]
+
+
+def test_the_commands_are_those_of_the_design() -> None:
+    overview = done("--help")
+    for name in (*GROUPS, *SINGLE):
+        assert f" {name} " in overview
+    for group, names in GROUPS.items():
+        text = done(group, "--help")
+        for name in names:
+            assert f" {name} " in text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_has_examples_of_its_own_command(command: list[str]) -> None:
+    text = done(*command, "--help")
+    assert "Examples" in text
+    assert f"keyfob {' '.join(command)}" in text
+
+
+def test_no_command_takes_a_secret_as_an_argument() -> None:
+    for command in COMMANDS:
+        text = done(*command, "--help").lower()
+        assert "--password " not in text
+        assert "--secret" not in text
+        assert "--master-key" not in text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["nonsense"],
+        ["user", "add"],
+        ["user", "add", "a", "--nonsense"],
+        ["serve", "--port", "x"],
+        ["revoke", "planet", "x"],
+        ["revoke", "everything", "x"],
+        ["revoke", "subject"],
+        ["user"],
+        [],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(wrong: list[str]) -> None:
+    assert run(*wrong).exit_code == 2
+
+
+# Accounts
+
+
+def test_an_account_is_added_listed_and_can_sign_in() -> None:
+    account = add("Alice", "--role", "buyer", "--role", "payer")
+    assert account["name"] == "alice"
+    assert account["roles"] == ["buyer", "payer"]
+    assert "password" not in account
+
+    async def sign_in(authority: Authority) -> str:
+        return (await authority.accounts.authenticate("alice", PASSWORD, address="")).subject
+
+    assert with_store(sign_in) == account["subject"]
+    assert account["subject"] in done("user", "list")
+    assert json.loads(done("user", "list", "--json")) == [account]
+
+
+def test_the_password_is_asked_for_twice() -> None:
+    assert "added alice" in done("user", "add", "alice", stdin=f"{PASSWORD}\n{PASSWORD}\n")
+    result = run("user", "add", "bob", stdin=f"{PASSWORD}\nanother one\n")
+    assert result.exit_code == 1
+    assert PASSWORD not in result.output
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\nmore\n"])
+def test_the_password_is_the_first_line_of_standard_input_without_its_end(end: str) -> None:
+    done("user", "add", "alice", "--password-stdin", stdin=PASSWORD + end)
+
+    async def sign_in(authority: Authority) -> None:
+        await authority.accounts.authenticate("alice", PASSWORD, address="")
+
+    with_store(sign_in)
+
+
+def test_refusals_are_one_line_and_never_repeat_the_password() -> None:
+    assert "no password" in refused("user", "add", "alice", "--password-stdin", stdin="")
+    assert "8 to 128" in refused("user", "add", "alice", "--password-stdin", stdin="sh0rt")
+    assert "sh0rt" not in refused("user", "add", "alice", "--password-stdin", stdin="sh0rt")
+    assert "login name" in refused("user", "add", " x", "--password-stdin", stdin=PASSWORD)
+    add("alice")
+    assert "an account of this name" in refused("user", "add", "ALICE", "--password-stdin", stdin=PASSWORD)
+    assert "no such account" in refused("user", "delete", "nobody")
+    assert entries() == []
+
+
+@pytest.mark.parametrize("by", ["name", "subject"])
+def test_each_change_says_its_entry_and_takes_name_or_subject(by: str) -> None:
+    account = add("alice")
+    user, subject = account[by], account["subject"]
+    assert "entry 1" in done("user", "roles", user, "buyer")
+    assert "already" in done("user", "roles", user, "buyer")
+    assert "entry 2" in done("user", "password", user, "--password-stdin", stdin="quite another one")
+    assert "entry 3" in done("user", "disable", user, "--reason", "left")
+    assert "already" in done("user", "disable", user)
+    assert "enabled" in done("user", "enable", user)
+    assert "not disabled" in done("user", "enable", user)
+    assert "entry 4" in done("user", "delete", user)
+    refused("user", "delete", user)
+    assert entries() == [
+        ("subject", subject, "claims"),
+        ("subject", subject, "end"),
+        ("subject", subject, "end"),
+        ("subject", subject, "end"),
+    ]
+    assert "no accounts" in done("user", "list")
+
+
+# Clients
+
+
+def test_a_client_is_added_with_a_secret_that_is_shown_once() -> None:
+    shown = json.loads(
+        done("client", "add", "orders", "--scope", "keyfob:feed", "--audience", "orders", "--json")
+    )
+    assert shown["client_id"] == "orders"
+    assert shown["audiences"] == ["orders"]
+
+    async def authenticate(authority: Authority) -> frozenset[str]:
+        return (await authority.clients.authenticate("orders", shown["client_secret"])).scopes
+
+    assert with_store(authenticate) == {"keyfob:feed", "keyfob:introspect"}
+    for listing in (done("client", "list"), done("client", "list", "--json")):
+        assert "orders" in listing
+        assert "kfc_" not in listing
+    text = done("client", "add", "stock")
+    assert "client_id:     stock" in text
+    assert "client_secret: kfc_" in text
+    assert "a client of this id" in refused("client", "add", "orders")
+    assert "usr_" in refused("client", "add", "usr_x")
+    assert "keyfob:fed" not in refused("client", "add", "x", "--scope", "keyfob:fed")
+    assert "entry 1" in done("client", "delete", "orders")
+    refused("client", "delete", "orders")
+    assert entries() == [("client", "orders", "end")]
+
+
+# Sessions and revocations
+
+
+def test_sessions_are_listed_and_ended() -> None:
+    account = add("alice")
+
+    async def log_in(authority: Authority) -> str:
+        from keyfob.authority.sign_in import Device
+
+        device = Device(user_agent="Fire\x1b[2Jfox\n", address="192.0.2.7")
+        await authority.login("somebody else")
+        return (await authority.login(account["subject"], device=device)).session_id
+
+    session_id = with_store(log_in)
+    listing = done("sessions", "list")
+    assert session_id in listing
+    assert "\x1b" not in listing
+    assert listing.count("\n") == 3
+    (one,) = json.loads(done("sessions", "list", "alice", "--json"))
+    assert one["session_id"] == session_id
+    assert "entry" in done("sessions", "end", session_id)
+    assert "over already" in refused("sessions", "end", session_id)
+    refused("sessions", "end", "nonsense")
+    assert "nobody" in done("sessions", "list", "alice")
+
+
+def test_a_revocation_takes_a_login_name_and_warns_of_what_it_does_not_know() -> None:
+    account = add("alice")
+    done("revoke", "subject", "alice", "--reach", "claims", "--reason", "new roles")
+    result = run("revoke", "subject", "library:7")
+    assert result.exit_code == 0
+    assert "there is no account library:7" in result.stderr
+    done("revoke", "client", "orders")
+    done("revoke", "everything", "--reason", "drill")
+    assert entries() == [
+        ("subject", account["subject"], "claims"),
+        ("subject", "library:7", "end"),
+        ("client", "orders", "end"),
+        ("everything", "", "end"),
+    ]
+
+
+def test_ids_that_begin_with_a_dash_are_ids() -> None:
+    done("revoke", "token", "-h0-ZrrJCtqfiqfM")
+    done("revoke", "token", "--help-me-ZrrJCtqf")
+    assert [id_ for _, id_, _ in entries()] == ["-h0-ZrrJCtqfiqfM", "--help-me-ZrrJCtqf"]
+    assert "no access key" in refused("keys", "revoke", "-nonsense")
+
+
+# Keys, schema, version
+
+
+def test_keys_are_listed_rotated_and_revoked_without_their_secret_parts() -> None:
+    add("alice")
+    before = json.loads(done("keys", "list", "--json"))
+    assert {key["purpose"] for key in before} == {"access", "feed", "opaque", "csrf"}
+    assert all(
+        set(key) == {"purpose", "kid", "algorithm", "created_at", "activates_at", "revoked_at"}
+        for key in before
+    )
+    assert "the next access key is" in done("keys", "rotate")
+    after = json.loads(done("keys", "list", "--json"))
+    assert len(after) == len(before) + 1
+    kid = next(key["kid"] for key in before if key["purpose"] == "access")
+    assert "entry 1" in done("keys", "revoke", kid, "--reason", "drill")
+    assert entries() == [("key", kid, "end")]
+    refused("keys", "revoke", "nonsense")
+    assert "csrf" in done("keys", "list")
+
+
+def test_the_schema_is_made_once() -> None:
+    assert "migrated from schema 0" in done("migrate")
+    assert "nothing changed" in done("migrate")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert done("version").startswith("keyfob 0.1.0 on Python 3.")
+
+
+# Doctor
+
+
+def test_the_doctor_says_what_to_mend_and_is_content_with_what_is_only_to_consider() -> None:
+    add("alice")
+    text = done("doctor")
+    assert "no-administrator" in text
+    assert "0 unsafe" in text
+    Path("keyfob.db.key").chmod(0o644)
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    findings = {finding["id"]: finding for finding in json.loads(result.stdout)}
+    assert findings["master-key-readable"]["severity"] == "unsafe"
+    assert all(set(finding) == {"id", "severity", "what", "mend"} for finding in findings.values())
+
+
+# Refusals that every command shares
+
+
+def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
+    Path("keyfob.toml").write_text("prot = 1")
+    for command in (["serve"], ["user", "list"], ["migrate"]):
+        assert "the nearest is port" in refused(*command)
+    Path("keyfob.toml").unlink()
+    assert "--config" in refused("user", "list", "--config", str(tmp_path / "none.toml"))
+    assert "sqlite:///" in refused("user", "list", "--store", "mongodb://x")
+    assert "none/keyfob.db" in refused("user", "list", "--store", "sqlite:///none/keyfob.db")
+
+
+def test_the_wrong_master_key_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    add("alice")
+    monkeypatch.setenv("KEYFOB_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")
+    assert "master key" in refused("user", "list")
+    monkeypatch.setenv("KEYFOB_MASTER_KEY", "short")
+    assert "KEYFOB_MASTER_KEY" in refused("user", "list")
+
+
+def test_a_store_that_does_not_answer_says_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unanswering(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the file is locked")
+
+    monkeypatch.setattr(opened, "open_authority", unanswering)
+    line = refused("user", "list")
+    assert "the file is locked" in line
+    assert "keyfob doctor" in line
+
+
+def test_without_argon2_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "argon2", None)
+    assert "pip install keyfob[server]" in refused("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    done("client", "add", "orders")

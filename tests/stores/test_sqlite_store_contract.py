@@ -1,0 +1,60 @@
+"""The contract of every port, on the SQLite store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from keyfob.stores.opening import open_store
+from keyfob.stores.store import Store
+from keyfob.testing.account_store_contract import AccountStoreContract
+from keyfob.testing.audit_store_contract import AuditStoreContract
+from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.feed_store_contract import FeedStoreContract
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.key_store_contract import KeyStoreContract
+from keyfob.testing.rotation_contract import RotationContract
+from keyfob.testing.session_store_contract import SessionStoreContract
+from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+
+
+class OnSqlite:
+    @pytest.fixture
+    async def store(self, clock: FrozenClock, tmp_path: Path) -> AsyncIterator[Store]:
+        store = await open_store(f"sqlite:///{tmp_path}/keyfob.db", clock=clock)
+        yield store
+        await store.close()
+
+
+class TestSessionsInSqlite(OnSqlite, SessionStoreContract):
+    pass
+
+
+class TestRotationInSqlite(OnSqlite, RotationContract):
+    pass
+
+
+class TestFeedInSqlite(OnSqlite, FeedStoreContract):
+    pass
+
+
+class TestKeysInSqlite(OnSqlite, KeyStoreContract):
+    pass
+
+
+class TestAccountsInSqlite(OnSqlite, AccountStoreContract):
+    pass
+
+
+class TestThrottleInSqlite(OnSqlite, ThrottleStoreContract):
+    pass
+
+
+class TestClientsInSqlite(OnSqlite, ClientStoreContract):
+    pass
+
+
+class TestAuditInSqlite(OnSqlite, AuditStoreContract):
+    pass
