@@ -210,9 +210,9 @@ class Authority:
             InvalidRequest: *new* breaks a rule.
             RateLimited: too many attempts failed.
         """
-        await self.accounts.change_password(
-            principal.subject, current, new, address=address, spared=principal.session_id
-        )
+        own = principal.session_id
+        spared = await self.endings.family_of(own) if own else None
+        await self.accounts.change_password(principal.subject, current, new, address=address, spared=spared)
         return await self.renew(principal)
 
     async def mint(
@@ -266,7 +266,7 @@ class Authority:
         """Revoke: the one function behind every order to.
 
         *scope* is `token`, `session`, `subject`, `client`, `key` or `everything`; *id* what it names. *spared* is a session of a subject
-        that goes on. The reason stays in the audit trail.
+        that goes on, with its parent and its children. The reason stays in the audit trail.
 
         Raises:
             InvalidRequest: scope, id and reach do not fit together.
