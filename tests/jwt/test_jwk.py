@@ -215,6 +215,28 @@ def test_a_jwk_that_is_not_quite_one_is_refused(jwk: dict[str, object], change: 
         PublicKey.from_jwk({**jwk, **change})
 
 
+def test_a_coordinate_has_exactly_the_length_of_its_curve(jwk: dict[str, object]) -> None:
+    x = base64url.decode(str(jwk["x"]).encode())
+    with pytest.raises(ValueError, match="32 bytes"):
+        PublicKey.from_jwk({**jwk, "x": base64url.encode(b"\0" + x)})
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.PS256, Algorithm.RS256])
+def test_an_rsa_signature_without_its_leading_zero_is_refused(
+    rsa_2048: rsa.RSAPrivateKey, algorithm: Algorithm
+) -> None:
+    key = PrivateKey.of(rsa_2048, algorithm)
+    message, signature = next(
+        (message, signature)
+        for message in (str(number).encode() for number in range(10_000))
+        if not (signature := key.sign(message))[0]
+    )
+    key.public.verify(signature, message)
+    for wrong in (signature[1:], b"\0" + signature):
+        with pytest.raises(InvalidSignature):
+            key.public.verify(wrong, message)
+
+
 @pytest.mark.parametrize(
     "change", [{"n": "AAAA"}, {"e": ""}, {"e": "AAEAAQ"}, {"e": "Aw"}, {"alg": "ES256"}, {"alg": None}]
 )

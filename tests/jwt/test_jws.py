@@ -108,6 +108,14 @@ def test_another_type_is_refused(key: PrivateKey, keys: dict[KeyId, PublicKey], 
     assert cause_of(token, keys) is Cause.WRONG_TYPE
 
 
+def test_a_letter_that_only_looks_like_another_case_is_another_letter(
+    key: PrivateKey, keys: dict[KeyId, PublicKey]
+) -> None:
+    # The Kelvin sign, whose lower case is a k.
+    token = written({"alg": "ES256", "typ": "\u212aeyfob-keys+jws", "kid": "current"}, sign=key.sign)
+    assert cause_of(token, keys, "keyfob-keys+jws") is Cause.WRONG_TYPE
+
+
 def test_no_type_is_another_type_than_any(key: PrivateKey, keys: dict[KeyId, PublicKey]) -> None:
     bare = written({"alg": "ES256", "kid": "current"}, sign=key.sign)
     assert cause_of(bare, keys) is Cause.WRONG_TYPE

@@ -354,6 +354,37 @@ async def test_a_key_that_was_given_another_purpose_is_refused(
         await opened(Tampered(store, **changes), clock)
 
 
+class WithOneMore:
+    """A store with one more row."""
+
+    def __init__(self, store: KeyStore, row: StoredKey) -> None:
+        self._store = store
+        self._row = row
+
+    async def all(self) -> Sequence[StoredKey]:
+        return [*await self._store.all(), self._row]
+
+    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
+        return await self._store.add(key, after=after)
+
+    async def set_revoked(self, key_id: KeyId, at: datetime) -> bool:
+        return await self._store.set_revoked(key_id, at)
+
+    async def delete(self, key_id: KeyId) -> bool:
+        return await self._store.delete(key_id)
+
+
+async def test_one_key_id_for_two_purposes_is_refused(store: KeyStore, clock: FrozenClock) -> None:
+    await opened(store, clock)
+    opaque = next(key for key in await store.all() if key.purpose is KeyPurpose.OPAQUE)
+    sealed = Sealing(MASTER).seal(
+        os.urandom(32), purpose=KeyPurpose.CSRF, algorithm=opaque.algorithm, key_id=opaque.key_id
+    )
+    row = replace(opaque, purpose=KeyPurpose.CSRF, sealed=sealed)
+    with pytest.raises(ConfigurationError, match="two purposes"):
+        await opened(WithOneMore(store, row), clock)
+
+
 @pytest.mark.parametrize(
     ("purpose", "algorithm", "secret", "key_id"),
     [

@@ -53,6 +53,30 @@ async def test_another_process_is_woken(pair: tuple[Store, Store], clock: Frozen
         assert await position(reader) == number
 
 
+async def test_this_process_is_woken_before_the_call_returns(
+    pair: tuple[Store, Store], clock: FrozenClock
+) -> None:
+    store = pair[0]
+    woken = threading.Event()
+    store.feed.subscribe(woken.set)
+    for _ in range(20):
+        woken.clear()
+        await append(store, clock)
+        assert woken.is_set()
+
+
+async def test_the_others_are_called_before_the_call_returns(
+    pair: tuple[Store, Store], clock: FrozenClock, path: Path
+) -> None:
+    side = WakeUps(path)
+    receiver = side.open_socket()
+    assert receiver is not None
+    await append(pair[0], clock)
+    receiver.setblocking(False)
+    assert receiver.recv(16) == b"\0"
+    side.close_socket(receiver)
+
+
 async def test_both_directions_at_once(pair: tuple[Store, Store], clock: FrozenClock) -> None:
     woken = [threading.Event(), threading.Event()]
     for store, event in zip(pair, woken, strict=True):

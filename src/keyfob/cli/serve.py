@@ -9,7 +9,6 @@ import typer
 
 from keyfob.cli.opened import ConfigFile
 from keyfob.cli.output import examples
-from keyfob.server import supervisor
 from keyfob.server.settings import Settings
 
 
@@ -49,6 +48,9 @@ def serve(
     config: ConfigFile = None,
 ) -> None:
     """Serve until told to stop. Settings come from keyfob.toml, then KEYFOB_*, then these options."""
+    # Late: the server's parts take longer to load than most other commands take to run.
+    from keyfob.server import supervisor
+
     settings = Settings.load(
         config=config,
         flags={

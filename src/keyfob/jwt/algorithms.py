@@ -25,7 +25,6 @@ Sign = Callable[[bytes], bytes]
 
 RSA_GENERATED_BITS = 3072  # 128 bits of security; 2048 is accepted on import
 _RSA_EXPONENT = 65537
-_ED25519_SIGNATURE = 64  # bytes
 _SHA256_SALT = 32  # bytes: the PSS salt is as long as the hash (RFC 7518, section 3.5)
 
 
@@ -72,7 +71,7 @@ def verifier_of(algorithm: Algorithm, key: PublicMaterial) -> Verify:
         case Algorithm.ES384, ec.EllipticCurvePublicKey(curve=ec.SECP384R1()):
             return _ecdsa_verifier(key, P384, ec.ECDSA(hashes.SHA384()))
         case Algorithm.EDDSA, Ed25519PublicKey():
-            return _ed25519_verifier(key)
+            return key.verify
         case Algorithm.PS256, RSAPublicKey():
             return _rsa_verifier(key, _pss())
         case Algorithm.RS256, RSAPublicKey():
@@ -124,17 +123,6 @@ def _ecdsa_signer(key: ec.EllipticCurvePrivateKey, curve: Curve, scheme: ec.ECDS
         return from_der(make(signing_input, scheme))
 
     return sign
-
-
-def _ed25519_verifier(key: Ed25519PublicKey) -> Verify:
-    check = key.verify
-
-    def verify(signature: bytes, signing_input: bytes) -> None:
-        if len(signature) != _ED25519_SIGNATURE:
-            raise InvalidSignature
-        check(signature, signing_input)
-
-    return verify
 
 
 def _rsa_verifier(key: RSAPublicKey, scheme: padding.AsymmetricPadding) -> Verify:

@@ -236,8 +236,6 @@ def _public_material(jwk: dict[str, object]) -> tuple[PublicMaterial, str | None
             return Ed25519PublicKey.from_public_bytes(_octets(jwk, "x", _ED25519_POINT)), Algorithm.EDDSA
         case {"kty": "RSA"}:
             modulus, exponent = (int.from_bytes(_number(jwk, member), "big") for member in ("n", "e"))
-            if weakness := rsa_weakness(modulus, exponent):
-                raise ValueError(weakness)
             return RSAPublicNumbers(exponent, modulus).public_key(), None
         case _:
             raise ValueError("a key of a kind or curve that is not known here")

@@ -14,7 +14,6 @@ import msgspec
 
 MAX_DEPTH = 16  # levels of objects and lists, the outermost included; ours have 2
 MAX_INTEGER = 2**63 - 1
-_INTEGER_DIGITS = 20  # characters, a sign included: looked at before a number is made of them
 _DECODER = msgspec.json.Decoder(dict[str, object])
 _ENCODER = msgspec.json.Encoder()
 # One string, with the colon that makes it a member name; or one bracket. A string without an end takes the rest of the text, and
@@ -96,8 +95,6 @@ def _finite(text: str) -> float:
 
 
 def _bounded(text: str) -> int:
-    if len(text) > _INTEGER_DIGITS:
-        raise ValueError("a whole number past 64 bits")
     number = int(text)
     _require_small_integers(number)
     return number

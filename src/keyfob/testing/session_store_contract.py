@@ -368,7 +368,8 @@ class SessionStoreContract(StoreContract):
     async def test_what_ran_out_by_itself_was_ended_already(
         self, store: Store, clock: FrozenClock, at_end: timedelta
     ) -> None:
-        session = await put_new(store, clock)
+        session = replace(a_session(store, clock), idle_timeout=IDLE if at_end is IDLE else None)
+        await put(store, session)
         clock.advance(at_end)
         order = revocation(Scope.SESSION, session.session_id, clock.now())
         assert await store.sessions.end(order, now=clock.now()) == AlreadyEnded(Position(0))
@@ -488,6 +489,16 @@ class SessionStoreContract(StoreContract):
         ]
         assert await store.sessions.touch(uses) == 2
         assert (await found(store, one.session_id)).last_seen_at == at + 3 * TICK
+
+    async def test_the_order_within_a_batch_does_not_matter(self, store: Store, clock: FrozenClock) -> None:
+        session = await put_new(store, clock)
+        early, late = (
+            clock.now() + 2 * TICK,
+            clock.now() + IDLE + TICK,
+        )  # which only the early one keeps from being idle
+        uses = [Seen(session.session_id, late), Seen(session.session_id, early)]
+        assert await store.sessions.touch(uses) == 1
+        assert (await found(store, session.session_id)).last_seen_at == late
 
     @pytest.mark.parametrize(("before_end", "moved"), [(TICK, 1), (timedelta(0), 0), (-TICK, 0)])
     async def test_touching_never_revives_what_is_idle(
