@@ -167,6 +167,7 @@ async def test_an_unsafe_method_is_warm_where_the_browser_vouches_and_never_by_a
     for voucher in (own, token):
         assert await pair.compare([pair.cookie, post, voucher]) == 204
     assert await pair.compare([pair.cookie, post]) == 403
+    assert await pair.compare([pair.cookie, post, own, (b"origin", b"https://evil.example")]) == 403
     assert await pair.compare([pair.cookie, post, (b"x-csrf-token", b"wrong")]) == 403
     assert await pair.compare([pair.cookie, post, (b"sec-fetch-site", b"cross-site")]) == 403
 
