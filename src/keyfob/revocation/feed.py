@@ -20,6 +20,7 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.entry_table import EntryTable
+from keyfob.revocation.feed_stats import FeedStats
 from keyfob.revocation.followers import RESYNC_FRAME, Followers
 from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
@@ -55,18 +56,6 @@ class FeedSettings:
             raise ConfigurationError("feed.heartbeat must be 0.1 to 5 seconds")
         if min(self.recent, self.backlog, self.buffer) < 1:
             raise ConfigurationError("feed.recent, feed.backlog and feed.buffer must be at least 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedStats:
-    """Where a feed stands. `staleness` is in seconds since it was last level with the store; `overflows` counts followers too slow."""
-
-    position: Position
-    live: int
-    followers: int
-    overflows: int
-    failures: int
-    staleness: float
 
 
 class Feed:
