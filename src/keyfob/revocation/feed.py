@@ -80,7 +80,7 @@ class Feed:
         self._clock = clock
         self._settings = settings
         self._on_event = on_event
-        self._on_entries = on_entries
+        self._on_entries = on_entries or _tell_nobody
         self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
         self._followers = Followers(buffer=self._settings.buffer)
         self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
@@ -317,7 +317,7 @@ class Feed:
             except FeedGap:
                 await self._resynchronise()
                 return
-            self._tell(entries)
+            self._on_entries(entries)
             batch = self._recent.add(entries)
             if self._followers:
                 self._followers.publish(self._frame_of(batch))
@@ -336,7 +336,7 @@ class Feed:
         else:
             table = EntryTable.of(entries)
         self.live.replace(head, table)
-        self._tell(entries)
+        self._on_entries(entries)
         self._recent = RecentEntries(head.position, capacity=self._settings.recent)
         self._followers.end_all(RESYNC_FRAME)
 
@@ -385,14 +385,11 @@ class Feed:
         with suppress(RuntimeError):  # the loop is closed: nobody is there to be woken
             loop.call_soon_threadsafe(self._moved.set)
 
-    def _stopped(self, task: asyncio.Task[None]) -> None:
-        """The task never ends by itself: if it does, the feed grows stale and says why."""
+    def _stopped(
+        self, task: asyncio.Task[None]
+    ) -> None:  # it never ends by itself: if it does, the feed grows stale
         if not task.cancelled() and (error := task.exception()) is not None:
             self._report("feed_stopped", {"error": type(error).__name__})
-
-    def _tell(self, entries: Sequence[Entry]) -> None:
-        if self._on_entries is not None:
-            self._on_entries(entries)
 
     def _report(self, code: str, facts: dict[str, str | int]) -> None:
         if self._on_event is not None:
@@ -400,3 +397,7 @@ class Feed:
 
     def _frame_of(self, batch: RecentBatch) -> bytes:
         return self._frames.batch(self.live.head.timeline, batch)
+
+
+def _tell_nobody(entries: Sequence[Entry]) -> None:
+    """Take entries that nobody else wants to hear of."""
