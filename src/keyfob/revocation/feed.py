@@ -221,7 +221,8 @@ class Feed:
         try:
             if missed:
                 yield b"".join(missed)
-            self._want_beat()
+            self._beat_wanted = True
+            self._moved.set()
             async for frames in follower.frames():
                 yield frames
         finally:
@@ -376,10 +377,6 @@ class Feed:
         if not entries or entries[0].position != position + 1:
             return None
         return RecentBatch(entries)
-
-    def _want_beat(self) -> None:
-        self._beat_wanted = True
-        self._moved.set()
 
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is there to be woken
