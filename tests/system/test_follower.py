@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from keyfob import Denied, Verifier
+from keyfob import ConfigurationError, Denied, Verifier
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -76,11 +76,11 @@ def site(deploy: Any) -> Site:
 def follow() -> Iterator[Callable[..., Follower]]:
     with ExitStack() as stack:
 
-        def following(site: Site) -> Follower:
+        def following(site: Site, credentials: tuple[str, str] | None = None) -> Follower:
             verifier = Verifier.follow(
                 site.api.url,
                 audience="orders",
-                credentials=site.credentials,
+                credentials=credentials or site.credentials,
                 heartbeat=HEARTBEAT,
                 max_staleness=MAX_STALENESS,
                 start_timeout=timedelta(seconds=30),
@@ -194,3 +194,30 @@ def test_what_a_follower_knows_to_be_revoked_stays_so_when_the_database_goes_bac
     eventually(lambda: not watch() and time.monotonic() > until, "the follower goes on for a while")
     assert follower.says(kept) == "ok"
     assert seen <= {"revoked", "verifier_stale"}
+
+
+def test_whoever_may_not_follow_is_told_so_at_once(site: Site, follow: Any) -> None:
+    client_id, secret = site.credentials
+    without_scope = site.deployment.add_client("stock", "keyfob:introspect")
+    for credentials in ((client_id, secret[:-1] + "x"), ("nobody", secret), without_scope):
+        with pytest.raises(ConfigurationError) as refused:
+            follow(site, credentials)
+        assert f"client '{credentials[0]}'" in str(refused.value)
+        assert "keyfob:feed" in str(refused.value)
+        assert credentials[1] not in str(refused.value)
+
+
+def test_a_follower_whose_client_is_deleted_denies_what_it_cannot_know(
+    site: Site, follow: Any, eventually: Any
+) -> None:
+    follower = follow(site)
+    grant = site.login("alice")
+    assert follower.says(grant) == "ok"
+    site.administer("DELETE", "/clients/orders")
+    with pytest.raises(ConfigurationError):
+        follow(site)
+    # The stream that stands ends within half a minute; a restart of the server makes that sooner.
+    site.server.end()
+    site.server = site.deployment.start()
+    eventually(lambda: follower.says(grant) == "verifier_stale", "it is stale")
+    assert not follower.verifier.is_level
