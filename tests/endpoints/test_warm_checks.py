@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keyfob.endpoints.warm_checks import MAX_CREDENTIAL
+from keyfob.endpoints.warm_checks import MAX_REMEMBERED
 from keyfob.server.build import application
 
 COOKIE, BEARER = b"cookie", b"authorization"
@@ -159,8 +159,33 @@ async def test_a_warm_credential_runs_out(pair) -> None:
     assert await pair.compare([pair.cookie, get]) == 401
 
 
+async def test_an_unsafe_method_is_warm_where_the_browser_vouches_and_never_by_a_csrf_token(
+    pair, monkeypatch
+) -> None:
+    post = (b"x-forwarded-method", b"POST")
+    own, token = (b"sec-fetch-site", b"same-origin"), (b"x-csrf-token", pair.csrf.encode())
+    for voucher in (own, token):
+        assert await pair.compare([pair.cookie, post, voucher]) == 204
+    assert await pair.compare([pair.cookie, post]) == 403
+    assert await pair.compare([pair.cookie, post, own, (b"origin", b"https://evil.example")]) == 403
+    assert await pair.compare([pair.cookie, post, (b"x-csrf-token", b"wrong")]) == 403
+    assert await pair.compare([pair.cookie, post, (b"sec-fetch-site", b"cross-site")]) == 403
+
+    async def never(*_args: object, **_more: object) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(pair.desk.authority, "authenticate", never)
+    answer = await pair.desk.ask("GET", "/check", headers=[pair.cookie, post, own], own_page=False)
+    assert answer.status == 204
+
+
+async def test_headers_that_come_as_lists_are_answered_too(pair) -> None:
+    headers = [list(pair.cookie), [b"x-forwarded-method", b"GET"]]
+    assert await pair.compare(headers) == 204
+
+
 async def test_a_very_long_cookie_header_is_answered_and_not_remembered(pair) -> None:
-    long = (COOKIE, pair.cookie[1] + b"; a=" + b"x" * MAX_CREDENTIAL)
+    long = (COOKIE, pair.cookie[1] + b"; a=" + b"x" * MAX_REMEMBERED)
     get = (b"x-forwarded-method", b"GET")
     for _ in range(2):
         assert await pair.compare([long, get]) == 204

@@ -46,6 +46,7 @@ class Bench:
         self.signed = 0
         self.key_sets = wire.KeySets(access=jwk_set([ACCESS.public]), feed=jwk_set([KEY.public]))
         self.events = []
+        self.told = []
         self.is_away = False
         self.head = None
         self.hidden = set()
@@ -98,6 +99,7 @@ class Bench:
             clock=self.clock,
             settings=FeedSettings(**{"heartbeat": timedelta(seconds=5), **settings}),
             on_event=self.events.append,
+            on_entries=lambda entries: self.told.append([entry.position for entry in entries]),
         )
         return self.feed
 
@@ -585,7 +587,20 @@ async def test_who_finds_the_entry_applied_by_another_returns(bench):
     feed = await bench.start()
     bench.store.feed._state.wakers.clear()
     entry = await bench.revoke()
-    await asyncio.gather(feed.catch_up(entry.position), feed.catch_up(entry.position), feed.beat())
+    async with feed._turn:
+        waiting = asyncio.create_task(feed.catch_up(entry.position))
+        await asyncio.sleep(0)
+        await feed._advance()
+    bench.is_away = True  # it asks nobody
+    await waiting
+
+
+async def test_entries_are_told_of_after_they_are_applied_and_all_that_are_live_at_the_start(bench):
+    await bench.revoke("j1")
+    feed = await bench.start()
+    assert bench.told == [[1]]
+    await feed.catch_up((await bench.revoke("j2")).position)
+    assert bench.told == [[1], [2]]
 
 
 async def test_a_feed_that_nobody_listens_to_reports_nothing(bench):

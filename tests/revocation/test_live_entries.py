@@ -333,7 +333,7 @@ def test_a_missing_a_repeated_and_a_reordered_entry_are_gaps(history):
         assert len(live) == 0
         assert live.head.position == 0
     live.apply([first, second])
-    with pytest.raises(FeedGap, match="position 3"):
+    with pytest.raises(FeedGap, match="wanted the entry at position 3, got 2"):
         live.apply([second])
     live.apply([third])
     live.apply([])

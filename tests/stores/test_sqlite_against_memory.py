@@ -232,6 +232,12 @@ class SqliteAgainstMemory(RuleBasedStateMachine):
     def attempt(self, keys, step):
         self.both(lambda store: store.throttle.attempt(keys, now=self.clock.now() + step))
 
+    @rule(key=st.sampled_from(["a", "b"]), step=STEPS)
+    def remember(self, key, step):
+        now = self.clock.now()
+        self.both(lambda store: store.throttle.remember(key, now=now - step))
+        self.both(lambda store: store.throttle.is_remembered(key, now=now + step))
+
     @invariant()
     def feeds_and_trails_are_the_same(self):
         if not hasattr(self, "runner"):

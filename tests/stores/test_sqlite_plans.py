@@ -86,6 +86,8 @@ async def test_every_statement_goes_by_an_index(tmp_path: Path) -> None:
     await store.keys.add(a_key(clock, "a"), after=None)
     await store.throttle.attempt(["a"], now=clock.now())
     await store.throttle.forget(["a"])
+    await store.throttle.remember("a", now=clock.now())
+    await store.throttle.is_remembered("a", now=clock.now())
     for filters in (
         {},
         {"subject": Subject("alice")},

@@ -15,7 +15,8 @@ from keyfob.jwt import jws
 from keyfob.jwt.algorithms import Algorithm
 from keyfob.jwt.jwk import PrivateKey, jwk_set
 from keyfob.revocation import wire
-from keyfob.revocation.entry import Reach, Scope
+from keyfob.revocation.entry import Entry, Reach, Scope, next_chain
+from keyfob.verifier.feed_reader import FeedBroken
 from keyfob.verifier.verifier import Verifier
 
 SECONDS = timedelta(seconds=1)
@@ -261,7 +262,7 @@ def test_a_fault_in_the_stream_is_found_out_and_mended(server, new_verifier, wai
         waits(verifier, lambda: fault.done.is_set() and verifier.stats().resyncs > 0)
         waits(verifier, reaches(verifier, entry.position))
         assert cause_of(verifier.verify, token) is Cause.REVOKED
-        assert "feed_resync" in {event.code for event in events}
+        assert {event.code for event in events} == {"feed_resync"}
         assert server.asked("/feed/snapshot") > 1
 
 
@@ -320,11 +321,13 @@ def test_half_an_event_and_a_lost_connection_lose_nothing(server, new_verifier, 
 
 
 def test_an_entry_that_a_relay_drops_is_found_out_within_a_heartbeat(server, new_verifier, waits):
-    with new_verifier() as verifier:
+    events = []
+    with new_verifier(on_event=events.append) as verifier:
         server.tamper = on_entry(lambda event: b"")
         server.revoke(Scope.SUBJECT, "alice")
         waits(verifier, lambda: verifier.stats().resyncs > 0)
         assert cause_of(verifier.verify, server.token(as_of=0)) in {Cause.VERIFIER_STALE, Cause.REVOKED}
+        assert "feed_forked" not in {event.code for event in events}
 
 
 def test_unknown_events_are_for_readers_of_a_later_version(server, new_verifier, waits):
@@ -377,6 +380,23 @@ def test_a_signed_object_that_is_not_of_this_feed_breaks_it(server, verifier, wa
     server.loop.call_soon_threadsafe(server.feed._followers.publish, frame)
     waits(verifier, lambda: verifier.stats().resyncs == 1)
     waits(verifier, lambda: verifier.is_level)
+
+
+def test_entries_that_continue_but_name_another_timeline_break_it(server, verifier):
+    head = server.feed.live.head
+    fields = {
+        "position": Position(head.position + 1),
+        "at": server.clock.now(),
+        "scope": Scope.SUBJECT,
+        "id": "bob",
+        "reach": Reach.END,
+        "until": None,
+        "spared": None,
+    }
+    entry = Entry(**fields, chain=next_chain(head.chain, **fields))
+    payload = wire.encode_batch(server.issuer, Timeline("another"), [entry])
+    with pytest.raises(FeedBroken, match="another timeline"):
+        verifier._following.reader._hear_entries(jws.sign(payload, server.feed_key, typ=wire.ENTRIES_TYPE))
 
 
 def test_a_heartbeat_of_a_server_that_is_behind_says_nothing(server, verifier, waits):
@@ -500,6 +520,50 @@ def test_a_feed_of_another_issuer_is_never_followed(server, new_verifier, waits)
     verifier = new_verifier(start_timeout=timedelta(seconds=0.3))
     with pytest.raises(AuthorityUnavailable, match="exactly as it calls itself"), verifier:
         pass
+
+
+def test_key_sets_in_a_signed_snapshot_that_cannot_be_used_break_it(server, new_verifier, waits):
+    key_sets, document = server.key_sets, server.feed.key_document()
+    server.key_document = lambda: document
+    server.key_sets = replace(key_sets, access={"keys": []})
+    verifier = new_verifier()
+    verifier.start()
+    waits(verifier, lambda: verifier.stats().resyncs > 0)
+    assert not verifier.is_level
+    server.key_sets = key_sets
+    waits(verifier, lambda: verifier.is_level)
+
+
+def test_a_time_step_while_the_authority_is_away_is_tried_again(server, verifier, verifier_clock):
+    server.status["/feed/time"] = 503
+    verifier_clock.wall += 100
+    upkeep = verifier._following.upkeep
+    asked = server.asked("/feed/time")
+    upkeep.run_due()
+    upkeep.run_due()
+    assert server.asked("/feed/time") >= asked + 2
+    assert not verifier.is_level
+    del server.status["/feed/time"]
+    upkeep.run_due()
+    assert verifier._view.time.offset == pytest.approx(-100, abs=5)
+
+
+def test_locks_are_made_anew_and_what_the_parent_noted_is_forgotten_after_a_fork(server, verifier):
+    verifier._uses.note("s1", 1.0)
+    verifier.verify(server.token())
+    verifier._view._changed.acquire()
+    verifier._forget_threads()
+    assert len(verifier._uses) == 0
+    assert verifier.stats().verdicts == 0
+    verifier._view.wake()
+
+
+def test_a_check_in_another_process_starts_threads_of_its_own(server, verifier):
+    following = verifier._following
+    verifier._process = -1
+    verifier.verify(server.token())
+    assert verifier._following is not following
+    following.close()
 
 
 def test_objects_of_another_issuer_under_the_right_key_break_the_feed(server, new_verifier, waits):

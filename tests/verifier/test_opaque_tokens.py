@@ -177,6 +177,26 @@ def test_a_session_is_asked_about_when_it_may_be_idle_and_denied_at_its_end(serv
     assert cause_of(verifier.authenticate_blocking, token, max_staleness=hour) is Cause.EXPIRED
 
 
+def test_an_answer_ahead_of_the_verifier_is_taken_and_looked_at_again_each_time(server, verifier, waits):
+    token = server.opaque(as_of=5)
+    verifier.authenticate_blocking(token)
+    verifier.verify(token)
+    assert verifier._checker.sessions.get(token).checked == -1
+    for number in range(5):
+        entry = server.revoke(Scope.SUBJECT, f"user{number}")
+    waits(verifier, reaches(verifier, entry.position))
+    verifier.verify(token)
+    assert verifier._checker.sessions.get(token).checked == verifier._view.live.changes
+
+
+def test_nobody_is_asked_about_an_access_token_whose_claims_changed(server, verifier, waits):
+    token = server.token()
+    entry = server.revoke(Scope.SUBJECT, "alice", Reach.CLAIMS)
+    waits(verifier, reaches(verifier, entry.position))
+    assert cause_of(verifier.authenticate_blocking, token) is Cause.STALE_CLAIMS
+    assert server.asked("/oauth/introspect") == 0
+
+
 def test_an_answer_about_something_over_is_denied_as_expired(server, verifier):
     assert cause_of(verifier.authenticate_blocking, server.opaque(exp=1_000)) is Cause.EXPIRED
 

@@ -250,7 +250,7 @@ def test_key_sets_that_cannot_be_trusted_change_nothing(wrong):
 
 
 def test_a_cache_is_bounded_and_keeps_what_is_asked_for():
-    cache: Generations[int] = Generations(10)
+    cache: Generations[str, int] = Generations(10)
     for number in range(100):
         cache.put(str(number), number)
         assert cache.get("0") == 0

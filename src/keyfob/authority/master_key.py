@@ -44,6 +44,8 @@ def master_key_beside(database: Path) -> bytes:
         ConfigurationError: the file is readable by others, holds no key, or is missing though the database is not new.
     """
     file = database.with_name(database.name + ".key")
+    if not file.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {file.parent}: make it, or give --store another path")
     try:
         if not file.exists():
             _create(file, database)

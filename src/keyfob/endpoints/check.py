@@ -48,8 +48,10 @@ class Check:
     async def __call__(self, site: Site, request: HttpRequest) -> HttpResponse:
         """Answer 204 with who it is, or refuse."""
         credential = presented(request)
-        if credential.by_cookie:
-            _guard(site, request, credential.token)
+        vouched = not credential.by_cookie or _is_vouched_for(site, request)
+        if not vouched:
+            session_id = site.authority.sessions.parse(credential.token, OpaqueKind.SESSION).session_id
+            require_csrf_of(site, request, session_id)
         rules = self._read_rules(request)
         principal = await site.authority.authenticate(
             credential.token, roles=rules.roles, scopes=rules.scopes, max_auth_age=rules.max_auth_age
@@ -57,7 +59,8 @@ class Check:
         if rules.max_staleness is not None:
             _require_fresh(site, rules.max_staleness)
         headers = identity_headers(principal)
-        self._warm.remember(request, credential.token, principal, headers)
+        if vouched:
+            self._warm.remember(request.headers, token=credential.token, principal=principal, answer=headers)
         if rules.mint is not None:
             headers = (*headers, await _minted(site, request, principal, rules.mint))
         return HttpResponse(status=204, headers=headers, bare=True)
@@ -83,21 +86,18 @@ def identity_headers(principal: Principal) -> tuple[Header, ...]:
     )
 
 
-def _guard(site: Site, request: HttpRequest, token: str) -> None:
-    """Apply the cross-origin guard to the original request.
+def _is_vouched_for(site: Site, request: HttpRequest) -> bool:
+    """Apply the cross-origin guard to the original request; False where a CSRF token must vouch for it.
 
     Raises:
         Denied: `cross_origin`.
     """
-    if cross_origin.is_vouched_for(
+    return cross_origin.is_vouched_for(
         _original_method(request),
         site=request.all(b"sec-fetch-site"),
         origin=request.all(b"origin"),
         own_origins=site.own_origins,
-    ):
-        return
-    session_id = site.authority.sessions.parse(token, OpaqueKind.SESSION).session_id
-    require_csrf_of(site, request, session_id)
+    )
 
 
 def _original_method(request: HttpRequest) -> str:

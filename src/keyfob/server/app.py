@@ -68,14 +68,18 @@ class App:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve one connection of the server: a request, or its lifespan. WebSockets are refused."""
+        if scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
+            return
+        headers = self._warm_answer(scope)
+        if headers is None:
+            await self._serve(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _serve_other(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         match scope["type"]:
-            case "http":
-                headers = self._warm_answer(scope)
-                if headers is None:
-                    await self._serve(scope, receive, send)
-                    return
-                await send({"type": "http.response.start", "status": 204, "headers": headers})
-                await send({"type": "http.response.body", "body": b""})
             case "lifespan":
                 await self._live(receive, send)
             case "websocket":

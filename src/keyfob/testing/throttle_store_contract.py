@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from keyfob.accounts.rules import FREE_ATTEMPTS, THROTTLE_MEMORY, delay_after
+from keyfob.accounts.rules import FAMILIARITY, FREE_ATTEMPTS, THROTTLE_MEMORY, delay_after
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.store_contract import TICK, Store, StoreContract
 
@@ -16,7 +16,7 @@ async def use_up(store: Store, clock: FrozenClock, *keys: str) -> None:
 
 
 class ThrottleStoreContract(StoreContract):
-    """`attempt`, `forget`, cleaning up."""
+    """`attempt`, `forget`, what is familiar, cleaning up."""
 
     async def test_the_sixth_attempt_waits(self, store: Store, clock: FrozenClock) -> None:
         await use_up(store, clock, "a")
@@ -85,6 +85,45 @@ class ThrottleStoreContract(StoreContract):
         for _ in range(FREE_ATTEMPTS - 1):
             assert await store.throttle.attempt(["a"], now=clock.now()) == 0
         assert await store.throttle.attempt(["a"], now=clock.now()) == 1.0
+
+    async def test_what_is_familiar_is_remembered_for_a_time(self, store: Store, clock: FrozenClock) -> None:
+        start = clock.now()
+        assert not await store.throttle.is_remembered("a", now=start)
+        await store.throttle.remember("a", now=start)
+        assert await store.throttle.is_remembered("a", now=start)
+        assert not await store.throttle.is_remembered("b", now=start)
+        assert await store.throttle.is_remembered("a", now=start + FAMILIARITY - TICK)
+        assert not await store.throttle.is_remembered("a", now=start + FAMILIARITY)
+
+    async def test_remembering_again_prolongs_and_never_shortens(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        start = clock.now()
+        for moment in (start, start + TICK, start - TICK):
+            await store.throttle.remember("a", now=moment)
+        assert await store.throttle.is_remembered("a", now=start + FAMILIARITY)
+        assert not await store.throttle.is_remembered("a", now=start + FAMILIARITY + TICK)
+
+    async def test_what_is_familiar_and_what_is_counted_do_not_meet(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        await store.throttle.remember("a", now=clock.now())
+        await use_up(store, clock, "a")
+        await store.throttle.forget(["a"])
+        assert await store.throttle.is_remembered("a", now=clock.now())
+
+    async def test_what_is_no_longer_familiar_is_deleted(self, store: Store, clock: FrozenClock) -> None:
+        start = clock.now()
+        for key in ("a", "b", "c"):
+            await store.throttle.remember(key, now=start)
+        await store.throttle.remember("later", now=start + TICK)
+        await store.throttle.attempt(["counted"], now=start)
+        end = start + FAMILIARITY
+        assert await store.throttle.delete_expired(end - TICK, 10) == 1  # the count alone
+        assert await store.throttle.delete_expired(end, 2) == 2
+        assert await store.throttle.delete_expired(end, 10) == 1
+        assert await store.throttle.is_remembered("later", now=end)
+        assert await store.throttle.delete_expired(end + TICK, 10) == 1
 
     async def test_old_counts_are_deleted_up_to_the_limit(self, store: Store, clock: FrozenClock) -> None:
         await store.throttle.attempt(["a", "b", "c"], now=clock.now())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+_Key = TypeVar("_Key", bound=Hashable)
 _Kept = TypeVar("_Kept")
 
 
-class Generations(Generic[_Kept]):
-    """Keeps values by text, at most *capacity*, and at least the latest half of that.
+class Generations(Generic[_Key, _Kept]):
+    """Keeps values by key, at most *capacity*, and at least the latest half of that.
 
     What was not asked for while the younger generation filled is forgotten with the older one. Safe to use from several threads at once:
     each step is atomic, and what two threads may do twice is harmless.
@@ -18,32 +20,32 @@ class Generations(Generic[_Kept]):
 
     def __init__(self, capacity: int) -> None:
         self.capacity = max(2, capacity)
-        self._young: dict[str, _Kept] = {}
-        self._old: dict[str, _Kept] = {}
+        self._young: dict[_Key, _Kept] = {}
+        self._old: dict[_Key, _Kept] = {}
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())
 
-    def get(self, token: str) -> _Kept | None:
-        """Return what is kept for *token*, however old it is; the caller judges."""
-        kept = self._young.get(token)
+    def get(self, key: _Key) -> _Kept | None:
+        """Return what is kept for *key*, however old it is; the caller judges."""
+        kept = self._young.get(key)
         if kept is not None:
             return kept
-        kept = self._old.get(token)
+        kept = self._old.get(key)
         if kept is not None:
-            self.put(token, kept)
+            self.put(key, kept)
         return kept
 
-    def put(self, token: str, kept: _Kept) -> None:
-        """Keep *kept* for *token*, in place of what was there."""
+    def put(self, key: _Key, kept: _Kept) -> None:
+        """Keep *kept* for *key*, in place of what was there."""
         if len(self._young) * 2 >= self.capacity:
             self._old, self._young = self._young, {}
-        self._young[token] = kept
+        self._young[key] = kept
 
-    def forget(self, token: str) -> None:
-        """Drop what is kept for *token*, if anything."""
-        self._young.pop(token, None)
-        self._old.pop(token, None)
+    def forget(self, key: _Key) -> None:
+        """Drop what is kept for *key*, if anything."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
 
     def clear(self) -> None:
         """Drop everything."""

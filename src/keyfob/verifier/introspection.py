@@ -78,7 +78,7 @@ class Introspection:
         self._max_cache_age = max_cache_age
         self._lock = threading.Lock()
         self._in_flight: dict[str, Future[CachedSession]] = {}
-        self._unknown: Generations[float] = Generations(_UNKNOWN_KEPT)
+        self._unknown: Generations[str, float] = Generations(_UNKNOWN_KEPT)
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="keyfob-introspect")
 
     def ask(self, token: str) -> Future[CachedSession]:

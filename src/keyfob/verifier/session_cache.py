@@ -68,7 +68,7 @@ class CachedSession:
         self.fresh_until = min(self.expires_at, self.stale_at, self.idle_at)
 
 
-class SessionCache(Generations[CachedSession]):
+class SessionCache(Generations[str, CachedSession]):
     """Cached sessions by their token's text, bounded."""
 
     def __init__(self, capacity: int = 100_000) -> None:

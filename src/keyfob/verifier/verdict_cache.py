@@ -24,5 +24,5 @@ class Verdict:
         self.checked = UNSETTLED
 
 
-class VerdictCache(Generations[Verdict]):
+class VerdictCache(Generations[str, Verdict]):
     """Verdicts by their token's text, bounded."""

@@ -1,0 +1,97 @@
+"""The authority for synchronous callers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from keyfob.base.errors import ConfigurationError, Denied
+from keyfob.sync import Authority
+
+ISSUER = "https://auth.example"
+
+
+@pytest.fixture
+def authority() -> Iterator[Authority]:
+    with Authority.open("memory://", issuer=ISSUER) as opened:
+        yield opened
+
+
+def test_the_journeys_have_the_same_names(authority: Authority) -> None:
+    issued = authority.login("alice", strategy="hybrid", audience="orders", roles=["buyer"])
+    principal = authority.authenticate(str(issued.access_token), audience="orders", roles={"buyer"})
+    assert principal.subject == "alice"
+    assert authority.introspect(str(issued.access_token))["active"] is True
+    again = authority.refresh(str(issued.refresh_token))
+    assert len(authority.list_sessions("alice").sessions) == 1
+    assert authority.set_roles("alice", ["seller"]) is not None
+    renewed = authority.renew(principal)
+    assert renewed.session_id == again.session_id
+    assert authority.logout(str(renewed.refresh_token)) is not None
+    with pytest.raises(Denied, match="revoked"):
+        authority.authenticate(str(renewed.access_token))
+    assert authority.revoke("subject", "alice", reason="stolen laptop").position > 0
+
+
+def test_what_ends_the_subject_during_an_attempt_ends_the_attempt(authority: Authority) -> None:
+    with authority.sign_in() as attempt:
+        assert attempt.login("alice").subject == "alice"
+        authority.revoke("subject", "alice")
+        with pytest.raises(Denied, match="revoked"):
+            attempt.login("alice")
+
+
+def test_many_threads_share_one_authority(authority: Authority) -> None:
+    def journey(number: int) -> str:
+        issued = authority.login(f"user{number}", strategy="session")
+        return authority.authenticate(str(issued.session_token)).subject
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(journey, range(40))) == [f"user{number}" for number in range(40)]
+
+
+def test_closing_twice_is_closing_once() -> None:
+    authority = Authority.open("memory://", issuer=ISSUER)
+    authority.close()
+    authority.close()
+
+
+def test_what_cannot_be_opened_leaves_no_thread_behind() -> None:
+    with pytest.raises(ConfigurationError):
+        Authority.open("memory://", issuer="nonsense")
+    with pytest.raises(ConfigurationError):
+        Authority.open("nonsense://", issuer=ISSUER)
+
+
+FORK = """
+import os, sys
+from keyfob.sync import Authority
+from keyfob.base.errors import ConfigurationError
+
+authority = Authority.open("memory://", issuer="https://auth.example")
+child = os.fork()
+if child == 0:
+    try:
+        authority.login("alice")
+    except ConfigurationError as error:
+        authority.close()
+        os._exit(7 if "fork" in str(error) else 1)
+    os._exit(2)
+_, status = os.waitpid(child, 0)
+authority.login("alice")
+authority.close()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_is_told_so_and_its_parent_goes_on() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 7, done.stderr
