@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keyfob.base.errors import ConfigurationError, Denied
+from keyfob.base.errors import ConfigurationError, Denied, StoreUnavailable
+from keyfob.base.identifiers import ClientId, Subject
 from keyfob.sync import Authority
+from keyfob.tokens.grant import SubjectClaims
 
 ISSUER = "https://auth.example"
+DEADLINE = 10.0  # seconds
 
 
 @pytest.fixture
@@ -71,6 +76,7 @@ def test_what_cannot_be_opened_leaves_no_thread_behind() -> None:
 FORK = """
 import os, sys
 from keyfob.sync import Authority
+from keyfob.tokens.grant import SubjectClaims
 from keyfob.base.errors import ConfigurationError
 
 authority = Authority.open("memory://", issuer="https://auth.example")
@@ -95,3 +101,61 @@ def test_a_forked_child_is_told_so_and_its_parent_goes_on() -> None:
         [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 7, done.stderr
+
+
+class Door:
+    """A claims source that holds whoever asks until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = asyncio.Event()
+
+    async def __call__(self, subject: Subject, client_id: ClientId, /) -> SubjectClaims:
+        self.reached.set()
+        await self.open.wait()
+        return SubjectClaims()
+
+
+def test_a_call_under_way_when_it_closes_ends_with_an_error_and_hangs_nobody() -> None:
+    door = Door()
+    authority = Authority.open("memory://", issuer=ISSUER, claims_source=door)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(authority.login, "alice")
+        assert door.reached.wait(DEADLINE)
+        authority.close()
+        with pytest.raises(StoreUnavailable):
+            call.result(DEADLINE)
+
+
+def test_a_closed_authority_answers_nothing() -> None:
+    authority = Authority.open("memory://", issuer=ISSUER)
+    issued = authority.login("alice")
+    authority.close()
+    for call in (
+        lambda: authority.login("alice"),
+        lambda: authority.authenticate(str(issued.session_token)),
+        lambda: authority.logout(str(issued.session_token)),
+    ):
+        with pytest.raises(StoreUnavailable):
+            call()
+    with pytest.raises(StoreUnavailable), authority.sign_in():
+        pass
+
+
+def test_many_threads_may_close_it_while_others_call() -> None:
+    for _ in range(10):
+        authority = Authority.open("memory://", issuer=ISSUER)
+        begin = threading.Barrier(8)
+
+        def act(number: int, authority: Authority = authority, begin: threading.Barrier = begin) -> bool:
+            begin.wait(DEADLINE)
+            if number % 2:
+                authority.close()
+                return True
+            try:
+                return authority.login(f"user{number}").session_token is not None
+            except StoreUnavailable:
+                return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(act, range(8), timeout=DEADLINE))

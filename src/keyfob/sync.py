@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -23,7 +24,7 @@ from keyfob.authority.opening import Opening
 from keyfob.authority.options import OpenOptions
 from keyfob.authority.sign_in import Device, LoginOptions
 from keyfob.authority.sign_in import SignIn as AsyncSignIn
-from keyfob.base.errors import ConfigurationError
+from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.base.principal import Principal
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.store import SessionPage
@@ -56,6 +57,8 @@ class Authority:
         self._thread = thread
         self._inner = inner
         self._pid = os.getpid()
+        self._closing = threading.Lock()
+        self._closed = False
         self.issuer = inner.issuer
 
     @classmethod
@@ -84,11 +87,20 @@ class Authority:
         return cls(loop, thread, inner)
 
     def close(self) -> None:
-        """Close the authority and end its thread. Twice is once; in a forked child it does nothing."""
-        if self._pid != os.getpid() or self._loop.is_closed():
+        """Close the authority and end its thread. Twice is once; in a forked child it does nothing.
+
+        A call that is under way in another thread raises `StoreUnavailable`.
+        """
+        if self._pid != os.getpid():
             return
-        self._run(self._inner.close())
-        _stop(self._loop, self._thread)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            asyncio.run_coroutine_threadsafe(self._inner.close(), self._loop).result()
+        finally:
+            _stop(self._loop, self._thread)
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +189,15 @@ class Authority:
             raise ConfigurationError(
                 "this authority was opened before a fork; open one in each process after it"
             )
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._closing:  # nothing reaches the loop once it is told to stop: nobody would answer
+            if self._closed:
+                work.close()
+                raise StoreUnavailable("this authority is closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise StoreUnavailable("this authority was closed meanwhile") from None
 
 
 async def _awaited(opening: Opening[AsyncAuthority]) -> AsyncAuthority:
@@ -187,6 +207,11 @@ async def _awaited(opening: Opening[AsyncAuthority]) -> AsyncAuthority:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.wait(left) if left else asyncio.sleep(0))
+    loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 
 
