@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keyfob.base.errors import ConfigurationError, Denied, StoreUnavailable
+from keyfob.authority.authority import Authority as AsyncAuthority
+from keyfob.base.errors import ConfigurationError, Denied, NotFound, StoreUnavailable
 from keyfob.base.identifiers import ClientId, Subject
 from keyfob.sync import Authority
 from keyfob.tokens.grant import SubjectClaims
@@ -41,6 +43,33 @@ def test_the_journeys_have_the_same_names(authority: Authority) -> None:
     with pytest.raises(Denied, match="revoked"):
         authority.authenticate(str(renewed.access_token))
     assert authority.revoke("subject", "alice", reason="stolen laptop").position > 0
+
+
+def test_every_method_of_the_asynchronous_authority_is_there_and_takes_the_same() -> None:
+    for name, method in inspect.getmembers(AsyncAuthority, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        ours = inspect.signature(getattr(Authority, name))
+        assert list(ours.parameters.values()) == list(inspect.signature(method).parameters.values()), name
+
+
+def test_the_smaller_moves_are_there_too(authority: Authority) -> None:
+    issued = authority.login("alice")
+    token = str(issued.session_token)
+    principal = authority.authenticate(token)
+    assert authority.authenticate_cached(token) == principal
+    assert authority.authenticate_cached("nonsense") is None
+    minted = authority.mint(principal, "orders")
+    assert authority.authenticate(minted.text, audience="orders").subject == "alice"
+    assert authority.csrf_matches(issued.session_id, authority.csrf_token(issued.session_id))
+    data = authority.read_data(issued.session_id)
+    assert data is not None
+    assert (data.data, data.version) == (b"", 0)
+    with pytest.raises(NotFound):
+        authority.change_password(principal, "old password", "new password")
+    assert authority.end_session(principal, "0" * 32) is None
+    assert authority.end_session(principal, issued.session_id) is not None
+    assert authority.read_data(issued.session_id) is None
 
 
 def test_what_ends_the_subject_during_an_attempt_ends_the_attempt(authority: Authority) -> None:

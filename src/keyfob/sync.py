@@ -26,9 +26,11 @@ from keyfob.authority.sign_in import Device, LoginOptions
 from keyfob.authority.sign_in import SignIn as AsyncSignIn
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.base.principal import Principal
+from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
-from keyfob.sessions.store import SessionPage
+from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
+from keyfob.tokens.access_token import AccessToken
 
 T = TypeVar("T")
 
@@ -140,9 +142,13 @@ class Authority:
             )
         )
 
-    def introspect(self, token: str) -> Mapping[str, object]:
+    def authenticate_cached(self, token: str) -> Principal | None:
+        """Answer from memory, whatever the audience, or None: then `authenticate` finds out. No I/O, and no other thread."""
+        return self._inner.authenticate_cached(token)
+
+    def introspect(self, token: str, *, caller: Client | None = None) -> Mapping[str, object]:
         """Say what a token is worth right now."""
-        return self._run(self._inner.introspect(token))
+        return self._run(self._inner.introspect(token, caller=caller))
 
     def refresh(self, token: str, *, device: Device | None = None) -> Issued:
         """Exchange a refresh token for fresh credentials."""
@@ -152,9 +158,21 @@ class Authority:
         """Give the session of *principal* fresh credentials."""
         return self._run(self._inner.renew(principal))
 
+    def change_password(self, principal: Principal, current: str, new: str, *, address: str = "") -> Issued:
+        """Change the password of *principal*'s account, end its other sessions, and renew its own."""
+        return self._run(self._inner.change_password(principal, current, new, address=address))
+
+    def mint(self, principal: Principal, audience: str, *, lifetime: timedelta | None = None) -> AccessToken:
+        """Issue an access token for *audience* from a checked credential."""
+        return self._run(self._inner.mint(principal, audience, lifetime=lifetime))
+
     def logout(self, token: str, *, devices: Devices = "this") -> Entry | None:
         """End the session of *token*, the others of its subject, or all."""
         return self._run(self._inner.logout(token, devices=devices))
+
+    def end_session(self, principal: Principal, session_id: str) -> Entry | None:
+        """End a session of *principal*'s own."""
+        return self._run(self._inner.end_session(principal, session_id))
 
     def revoke(
         self,
@@ -182,6 +200,18 @@ class Authority:
     ) -> SessionPage:
         """Return live sessions, newest first."""
         return self._run(self._inner.list_sessions(subject, after=after, limit=limit))
+
+    def read_data(self, session_id: str) -> SessionData | None:
+        """Return the application's data of a live session."""
+        return self._run(self._inner.read_data(session_id))
+
+    def csrf_token(self, session_id: str) -> str:
+        """Return the CSRF token of a session."""
+        return self._inner.csrf_token(session_id)
+
+    def csrf_matches(self, session_id: str, token: str) -> bool:
+        """Say, in constant time, whether *token* is the CSRF token of the session."""
+        return self._inner.csrf_matches(session_id, token)
 
     def _run(self, work: Coroutine[object, object, T]) -> T:
         if self._pid != os.getpid():
