@@ -32,6 +32,9 @@ run: .venv/ready  ## Start the server on SQLite, play the demo, stay up (ARGS=--
 test: .venv/ready  ## Run the tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS)
 
+soak: .venv/ready  ## Kill a server a few hundred times, and see that nothing acknowledged is lost (about half an hour)
+	@$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds 300 --timeout 7200 $(ARGS)
+
 check: .venv/ready  ## Format, lint, types, floors
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .

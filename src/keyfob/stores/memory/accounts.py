@@ -93,17 +93,17 @@ class MemoryAccountStore:
     async def set_roles(
         self, subject: Subject, roles: frozenset[str], *, revocation: Revocation
     ) -> Entry | None:
-        """Set the roles, as the port says. A new record is written to the audit trail, and revokes nothing."""
+        """Set the roles, as the port says. A new record that revokes nothing is written to the audit trail all the same."""
         check_subject_revocation(revocation, subject)
         with self._state.step():
             record = self._state.subjects.get(subject)
-            if record is None:
-                self._state.subjects[subject] = SubjectRecord(subject=subject, roles=roles)
+            if record is not None and record.roles == roles:
+                return None
+            known = record or SubjectRecord(subject=subject)
+            self._state.subjects[subject] = replace(known, roles=roles)
+            if record is None and not (roles and subject in self._state.by_subject):
                 self._state.write_event(revocation.event)
                 return None
-            if record.roles == roles:
-                return None
-            self._state.subjects[subject] = replace(record, roles=roles)
             return self._revoke(revocation, revocation.event.at)
 
     async def set_disabled(self, subject: Subject, *, now: datetime, revocation: Revocation) -> Entry | None:
