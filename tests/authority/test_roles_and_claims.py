@@ -244,6 +244,18 @@ async def test_a_source_that_refuses_or_fails_lets_nobody_in(open_house: Any, st
     assert await house.head() == 0
 
 
+async def test_claims_that_no_token_can_say_cost_nobody_the_session(open_house: Any) -> None:
+    directory = Directory()
+    house = await open_house(claims_source=directory)
+    issued = await house.authority.login("alice", strategy="hybrid")
+    directory.claims = {"number": 2**63}
+    with pytest.raises(InvalidRequest):
+        await house.authority.refresh(issued.refresh_token)
+    await house.advance(600)
+    directory.claims = {}
+    assert await house.causes(await house.authority.refresh(issued.refresh_token)) == [None]
+
+
 async def test_a_source_that_was_away_for_long_costs_nobody_the_session(
     open_house: Any, store_url: str
 ) -> None:

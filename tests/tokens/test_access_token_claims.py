@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyfob.base.errors import InvalidRequest
 from keyfob.base.identifiers import (
     FIRST_PARTY,
     ClientId,
@@ -21,9 +22,13 @@ from keyfob.base.identifiers import (
     TokenId,
 )
 from keyfob.base.principal import Principal
-from keyfob.jwt.claims import CLAIM_NAMES, read_claims
+from keyfob.jwt.algorithms import Algorithm
+from keyfob.jwt.claims import CLAIM_NAMES
+from keyfob.jwt.jwk import PrivateKey
 from keyfob.tokens.access_token import AccessToken, encode_claims, further_claims
 from keyfob.tokens.grant import Grant, SubjectClaims, grant_of_principal
+from keyfob.tokens.issuer import Issuer
+from keyfob.verifier.token_check import check_access_token
 
 START = datetime(2026, 1, 1, 12, 0, 0, 999_999, tzinfo=UTC)
 SECONDS = 1_767_268_800  # of START
@@ -118,6 +123,20 @@ def test_further_claims_are_a_copy_that_nobody_can_write_into() -> None:
 
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**64), 2**65)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def key() -> PrivateKey:
+    return PrivateKey.generate(Algorithm.ES256)
 
 
 @given(
@@ -125,9 +144,10 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_siz
     audience=st.lists(names, min_size=1, max_size=3, unique=True),
     roles=st.frozensets(names, max_size=3),
     scopes=st.frozensets(st.from_regex(r"[a-z:]{1,9}", fullmatch=True), max_size=3),
-    further=st.dictionaries(names, st.none() | st.integers(-(2**53), 2**53) | names, max_size=3),
+    further=st.dictionaries(names, values, max_size=3),
 )
-def test_whatever_is_granted_is_read_back(
+def test_whatever_is_issued_is_read_back(
+    key: PrivateKey,
     subject: str,
     audience: list[str],
     roles: frozenset[str],
@@ -137,21 +157,52 @@ def test_whatever_is_granted_is_read_back(
     granted = grant(
         subject=Subject(subject), audience=tuple(audience), roles=roles, scopes=scopes, claims=further
     )
-    payload = encode_claims(
-        granted,
+    issuer = Issuer("https://auth.example", signer=lambda: key, lifetime=timedelta(minutes=10))
+    try:
+        token = issuer.issue(granted, as_of=Position(7), timeline=Timeline("tl-1"), now=START)
+    except (InvalidRequest, OverflowError, UnicodeEncodeError):
+        assert further, "only claims of the application can be unfit"
+        return
+    principal = check_access_token(
+        token.text,
+        keys={key.public.key_id: key.public},
         issuer="https://auth.example",
-        token_id=TokenId("jti-1"),
-        issued_at=SECONDS,
-        lifetime=600,
-        as_of=Position(7),
-        timeline=Timeline("tl-1"),
+        audiences=None,
+        now=float(SECONDS),
     )
-    claims, others = read_claims(payload)
-    assert claims.sub == subject
-    assert ([claims.aud] if isinstance(claims.aud, str) else list(claims.aud)) == audience
-    assert frozenset(claims.roles) == roles
-    assert frozenset((claims.scope or "").split()) == scopes
-    assert dict(others) == {name: value for name, value in further.items() if name not in CLAIM_NAMES}
+    assert principal.subject == subject
+    assert list(principal.audience) == audience
+    assert principal.roles == roles
+    assert principal.scopes == scopes
+    assert dict(principal.claims) == {
+        name: value for name, value in further.items() if name not in CLAIM_NAMES
+    }
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        {"a\\b": 1},
+        {'"': 1},
+        {"nested": {"a\\b": 1}},
+        {"number": 2**63},
+        {"deep": [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]},
+        {"long": "x" * 20_000},
+    ],
+    ids=lambda claims: str(claims)[:20],
+)
+def test_what_no_verifier_reads_is_not_issued(key: PrivateKey, unfit: dict[str, Any]) -> None:
+    issuer = Issuer("https://auth.example", signer=lambda: key, lifetime=timedelta(minutes=10))
+    with pytest.raises(InvalidRequest) as refused:
+        issuer.issue(grant(claims=unfit), as_of=Position(7), timeline=Timeline("tl-1"), now=START)
+    assert refused.value.code == "unfit_claims"
+
+
+def test_roles_that_make_a_token_too_long_are_not_issued(key: PrivateKey) -> None:
+    issuer = Issuer("https://auth.example", signer=lambda: key, lifetime=timedelta(minutes=10))
+    many = frozenset(f"{'ü' * 96}{number}" for number in range(64))
+    with pytest.raises(InvalidRequest, match="no verifier reads past"):
+        issuer.issue(grant(roles=many), as_of=Position(7), timeline=Timeline("tl-1"), now=START)
 
 
 def test_a_token_does_not_show_itself() -> None:
