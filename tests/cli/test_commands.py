@@ -322,16 +322,20 @@ def test_keys_are_listed_rotated_and_revoked_without_their_secret_parts() -> Non
     before = json.loads(done("keys", "list", "--json"))
     assert {key["purpose"] for key in before} == {"access", "feed", "opaque", "csrf"}
     assert all(
-        set(key) == {"purpose", "kid", "algorithm", "created_at", "activates_at", "revoked_at"}
+        set(key) == {"purpose", "kid", "phase", "algorithm", "created_at", "activates_at", "revoked_at"}
         for key in before
     )
     assert "the next access key is" in done("keys", "rotate")
     after = json.loads(done("keys", "list", "--json"))
     assert len(after) == len(before) + 1
+    assert [key["phase"] for key in after if key["purpose"] == "access"] == ["active", "announced"]
     kid = next(key["kid"] for key in before if key["purpose"] == "access")
     assert "entry 1" in done("keys", "revoke", kid, "--reason", "drill")
     assert entries() == [("key", kid, "end")]
+    listed = json.loads(done("keys", "list", "--json"))
+    assert [key["phase"] for key in listed if key["purpose"] == "access"] == ["revoked", "active"]
     refused("keys", "revoke", "nonsense")
+    assert "PHASE" in done("keys", "list")
     assert "csrf" in done("keys", "list")
 
 

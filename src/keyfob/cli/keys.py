@@ -21,6 +21,7 @@ from keyfob.cli.opened import (
     with_authority,
 )
 from keyfob.cli.output import examples, moment, say, say_entry, say_json, say_table
+from keyfob.keys.phases import Phase
 from keyfob.keys.store import KeyPurpose, StoredKey
 from keyfob.server.settings import Settings
 
@@ -36,27 +37,28 @@ def register(commands: typer.Typer) -> None:
 
 @group.command("list", epilog=examples("keyfob keys list", "keyfob keys list --json"))
 def list_(json: AsJson = False, store: StoreUrl = None, config: ConfigFile = None) -> None:
-    """List the keys, oldest first. No secret part is shown."""
+    """List the keys with their phases, by purpose and age. No secret part is shown."""
 
-    async def work(authority: Authority) -> Sequence[StoredKey]:
-        return await authority.store.keys.all()
+    async def work(authority: Authority) -> Sequence[tuple[StoredKey, Phase]]:
+        return authority.keys.listing()
 
     keys = with_authority(work, store=store, config=config)
     if json:
-        say_json([_document(key) for key in keys])
+        say_json([_document(key, phase) for key, phase in keys])
         return
     say_table(
-        ("purpose", "kid", "algorithm", "created", "active from", "revoked"),
+        ("purpose", "kid", "phase", "algorithm", "created", "active from", "revoked"),
         (
             (
                 one.purpose.value,
                 one.key_id,
+                phase.value,
                 one.algorithm,
                 moment(one.created_at),
                 moment(one.activates_at),
                 moment(one.revoked_at),
             )
-            for one in keys
+            for one, phase in keys
         ),
         empty="there are no keys yet; they are made when a server first starts",
     )
@@ -142,10 +144,11 @@ def rewrap(store: StoreUrl = None, config: ConfigFile = None) -> None:
     )
 
 
-def _document(key: StoredKey) -> dict[str, object]:
+def _document(key: StoredKey, phase: Phase) -> dict[str, object]:
     return {
         "purpose": key.purpose.value,
         "kid": key.key_id,
+        "phase": phase.value,
         "algorithm": key.algorithm,
         "created_at": key.created_at.isoformat(),
         "activates_at": key.activates_at.isoformat(),
