@@ -103,7 +103,7 @@ class MemoryAccountStore:
                 return None
             known = record or SubjectRecord(subject=subject)
             self._state.subjects[subject] = structs.replace(known, roles=roles)
-            if record is None and not (roles and subject in self._state.by_subject):
+            if record is None and not (roles and self._has_session(subject)):
                 self._state.write_event(revocation.event)
                 return None
             return self._revoke(revocation, revocation.event.at)
@@ -147,6 +147,11 @@ class MemoryAccountStore:
             return None
         record = self._state.subjects[subject]
         return replace(account, roles=record.roles, disabled_at=record.disabled_at)
+
+    def _has_session(self, subject: Subject) -> bool:
+        """Say whether *subject* has a session that nobody has ended."""
+        rows = self._state.by_subject.get(subject, ())
+        return any(self._state.sessions[row].ended_at is None for row in rows)
 
     def _revoke(self, revocation: Revocation, now: datetime) -> Entry:
         outcome = end(self._state, revocation, now)
