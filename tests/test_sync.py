@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keyfob.base.errors import ConfigurationError, Denied
+from keyfob.authority.authority import Authority as AsyncAuthority
+from keyfob.base.errors import ConfigurationError, Denied, NotFound, StoreUnavailable
+from keyfob.base.identifiers import ClientId, Subject
 from keyfob.sync import Authority
+from keyfob.tokens.grant import SubjectClaims
 
 ISSUER = "https://auth.example"
+DEADLINE = 10.0  # seconds
 
 
 @pytest.fixture
@@ -36,6 +43,33 @@ def test_the_journeys_have_the_same_names(authority: Authority) -> None:
     with pytest.raises(Denied, match="revoked"):
         authority.authenticate(str(renewed.access_token))
     assert authority.revoke("subject", "alice", reason="stolen laptop").position > 0
+
+
+def test_every_method_of_the_asynchronous_authority_is_there_and_takes_the_same() -> None:
+    for name, method in inspect.getmembers(AsyncAuthority, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        ours = inspect.signature(getattr(Authority, name))
+        assert list(ours.parameters.values()) == list(inspect.signature(method).parameters.values()), name
+
+
+def test_the_smaller_moves_are_there_too(authority: Authority) -> None:
+    issued = authority.login("alice")
+    token = str(issued.session_token)
+    principal = authority.authenticate(token)
+    assert authority.authenticate_cached(token) == principal
+    assert authority.authenticate_cached("nonsense") is None
+    minted = authority.mint(principal, "orders")
+    assert authority.authenticate(minted.text, audience="orders").subject == "alice"
+    assert authority.csrf_matches(issued.session_id, authority.csrf_token(issued.session_id))
+    data = authority.read_data(issued.session_id)
+    assert data is not None
+    assert (data.data, data.version) == (b"", 0)
+    with pytest.raises(NotFound):
+        authority.change_password(principal, "old password", "new password")
+    assert authority.end_session(principal, "0" * 32) is None
+    assert authority.end_session(principal, issued.session_id) is not None
+    assert authority.read_data(issued.session_id) is None
 
 
 def test_what_ends_the_subject_during_an_attempt_ends_the_attempt(authority: Authority) -> None:
@@ -71,6 +105,7 @@ def test_what_cannot_be_opened_leaves_no_thread_behind() -> None:
 FORK = """
 import os, sys
 from keyfob.sync import Authority
+from keyfob.tokens.grant import SubjectClaims
 from keyfob.base.errors import ConfigurationError
 
 authority = Authority.open("memory://", issuer="https://auth.example")
@@ -95,3 +130,61 @@ def test_a_forked_child_is_told_so_and_its_parent_goes_on() -> None:
         [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 7, done.stderr
+
+
+class Door:
+    """A claims source that holds whoever asks until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = asyncio.Event()
+
+    async def __call__(self, subject: Subject, client_id: ClientId, /) -> SubjectClaims:
+        self.reached.set()
+        await self.open.wait()
+        return SubjectClaims()
+
+
+def test_a_call_under_way_when_it_closes_ends_with_an_error_and_hangs_nobody() -> None:
+    door = Door()
+    authority = Authority.open("memory://", issuer=ISSUER, claims_source=door)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(authority.login, "alice")
+        assert door.reached.wait(DEADLINE)
+        authority.close()
+        with pytest.raises(StoreUnavailable):
+            call.result(DEADLINE)
+
+
+def test_a_closed_authority_answers_nothing() -> None:
+    authority = Authority.open("memory://", issuer=ISSUER)
+    issued = authority.login("alice")
+    authority.close()
+    for call in (
+        lambda: authority.login("alice"),
+        lambda: authority.authenticate(str(issued.session_token)),
+        lambda: authority.logout(str(issued.session_token)),
+    ):
+        with pytest.raises(StoreUnavailable):
+            call()
+    with pytest.raises(StoreUnavailable), authority.sign_in():
+        pass
+
+
+def test_many_threads_may_close_it_while_others_call() -> None:
+    for _ in range(10):
+        authority = Authority.open("memory://", issuer=ISSUER)
+        begin = threading.Barrier(8)
+
+        def act(number: int, authority: Authority = authority, begin: threading.Barrier = begin) -> bool:
+            begin.wait(DEADLINE)
+            if number % 2:
+                authority.close()
+                return True
+            try:
+                return authority.login(f"user{number}").session_token is not None
+            except StoreUnavailable:
+                return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(act, range(8), timeout=DEADLINE))

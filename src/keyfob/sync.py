@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -23,11 +24,13 @@ from keyfob.authority.opening import Opening
 from keyfob.authority.options import OpenOptions
 from keyfob.authority.sign_in import Device, LoginOptions
 from keyfob.authority.sign_in import SignIn as AsyncSignIn
-from keyfob.base.errors import ConfigurationError
+from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.base.principal import Principal
+from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
-from keyfob.sessions.store import SessionPage
+from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
+from keyfob.tokens.access_token import AccessToken
 
 T = TypeVar("T")
 
@@ -56,6 +59,8 @@ class Authority:
         self._thread = thread
         self._inner = inner
         self._pid = os.getpid()
+        self._closing = threading.Lock()
+        self._closed = False
         self.issuer = inner.issuer
 
     @classmethod
@@ -84,11 +89,20 @@ class Authority:
         return cls(loop, thread, inner)
 
     def close(self) -> None:
-        """Close the authority and end its thread. Twice is once; in a forked child it does nothing."""
-        if self._pid != os.getpid() or self._loop.is_closed():
+        """Close the authority and end its thread. Twice is once; in a forked child it does nothing.
+
+        A call that is under way in another thread raises `StoreUnavailable`.
+        """
+        if self._pid != os.getpid():
             return
-        self._run(self._inner.close())
-        _stop(self._loop, self._thread)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            asyncio.run_coroutine_threadsafe(self._inner.close(), self._loop).result()
+        finally:
+            _stop(self._loop, self._thread)
 
     def __enter__(self) -> Self:
         return self
@@ -128,9 +142,13 @@ class Authority:
             )
         )
 
-    def introspect(self, token: str) -> Mapping[str, object]:
+    def authenticate_cached(self, token: str) -> Principal | None:
+        """Answer from memory, whatever the audience, or None: then `authenticate` finds out. No I/O, and no other thread."""
+        return self._inner.authenticate_cached(token)
+
+    def introspect(self, token: str, *, caller: Client | None = None) -> Mapping[str, object]:
         """Say what a token is worth right now."""
-        return self._run(self._inner.introspect(token))
+        return self._run(self._inner.introspect(token, caller=caller))
 
     def refresh(self, token: str, *, device: Device | None = None) -> Issued:
         """Exchange a refresh token for fresh credentials."""
@@ -140,9 +158,21 @@ class Authority:
         """Give the session of *principal* fresh credentials."""
         return self._run(self._inner.renew(principal))
 
+    def change_password(self, principal: Principal, current: str, new: str, *, address: str = "") -> Issued:
+        """Change the password of *principal*'s account, end its other sessions, and renew its own."""
+        return self._run(self._inner.change_password(principal, current, new, address=address))
+
+    def mint(self, principal: Principal, audience: str, *, lifetime: timedelta | None = None) -> AccessToken:
+        """Issue an access token for *audience* from a checked credential."""
+        return self._run(self._inner.mint(principal, audience, lifetime=lifetime))
+
     def logout(self, token: str, *, devices: Devices = "this") -> Entry | None:
         """End the session of *token*, the others of its subject, or all."""
         return self._run(self._inner.logout(token, devices=devices))
+
+    def end_session(self, principal: Principal, session_id: str) -> Entry | None:
+        """End a session of *principal*'s own."""
+        return self._run(self._inner.end_session(principal, session_id))
 
     def revoke(
         self,
@@ -171,13 +201,33 @@ class Authority:
         """Return live sessions, newest first."""
         return self._run(self._inner.list_sessions(subject, after=after, limit=limit))
 
+    def read_data(self, session_id: str) -> SessionData | None:
+        """Return the application's data of a live session."""
+        return self._run(self._inner.read_data(session_id))
+
+    def csrf_token(self, session_id: str) -> str:
+        """Return the CSRF token of a session."""
+        return self._inner.csrf_token(session_id)
+
+    def csrf_matches(self, session_id: str, token: str) -> bool:
+        """Say, in constant time, whether *token* is the CSRF token of the session."""
+        return self._inner.csrf_matches(session_id, token)
+
     def _run(self, work: Coroutine[object, object, T]) -> T:
         if self._pid != os.getpid():
             work.close()
             raise ConfigurationError(
                 "this authority was opened before a fork; open one in each process after it"
             )
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._closing:  # nothing reaches the loop once it is told to stop: nobody would answer
+            if self._closed:
+                work.close()
+                raise StoreUnavailable("this authority is closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise StoreUnavailable("this authority was closed meanwhile") from None
 
 
 async def _awaited(opening: Opening[AsyncAuthority]) -> AsyncAuthority:
@@ -187,6 +237,11 @@ async def _awaited(opening: Opening[AsyncAuthority]) -> AsyncAuthority:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.wait(left) if left else asyncio.sleep(0))
+    loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 
 

@@ -42,6 +42,16 @@ async def test_an_issuer_is_a_url(open_house: OpenHouse, issuer: str) -> None:
         "https://auth.example#x",
         "https://auth.example:99999",
         "https://[",
+        "https://auth.example\n",
+        " https://auth.example",
+        "https://auth.ex\tample",
+        "https://auth.example/a b",
+        "https://auth.example/\ud800",
+        "https://é.example",
+        'https://auth.example/"',
+        "https://auth.example\\x",
+        "https://alice:secret@auth.example",
+        "HTTPS://auth.example",
     ],
 )
 async def test_what_is_no_issuer_is_refused(issuer: str) -> None:

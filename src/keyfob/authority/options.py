@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Required, TypedDict
@@ -13,6 +14,9 @@ from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.tokens.rules import DEFAULT_ACCESS_LIFETIME, checked_lifetime
+
+# The characters of a URL (RFC 3986, section 2) without those that begin a user, a query or a fragment.
+_ISSUER = re.compile(r"https?://[A-Za-z0-9._~:/%\[\]!$&'()*+,;=-]+")
 
 
 class OpenOptions(TypedDict, total=False):
@@ -58,21 +62,19 @@ class Options:
 def require_issuer(issuer: str) -> None:
     """Refuse an issuer that is no URL.
 
+    It is compared octet for octet, and stands in headers: so it has one spelling, in the characters of a URL alone.
+
     Raises:
-        ConfigurationError: it is not an absolute http or https URL without query, fragment or trailing slash (RFC 8414, section 2).
+        ConfigurationError: it is not an absolute http or https URL without user, query, fragment or trailing slash (RFC 8414, section 2).
     """
     try:
         parts = urlsplit(issuer)
         named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
-        named, parts = False, urlsplit("")
-    if (
-        parts.scheme not in {"http", "https"}
-        or not named
-        or parts.query
-        or parts.fragment
-        or issuer[-1] in "/?#"
-    ):
+        named = False
+    if not named or _ISSUER.fullmatch(issuer) is None or issuer.endswith("/"):
+        shown = "one with a user" if "@" in issuer else repr(issuer)  # a password may stand there
         raise ConfigurationError(
-            f"issuer must be a URL such as https://auth.example, without query, fragment or trailing slash, not {issuer!r}"
+            "issuer must be a URL such as https://auth.example, without user, query, fragment or trailing slash, "
+            f"not {shown}"
         )
