@@ -97,7 +97,11 @@ def staged(folder: Path, size: Size, *, tell: Tell) -> Iterator[Stage]:
         bare_port, bare = stack.enter_context(processes.bare_server(folder, cores.server))
         warm_port, warm = stack.enter_context(processes.keyfob_server(folder, cores.server, environment))
         cold_port, cold = stack.enter_context(
-            processes.keyfob_server(folder, cores.server, environment, module="benchmarks.uncached_server")
+            processes.keyfob_server(
+                folder,
+                cores.server,
+                {**environment, "KEYFOB_CACHE_CAPACITY": "2"},  # of thousands: each check is one of the store
+            )
         )
         cells = _cells(
             population, size, bare=(bare_port, bare), warm=(warm_port, warm), cold=(cold_port, cold)

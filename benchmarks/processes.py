@@ -130,13 +130,11 @@ def keyfob_server(
     core: int | None,
     environment: Mapping[str, str],
     *,
-    module: str = "keyfob.cli",
     port: int = 0,
 ) -> Iterator[tuple[int, Program]]:
-    """Run `keyfob serve` with the settings of *environment*, or another *module* that serves like it; give its port."""
-    arguments = ("serve",) if module == "keyfob.cli" else ()
+    """Run `keyfob serve` with the settings of *environment*; give its port."""
     settings = {"KEYFOB_PORT": str(port), "KEYFOB_LOG_LEVEL": "warning", **environment}
-    with running(module, *arguments, folder=folder, core=core, environment=settings) as program:
+    with running("keyfob.cli", "serve", folder=folder, core=core, environment=settings) as program:
         place = _PLACE.search(program.line(START_SECONDS))
         if place is None:
             raise BenchmarkFailed("keyfob serve did not say where it is")

@@ -255,7 +255,7 @@ async def test_a_refresh_token_that_was_renewed_between_find_and_rotate_is_unkno
     )
 
 
-async def test_a_session_that_expires_between_find_and_rotate_is_not_refreshed(scene: Scene) -> None:
+async def test_a_session_that_expires_during_its_refresh_gives_dead_credentials(scene: Scene) -> None:
     issued = await scene.authority.login("alice", strategy="hybrid")
     scene.house.clock.advance(timedelta(days=14) - timedelta(microseconds=1))
     gate = scene.sessions.stop("rotate", "before")
@@ -265,7 +265,8 @@ async def test_a_session_that_expires_between_find_and_rotate_is_not_refreshed(s
 
     # `rotate` judges by the moment at which it was asked; its answer is worth nothing any more.
     refreshed = await scene.during(scene.authority.refresh(issued.refresh_token), gate, late)
-    assert refreshed is Cause.EXPIRED
+    assert await scene.house.causes(refreshed) == [Cause.EXPIRED]
+    assert await scene.house.refresh_cause(refreshed.refresh_token) is Cause.EXPIRED
 
 
 # Precondition 4: roles are read after `as_of`.

@@ -250,3 +250,30 @@ async def test_children_end_with_their_parent(house: Any) -> None:
     assert await house.refresh_cause(child.refresh_token) is R
     with pytest.raises(KeyfobError, match="revoked"):
         await house.authority.login("alice", parent_session_id=parent.session_id)
+
+
+@pytest.mark.parametrize("by", ["logout", "order", "password"])
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_who_spares_a_child_spares_its_family(house: Any, by: str, strategy: Strategy) -> None:
+    """A child is over when its parent is: sparing it alone would spare it in the caches and not in the store."""
+    subject = (await house.authority.accounts.add("alice", "correct horse battery")).subject
+    parent = await house.authority.login(subject)
+    child = await house.authority.login(subject, strategy=strategy, parent_session_id=parent.session_id)
+    other = await house.authority.login(subject)
+    token = child.session_token or child.access_token
+    principal = await house.authority.authenticate(token)
+    match by:
+        case "logout":
+            await house.authority.logout(child.refresh_token or token, devices="others")
+        case "order":
+            await house.authority.revoke("subject", subject, spared=child.session_id)
+        case "password":
+            child = await house.authority.change_password(
+                principal, "correct horse battery", "a much better one"
+            )
+    entry = (await house.entries())[0]
+    assert entry.spared == parent.session_id
+    assert await house.causes(parent, child, other) == [None, None, R]
+    if child.refresh_token:
+        assert await house.refresh_cause(child.refresh_token) is None
+    assert (await house.authority.introspect(child.session_token or child.access_token))["active"] is True

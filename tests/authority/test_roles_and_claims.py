@@ -91,6 +91,15 @@ async def test_roles_of_a_stranger_are_written_and_revoke_nothing(house: Any) ->
     assert await house.head() == 0
 
 
+async def test_the_first_roles_of_somebody_who_is_signed_in_are_in_force_at_once(house: Any) -> None:
+    session = await house.authority.login("alice")
+    jwt = await house.authority.login("alice", strategy="jwt")
+    assert await roles_of(house, session.session_token) == set()
+    assert await house.authority.set_roles("alice", ["suspended"]) is not None
+    assert await roles_of(house, session.session_token) == {"suspended"}
+    assert await house.causes(jwt) == [Cause.STALE_CLAIMS]
+
+
 @pytest.mark.parametrize("strategy", list(Strategy))
 async def test_a_login_that_changes_roles_is_good_itself_and_makes_the_others_stale(
     house: Any, strategy: Strategy
@@ -233,6 +242,18 @@ async def test_a_source_that_refuses_or_fails_lets_nobody_in(open_house: Any, st
     directory.error = None
     assert await house.causes(session) == [None]
     assert await house.head() == 0
+
+
+async def test_claims_that_no_token_can_say_cost_nobody_the_session(open_house: Any) -> None:
+    directory = Directory()
+    house = await open_house(claims_source=directory)
+    issued = await house.authority.login("alice", strategy="hybrid")
+    directory.claims = {"number": 2**63}
+    with pytest.raises(InvalidRequest):
+        await house.authority.refresh(issued.refresh_token)
+    await house.advance(600)
+    directory.claims = {}
+    assert await house.causes(await house.authority.refresh(issued.refresh_token)) == [None]
 
 
 async def test_a_source_that_was_away_for_long_costs_nobody_the_session(

@@ -601,8 +601,6 @@ async def test_entries_are_told_of_after_they_are_applied_and_all_that_are_live_
     assert bench.told == [[1]]
     await feed.catch_up((await bench.revoke("j2")).position)
     assert bench.told == [[1], [2]]
-    feed._on_entries = None
-    await feed.catch_up((await bench.revoke("j3")).position)
 
 
 async def test_a_feed_that_nobody_listens_to_reports_nothing(bench):

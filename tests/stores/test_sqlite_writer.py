@@ -8,11 +8,11 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from keyfob.base.errors import StoreUnavailable
 from keyfob.base.identifiers import Position

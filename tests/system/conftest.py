@@ -156,7 +156,6 @@ class Deployment:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.database = folder / "keyfob.db"
-        self.store = f"sqlite:///{self.database}"
         self._reservation, self.port = _reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = Api(self.url)
@@ -164,6 +163,10 @@ class Deployment:
         """Events that may stand in the log at level error, where a test causes them."""
         self._settings = settings
         self._servers: list[Server] = []
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.database}"
 
     @property
     def environment(self) -> dict[str, str]:

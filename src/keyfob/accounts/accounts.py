@@ -165,7 +165,7 @@ class Accounts:
         """Set the roles of *subject*, with an account or without; its credentials must be refreshed from now on.
 
         Returns:
-            The entry; None where the roles were these already, or nothing was known of the subject before.
+            The entry; None where the roles were these already, or where nobody can have seen others: the subject is new.
 
         Raises:
             InvalidRequest: a role breaks its rule.

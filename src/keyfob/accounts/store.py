@@ -68,7 +68,10 @@ class AccountStore(Protocol):
     async def set_roles(
         self, subject: Subject, roles: frozenset[str], *, revocation: Revocation
     ) -> Entry | None:
-        """Set the roles of *subject*, making its record if there is none. A new record and the same roles revoke nothing."""
+        """Set the roles of *subject*, making its record if there is none.
+
+        The same roles revoke nothing, nor does a new record; unless it gives roles to a subject that has a session, which had none so far.
+        """
         ...
 
     async def set_disabled(self, subject: Subject, *, now: datetime, revocation: Revocation) -> Entry | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Unpack, assert_never
 
@@ -20,7 +19,7 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, SessionId, Subject, is_identifier
-from keyfob.base.opaque import OpaqueKind, OpaqueToken
+from keyfob.base.opaque import OpaqueKind
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
@@ -28,19 +27,11 @@ from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
-from keyfob.tokens.grant import SubjectClaims, grant_of_principal, grant_of_session
+from keyfob.tokens.grant import grant_of_principal, grant_of_session
 from keyfob.tokens.refresh import Refreshed, TheftDetected
 from keyfob.verifier.policy import require
 
 _CSRF_LABEL = b"keyfob csrf "
-
-
-@dataclass(frozen=True, slots=True)
-class _Today:
-    """What changes from one access token of a session to the next."""
-
-    subject_claims: SubjectClaims
-    access_lifetime: timedelta
 
 
 class Authority:
@@ -160,7 +151,8 @@ class Authority:
                 `malformed`.
         """
         presented = await self._parts.refresh.present(token)
-        today = await self._today(presented.session)
+        # Whatever may fail comes before the rotation; nobody has the access token before that has succeeded.
+        access_token = await self._access_token(presented.session, as_of=presented.as_of)
         outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
         match outcome:
             case TheftDetected():
@@ -169,7 +161,7 @@ class Authority:
             case Refreshed():
                 if outcome.closed_window:
                     await self._record_closed_window(outcome.session)
-                return self._issued(outcome.session, today, token=outcome.token, as_of=presented.as_of)
+                return issued_of(outcome.session, token=outcome.token, access_token=access_token)
             case _:
                 assert_never(outcome)
 
@@ -193,12 +185,14 @@ class Authority:
             entry = await self.endings.carry_out(order)
             if entry is None:
                 raise Denied(Cause.REVOKED, "ended by another request")
-            return self._issued(session, await self._today(session), token=None, as_of=entry.position)
+            access_token = await self._access_token(session, as_of=entry.position)
+            return issued_of(session, token=None, access_token=access_token)
         renewed, token, entry = await self.sessions.renew(session)
         await self.endings.applied(entry)
         if renewed.kind is OpaqueKind.SESSION:
             return issued_of(renewed, token=token, access_token=None)
-        return self._issued(renewed, await self._today(renewed), token=token, as_of=entry.position)
+        access_token = await self._access_token(renewed, as_of=entry.position)
+        return issued_of(renewed, token=token, access_token=access_token)
 
     async def change_password(
         self, principal: Principal, current: str, new: str, *, address: str = ""
@@ -210,9 +204,9 @@ class Authority:
             InvalidRequest: *new* breaks a rule.
             RateLimited: too many attempts failed.
         """
-        await self.accounts.change_password(
-            principal.subject, current, new, address=address, spared=principal.session_id
-        )
+        own = principal.session_id
+        spared = await self.endings.family_of(own) if own else None
+        await self.accounts.change_password(principal.subject, current, new, address=address, spared=spared)
         return await self.renew(principal)
 
     async def mint(
@@ -266,7 +260,7 @@ class Authority:
         """Revoke: the one function behind every order to.
 
         *scope* is `token`, `session`, `subject`, `client`, `key` or `everything`; *id* what it names. *spared* is a session of a subject
-        that goes on. The reason stays in the audit trail.
+        that goes on, with its parent and its children. The reason stays in the audit trail.
 
         Raises:
             InvalidRequest: scope, id and reach do not fit together.
@@ -330,26 +324,19 @@ class Authority:
         self.sessions.require_live(found.session, self.clock.now())
         return found.session
 
-    async def _today(self, session: Session) -> _Today:
-        """Read what the credentials of *session* say today; the caller has read its `as_of` before."""
+    async def _access_token(self, session: Session, *, as_of: Position) -> AccessToken:
+        """Issue an access token for *session* with what holds today; *as_of* was read before."""
         client = await self.clients.find(session.client_id)
         if client is None:
             raise Denied(Cause.REVOKED, "the client was deleted")
         subject_claims = await self.claims_source(session.subject, session.client_id)
-        return _Today(subject_claims, self._parts.access_lifetime_of(client, session.strategy))
-
-    def _issued(
-        self, session: Session, today: _Today, *, token: OpaqueToken | None, as_of: Position
-    ) -> Issued:
-        """Hand out the credentials of *session*, which has access tokens."""
-        access_token = self.issuing.issue(
-            grant_of_session(session, today.subject_claims),
+        return self.issuing.issue(
+            grant_of_session(session, subject_claims),
             as_of=as_of,
             timeline=self.feed.live.head.timeline,
             now=self.clock.now(),
-            lifetime=today.access_lifetime,
+            lifetime=self._parts.access_lifetime_of(client, session.strategy),
         )
-        return issued_of(session, token=token, access_token=access_token)
 
     async def _record_closed_window(self, session: Session) -> None:
         await self.trail.record(

@@ -89,6 +89,8 @@ class Endings:
     ) -> Entry:
         """Revoke on somebody's order; see `Authority.revoke`."""
         self._require_target(scope, target)
+        if spared is not None:
+            spared = await self.family_of(spared)
         try:
             revocation = self.order(
                 scope, target, code="revoked", actor=actor, reach=reach, reason=reason, spared=spared
@@ -108,19 +110,20 @@ class Endings:
         if scope is not Scope.EVERYTHING and not is_identifier(target):
             raise InvalidRequest("invalid_revocation", f"scope {scope.value} needs an id", status=422)
 
+    async def family_of(self, session_id: SessionId) -> SessionId:
+        """Return what to spare if *session_id* is to go on: itself, or its parent, since a child is over when its parent is."""
+        found = await self._store.find(session_id)
+        return session_id if found is None else found.session.parent_session_id or session_id
+
     async def end_session(self, session_id: SessionId, *, code: str, actor: str) -> Entry | None:
         """End one session; None if it was over already."""
         return await self.carry_out(self.order(Scope.SESSION, session_id, code=code, actor=actor))
 
-    async def end_devices(
-        self, subject: Subject, session_id: SessionId | None, *, devices: Devices
-    ) -> Entry | None:
+    async def end_devices(self, subject: Subject, session_id: SessionId, *, devices: Devices) -> Entry | None:
         """Carry out a logout by *subject* of this session, of the others, or of all."""
         if devices == "this":
-            if session_id is None:
-                return None
             return await self.end_session(session_id, code="logout", actor=subject)
-        spared = session_id if devices == "others" else None
+        spared = await self.family_of(session_id) if devices == "others" else None
         return await self.carry_out(
             self.order(
                 Scope.SUBJECT,

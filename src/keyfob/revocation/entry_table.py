@@ -144,6 +144,29 @@ class EntryTable:
                 bucket.append(tag | key)
         self._used[number] = True
 
+    def retain(self, former: EntryTable) -> None:
+        """Hold whatever *former* holds, too, which is left as it is. What both hold costs a look-up, and no memory."""
+        self._keys |= former._keys
+        for mark in former._everything:
+            self._everything = _merged(self._everything, mark)
+            self._schedule(_EVERYTHING << _HASH_BITS, mark.until)
+        for number, shards in enumerate(former._shards):
+            if former._used[number]:
+                self._retain(number, shards)
+                self._used[number] = True
+
+    def _retain(self, number: int, shards: _Shards) -> None:
+        for own, others in zip(self._shards[number], shards, strict=True):
+            for key, held in others.items():
+                present = own.get(key)
+                if present == held:
+                    continue
+                marks = () if present is None else _marks(present)
+                for mark in _marks(held):
+                    marks = _merged(marks, mark)
+                    self._schedule(number << _HASH_BITS | key, mark.until)
+                own[key] = _pack(marks)
+
     def reach_over(self, credential: Credential) -> Reach | None:
         """Return the reach of what covers *credential*; `END` if anything of that reach does."""
         if self._keys and credential.key_id in self._keys:

@@ -20,6 +20,7 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.entry_table import EntryTable
+from keyfob.revocation.feed_stats import FeedStats
 from keyfob.revocation.followers import RESYNC_FRAME, Followers
 from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
@@ -57,18 +58,6 @@ class FeedSettings:
             raise ConfigurationError("feed.recent, feed.backlog and feed.buffer must be at least 1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedStats:
-    """Where a feed stands. `staleness` is in seconds since it was last level with the store; `overflows` counts followers too slow."""
-
-    position: Position
-    live: int
-    followers: int
-    overflows: int
-    failures: int
-    staleness: float
-
-
 class Feed:
     """Follows a `FeedStore` in one process. Everything but the wake-up runs in the event loop that started it."""
 
@@ -91,7 +80,7 @@ class Feed:
         self._clock = clock
         self._settings = settings
         self._on_event = on_event
-        self._on_entries = on_entries
+        self._on_entries = on_entries or _tell_nobody
         self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
         self._followers = Followers(buffer=self._settings.buffer)
         self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
@@ -232,7 +221,8 @@ class Feed:
         try:
             if missed:
                 yield b"".join(missed)
-            self._want_beat()
+            self._beat_wanted = True
+            self._moved.set()
             async for frames in follower.frames():
                 yield frames
         finally:
@@ -328,7 +318,7 @@ class Feed:
             except FeedGap:
                 await self._resynchronise()
                 return
-            self._tell(entries)
+            self._on_entries(entries)
             batch = self._recent.add(entries)
             if self._followers:
                 self._followers.publish(self._frame_of(batch))
@@ -347,7 +337,7 @@ class Feed:
         else:
             table = EntryTable.of(entries)
         self.live.replace(head, table)
-        self._tell(entries)
+        self._on_entries(entries)
         self._recent = RecentEntries(head.position, capacity=self._settings.recent)
         self._followers.end_all(RESYNC_FRAME)
 
@@ -388,22 +378,15 @@ class Feed:
             return None
         return RecentBatch(entries)
 
-    def _want_beat(self) -> None:
-        self._beat_wanted = True
-        self._moved.set()
-
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is there to be woken
             loop.call_soon_threadsafe(self._moved.set)
 
-    def _stopped(self, task: asyncio.Task[None]) -> None:
-        """The task never ends by itself: if it does, the feed grows stale and says why."""
+    def _stopped(
+        self, task: asyncio.Task[None]
+    ) -> None:  # it never ends by itself: if it does, the feed grows stale
         if not task.cancelled() and (error := task.exception()) is not None:
             self._report("feed_stopped", {"error": type(error).__name__})
-
-    def _tell(self, entries: Sequence[Entry]) -> None:
-        if self._on_entries is not None:
-            self._on_entries(entries)
 
     def _report(self, code: str, facts: dict[str, str | int]) -> None:
         if self._on_event is not None:
@@ -411,3 +394,7 @@ class Feed:
 
     def _frame_of(self, batch: RecentBatch) -> bytes:
         return self._frames.batch(self.live.head.timeline, batch)
+
+
+def _tell_nobody(entries: Sequence[Entry]) -> None:
+    """Take entries that nobody else wants to hear of."""

@@ -98,6 +98,15 @@ class LiveEntries:
         for watch in watches:
             self._recheck(watch)
 
+    def join(self, head: Head, table: EntryTable) -> None:
+        """Hold *table*, which is taken over, up to *head*, and whatever is held already until it runs out; re-check every watch.
+
+        In one history that is the same as `replace`, since whatever is live is in both. Where a store went back and lost entries, what they
+        revoked stays revoked for whoever held them.
+        """
+        table.retain(self._state[1])
+        self.replace(head, table)
+
     def confirm(self, at: datetime) -> None:
         """Note that at the moment *at* no entry existed beyond `head`, as a signed head said. Never goes back."""
         if self.confirmed_at is None or at > self.confirmed_at:

@@ -16,7 +16,7 @@ from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.headers import NO_STORE
 from keyfob.http.messages import HttpRequest, HttpResponse
-from keyfob.revocation.feed import FeedStats
+from keyfob.revocation.feed_stats import FeedStats
 
 CONTENT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 

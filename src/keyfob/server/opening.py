@@ -27,5 +27,6 @@ def open_authority(
         policy=settings.policy,
         passwords=settings.passwords,
         heartbeat=settings.heartbeat,
+        cache_capacity=settings.cache_capacity,
         clock=clock or SystemClock(),
     )

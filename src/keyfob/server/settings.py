@@ -40,6 +40,7 @@ _READERS: Mapping[str, values.Reader] = {
     "algorithm": values.one_of(*_ALGORITHMS),
     "access_lifetime": values.duration(_SECOND, 24 * _HOUR),
     "trusted_proxies": values.networks,
+    "cache_capacity": values.whole(2, 10_000_000),
     "log_level": values.one_of("debug", "info", "warning", "error"),
     "tls.cert": values.file_path,
     "tls.key": values.file_path,
@@ -97,6 +98,7 @@ class Settings:
     algorithm: str = "ES256"
     access_lifetime: timedelta = timedelta(minutes=10)
     trusted_proxies: tuple[str, ...] = ()
+    cache_capacity: int = 100_000
     log_level: str = "info"
     tls: Tls | None = None
     heartbeat: timedelta = timedelta(seconds=1)

@@ -224,6 +224,22 @@ class AccountStoreContract(StoreContract):
         assert await store.accounts.set_roles(ALICE, frozenset(), revocation=order(clock, Reach.CLAIMS))
         assert await store.accounts.find_subject(ALICE) == SubjectRecord(subject=ALICE)
 
+    async def test_the_first_roles_of_a_subject_that_is_signed_in_are_a_change(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        await put_new(store, clock)
+        entry = await store.accounts.set_roles(ALICE, ROLES, revocation=order(clock, Reach.CLAIMS))
+        assert entry is not None
+        assert (entry.id, entry.reach) == (ALICE, Reach.CLAIMS)
+        assert await store.accounts.find_subject(ALICE) == SubjectRecord(subject=ALICE, roles=ROLES)
+
+    async def test_a_first_record_without_roles_is_no_change(self, store: Store, clock: FrozenClock) -> None:
+        await put_new(store, clock)
+        assert (
+            await store.accounts.set_roles(ALICE, frozenset(), revocation=order(clock, Reach.CLAIMS)) is None
+        )
+        assert await position(store) == 0
+
     async def test_roles_leave_the_bar(self, store: Store, clock: FrozenClock) -> None:
         await store.accounts.set_disabled(ALICE, now=clock.now(), revocation=order(clock))
         await store.accounts.set_roles(ALICE, ROLES, revocation=order(clock, Reach.CLAIMS))

@@ -5,8 +5,8 @@
 3. The session is live.
 4. `rotate` decides, in one step of the store, what the token is by now; all that was read before is only for clearer refusals.
 
-Between 3 and 4 the caller asks for whatever may fail, such as the roles of today: so a source that is away costs nobody the token. What
-is issued afterwards has the `as_of` of 2, the smallest of all that it is made from (design.md, precondition 3).
+Between 3 and 4 the caller does whatever may fail, such as to ask for the roles of today: so a source that is away costs nobody the
+token. The access token has the `as_of` of 2, the smallest of all that it is made from (design.md, precondition 3).
 """
 
 from __future__ import annotations

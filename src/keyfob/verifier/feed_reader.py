@@ -227,7 +227,11 @@ class FeedReader:
             self._keys.adopt(snapshot.head.key_sets, at)
         except wire.WireError as error:
             raise FeedBroken(str(error)) from None
-        view.live.replace(head, snapshot.table)
+        if held.timeline == head.timeline:
+            # A server on an older copy of its store looks like any other once it has handed out as many positions anew.
+            view.live.join(head, snapshot.table)
+        else:
+            view.live.replace(head, snapshot.table)
         self._needs_snapshot = False
         self._level(at)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from msgspec import structs
+
 from keyfob.accounts.account import Account, SubjectRecord
 from keyfob.accounts.store import AccountPage
 from keyfob.base.events import Event
@@ -93,17 +95,17 @@ class MemoryAccountStore:
     async def set_roles(
         self, subject: Subject, roles: frozenset[str], *, revocation: Revocation
     ) -> Entry | None:
-        """Set the roles, as the port says. A new record is written to the audit trail, and revokes nothing."""
+        """Set the roles, as the port says. A new record that revokes nothing is written to the audit trail all the same."""
         check_subject_revocation(revocation, subject)
         with self._state.step():
             record = self._state.subjects.get(subject)
-            if record is None:
-                self._state.subjects[subject] = SubjectRecord(subject=subject, roles=roles)
+            if record is not None and record.roles == roles:
+                return None
+            known = record or SubjectRecord(subject=subject)
+            self._state.subjects[subject] = structs.replace(known, roles=roles)
+            if record is None and not (roles and subject in self._state.by_subject):
                 self._state.write_event(revocation.event)
                 return None
-            if record.roles == roles:
-                return None
-            self._state.subjects[subject] = replace(record, roles=roles)
             return self._revoke(revocation, revocation.event.at)
 
     async def set_disabled(self, subject: Subject, *, now: datetime, revocation: Revocation) -> Entry | None:
@@ -113,7 +115,7 @@ class MemoryAccountStore:
             record = self._state.subjects.get(subject, SubjectRecord(subject=subject))
             if record.disabled_at is not None:
                 return None
-            self._state.subjects[subject] = replace(record, disabled_at=now)
+            self._state.subjects[subject] = structs.replace(record, disabled_at=now)
             return self._revoke(revocation, now)
 
     async def set_enabled(self, subject: Subject, event: Event) -> bool:
@@ -122,7 +124,7 @@ class MemoryAccountStore:
             record = self._state.subjects.get(subject)
             if record is None or record.disabled_at is None:
                 return False
-            self._state.subjects[subject] = replace(record, disabled_at=None)
+            self._state.subjects[subject] = structs.replace(record, disabled_at=None)
             self._state.write_event(event)
             return True
 

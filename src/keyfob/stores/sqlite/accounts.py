@@ -90,7 +90,7 @@ class SqliteAccountStore:
     async def set_roles(
         self, subject: Subject, roles: frozenset[str], *, revocation: Revocation
     ) -> Entry | None:
-        """Set the roles, as the port says. A new record is written to the audit trail, and revokes nothing."""
+        """Set the roles, as the port says. A new record that revokes nothing is written to the audit trail all the same."""
         check_subject_revocation(revocation, subject)
         return await self._database.write(
             partial(_set_roles, subject=subject, roles=roles, revocation=revocation)
@@ -204,10 +204,15 @@ def _set_roles(
     if record is not None and record.roles == roles:
         return None
     _put_subject(transaction, subject, roles, None if record is None else record.disabled_at)
-    if record is None:
+    if record is None and not (roles and _has_session(transaction.connection, subject)):
         write_event(transaction.connection, revocation.event)
         return None
     return _revoke(transaction, revocation, revocation.event.at)
+
+
+def _has_session(connection: sqlite3.Connection, subject: Subject) -> bool:
+    query = "SELECT 1 FROM sessions WHERE subject = ? AND ended_at IS NULL LIMIT 1"
+    return connection.execute(query, (subject,)).fetchone() is not None
 
 
 def _put_subject(
