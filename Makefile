@@ -51,6 +51,7 @@ format: .venv/ready  ## Format the code
 	@$(BIN)/ruff check --quiet --fix-only .
 
 bench: .venv/ready  ## Measure, and write benchmarks/results/latest.json
+	@$(BIN)/python -c 'import authlib, jose, jwcrypto' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || echo "measuring without the libraries that could not be installed"
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what was built
