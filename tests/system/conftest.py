@@ -146,6 +146,10 @@ class Server:
         assert code == 0, f"the server ended with {code}: {self.log.read_text()}"
         return took
 
+    def has_announced(self) -> bool:
+        """Say whether it has printed where it is, which it does once every worker serves."""
+        return "keyfob: serving on" in self.log.with_suffix(".out").read_text()
+
     def is_running(self) -> bool:
         return self.process.poll() is None
 
@@ -213,10 +217,10 @@ class Deployment:
         return self.with_authority(work)
 
     def start(self, *arguments: str) -> Server:
-        """Start the server and return when it is ready."""
+        """Start the server and return when it is ready, with all its workers."""
         server = self.launch(*arguments)
         until = time.monotonic() + START_SECONDS
-        while not self._is_ready():
+        while not (server.has_announced() and self.is_ready()):
             assert server.is_running(), f"the server ended: {server.log.read_text()}"
             assert time.monotonic() < until, f"the server did not become ready: {server.log.read_text()}"
             time.sleep(0.02)
@@ -252,7 +256,8 @@ class Deployment:
             self.api.close()
             self._reservation.close()
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Say whether some process of the server says that it is ready."""
         try:
             return self.api.get("/readyz").status == 200
         except NoAnswer:
@@ -294,6 +299,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--crash-rounds", type=int, default=None, help="how often the crash test kills the server"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the crash test the time that its rounds take."""
+    rounds = config.getoption("--crash-rounds", default=None) or 0
+    for item in items:
+        if item.path.name == "test_crash.py":
+            item.add_marker(pytest.mark.timeout(300 + 30 * rounds))
 
 
 @pytest.fixture
