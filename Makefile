@@ -4,9 +4,10 @@ UV_VERSION := 0.12.24
 ARGS ?=
 # Tests run on every core; `make test JOBS=0` runs them in one process.
 JOBS ?= 2
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup lock run test check format bench soak clean
+.PHONY: help setup lock run test check format bench fuzz soak clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -35,6 +36,10 @@ test: .venv/ready  ## Run the tests
 soak: .venv/ready  ## Kill a server a few hundred times, and see that nothing acknowledged is lost (about half an hour)
 	@$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds 300 --timeout 7200 $(ARGS)
 
+fuzz: .venv/ready  ## Fuzz the parser of tokens for a minute (FUZZ_SECONDS=60; puts atheris into .venv)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
+	@$(BIN)/python tests/fuzz/fuzz_token_parser.py -max_total_time=$(FUZZ_SECONDS) $(ARGS)
+
 check: .venv/ready  ## Format, lint, types, floors
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -46,6 +51,7 @@ format: .venv/ready  ## Format the code
 	@$(BIN)/ruff check --quiet --fix-only .
 
 bench: .venv/ready  ## Measure, and write benchmarks/results/latest.json
+	@$(BIN)/python -c 'import authlib, jose, jwcrypto' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || echo "measuring without the libraries that could not be installed"
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what was built

@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     run = report.Run(machine=facts, figures=figures, is_measurement=not options.quick)
     console.print(report.as_table(run))
+    for reason in report.not_measured(run):
+        console.print(f"not measured: {reason}", style="yellow", highlight=False)
     is_whole = not options.quick and set(sections) == set(Section)
     for path in _write(run, out=options.out, is_whole=is_whole):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -6,24 +6,20 @@ none comes from the cache (the verifier's own count of misses shows it) and what
 
 from __future__ import annotations
 
-import warnings
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-import joserfc.jwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from joserfc.errors import SecurityWarning
-from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-import jwt as pyjwt
 from benchmarks.figures import BenchmarkFailed, Figure, compared
+from benchmarks.jwt_peers import AUDIENCE, ISSUER, PeerKey, able, missing
 from benchmarks.rounds import Contestant, Tell, interleave
 from benchmarks.targets import ALGORITHMS
 from keyfob.base import base64url
@@ -35,11 +31,8 @@ from keyfob.tokens.grant import Grant
 from keyfob.tokens.issuer import Issuer
 from keyfob.verifier.verifier import Verifier
 
-ISSUER = "https://auth.example"
-AUDIENCE = "orders"
 RSA_BITS = 2048
-_RAW, _KEYFOB, _PYJWT, _JOSERFC = "cryptography", "Keyfob", "PyJWT", "joserfc"
-_OTHERS = (_PYJWT, _JOSERFC)
+_RAW, _KEYFOB = "cryptography", "Keyfob"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +54,11 @@ class Bench:
             algorithm=algorithm, material=material, key=key, tokens=tuple(issue() for _ in range(tokens))
         )
 
+    @property
+    def peer_key(self) -> PeerKey:
+        """The same key, for other libraries."""
+        return PeerKey(algorithm=self.algorithm, material=self.material)
+
     def verifier(self) -> Verifier:
         """Return a verifier that has seen nothing yet."""
         return Verifier.from_jwks(jwk_set([self.key.public]), issuer=ISSUER, audience=AUDIENCE)
@@ -72,12 +70,12 @@ def run(*, seconds: float, tokens: int, tell: Tell) -> list[Figure]:
     for algorithm in ALGORITHMS:
         bench = Bench.of(Algorithm(algorithm), tokens=tokens)
         checked = interleave(
-            [_raw_check(bench), _keyfob_check(bench), _pyjwt_check(bench), _joserfc_check(bench)],
+            [_raw_check(bench), _keyfob_check(bench), *_peer_checks(bench)],
             seconds=seconds,
             tell=tell,
             title=f"checking {algorithm}",
         )
-        figures += _checking_figures(algorithm, checked)
+        figures += _checking_figures(bench.algorithm, checked)
     for algorithm in ALGORITHMS:
         bench = Bench.of(Algorithm(algorithm), tokens=1)
         signed = interleave(_signers(bench, tokens), seconds=seconds, tell=tell, title=f"signing {algorithm}")
@@ -87,7 +85,8 @@ def run(*, seconds: float, tokens: int, tell: Tell) -> list[Figure]:
                 signed[_KEYFOB],
                 signed[_RAW],
                 what="raw cryptography",
-                beside={_PYJWT: median(signed[_PYJWT])},
+                beside=_others(signed),
+                facts={"not_measured": missing(bench.algorithm)},
             )
         )
     return figures
@@ -117,25 +116,23 @@ def issuing(key: PrivateKey, *, strategy: Strategy = Strategy.HYBRID) -> Callabl
     return issue
 
 
-def pyjwt_decode(bench: Bench) -> Callable[[str], object]:
-    """Return PyJWT's check of signature, `exp`, `iss` and `aud`."""
-    key, algorithms = bench.material.public_key(), [bench.algorithm.value]
-
-    def decode(token: str) -> object:
-        return pyjwt.decode(token, key, algorithms=algorithms, audience=AUDIENCE, issuer=ISSUER)
-
-    return decode
-
-
-def _checking_figures(algorithm: str, checked: dict[str, list[float]]) -> list[Figure]:
-    fastest = min(_OTHERS, key=lambda name: median(checked[name]))
-    others = {name: median(checked[name]) for name in _OTHERS}
-    ours = checked[_KEYFOB]
+def _checking_figures(algorithm: Algorithm, checked: dict[str, list[float]]) -> list[Figure]:
+    others, ours = _others(checked), checked[_KEYFOB]
+    fastest = min(others, key=lambda name: others[name])
     against_raw = compared(
-        f"jwt.verify.{algorithm}", ours, checked[_RAW], what="raw cryptography", beside=others
+        f"jwt.verify.{algorithm}",
+        ours,
+        checked[_RAW],
+        what="raw cryptography",
+        beside=others,
+        facts={"not_measured": missing(algorithm)},
     )
     lead = compared(f"jwt.lead.{algorithm}", checked[fastest], ours, what=fastest)
     return [against_raw, _turned(lead)]
+
+
+def _others(measured: dict[str, list[float]]) -> dict[str, float]:
+    return {name: median(values) for name, values in measured.items() if name not in {_RAW, _KEYFOB}}
 
 
 def _turned(figure: Figure) -> Figure:
@@ -203,37 +200,8 @@ def _keyfob_check(bench: Bench) -> Contestant:
     return Contestant(name=_KEYFOB, operations=len(tokens), batch=batch)
 
 
-def _pyjwt_check(bench: Bench) -> Contestant:
-    return _decoding(_PYJWT, bench, pyjwt_decode(bench))
-
-
-def _joserfc_check(bench: Bench) -> Contestant:
-    public = bench.material.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    key, algorithms = _joserfc_key(bench.algorithm, public), [bench.algorithm.value]
-    # It says of every EdDSA token that RFC 9864 wants another name for it.
-    warnings.simplefilter("ignore", SecurityWarning)
-    claims = joserfc.jwt.JWTClaimsRegistry(
-        iss={"essential": True, "value": ISSUER},
-        aud={"essential": True, "value": AUDIENCE},
-        exp={"essential": True},
-    )
-
-    def decode(token: str) -> object:
-        decoded = joserfc.jwt.decode(token, key, algorithms=algorithms)
-        claims.validate(decoded.claims)
-        return decoded
-
-    return _decoding(_JOSERFC, bench, decode)
-
-
-def _joserfc_key(algorithm: Algorithm, public: bytes) -> ECKey | OKPKey | RSAKey:
-    match algorithm:
-        case Algorithm.ES256:
-            return ECKey.import_key(public)
-        case Algorithm.EDDSA:
-            return OKPKey.import_key(public)
-        case _:
-            return RSAKey.import_key(public)
+def _peer_checks(bench: Bench) -> list[Contestant]:
+    return [_decoding(peer.name, bench, peer.checking(bench.peer_key)) for peer in able(bench.algorithm)]
 
 
 def _decoding(name: str, bench: Bench, decode: Callable[[str], object]) -> Contestant:
@@ -247,15 +215,10 @@ def _decoding(name: str, bench: Bench, decode: Callable[[str], object]) -> Conte
 
 
 def _signers(bench: Bench, operations: int) -> Sequence[Contestant]:
-    claims = pyjwt.decode(bench.tokens[0], options={"verify_signature": False})
+    claims = json.loads(base64url.decode(bench.tokens[0].split(".")[1].encode()))
     signed = bench.tokens[0].rpartition(".")[0].encode()
     header = {"typ": "at+jwt", "kid": str(bench.key.key_id)}
-    material, algorithm, raw, issue = (
-        bench.material,
-        bench.algorithm.value,
-        _raw_sign(bench),
-        issuing(bench.key),
-    )
+    raw, issue = _raw_sign(bench), issuing(bench.key)
 
     def raw_batch() -> None:
         for _ in range(operations):
@@ -265,14 +228,24 @@ def _signers(bench: Bench, operations: int) -> Sequence[Contestant]:
         for _ in range(operations):
             issue()
 
-    def pyjwt_batch() -> None:
-        for _ in range(operations):
-            pyjwt.encode(claims, material, algorithm, headers=header)
+    def signing(sign: Callable[[], str]) -> Callable[[], None]:
+        def batch() -> None:
+            for _ in range(operations):
+                sign()
+
+        return batch
 
     return (
         Contestant(name=_RAW, operations=operations, batch=raw_batch),
         Contestant(name=_KEYFOB, operations=operations, batch=keyfob_batch),
-        Contestant(name=_PYJWT, operations=operations, batch=pyjwt_batch),
+        *(
+            Contestant(
+                name=peer.name,
+                operations=operations,
+                batch=signing(peer.signing(bench.peer_key, claims, header)),
+            )
+            for peer in able(bench.algorithm)
+        ),
     )
 
 

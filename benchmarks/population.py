@@ -6,9 +6,11 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+
+from msgspec import structs
 
 from benchmarks.rounds import Tell
 from keyfob.authority.authority import Authority
@@ -106,7 +108,7 @@ def _another(authority: Authority, template: Session, number: int) -> tuple[Sess
     subject = Subject(f"person-{number:07}")
     session_id, ends_at = authority.sessions.new_id(subject, Strategy.SESSION)
     token = OpaqueToken.mint(OpaqueKind.SESSION, session_id, authority.keys.current_opaque())
-    session = replace(
+    session = structs.replace(
         template, session_id=session_id, subject=subject, expires_at=ends_at, digest=token.digest
     )
     return session, token

@@ -74,8 +74,16 @@ def as_markdown(run: Run) -> str:
         [f"{count:,} sessions in the database" for count in sessions if isinstance(count, int)]
         + [f"{count} verifier processes" for count in verifiers]
     )
+    absent = not_measured(run)
+    others = [f"Not measured: {'; '.join(absent)}."] if absent else []
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.machine.items())
-    return "\n".join([*lines, "", f"Measured with {size}.", f"The machine: {facts}.", ""])
+    return "\n".join([*lines, "", f"Measured with {size}.", *others, f"The machine: {facts}.", ""])
+
+
+def not_measured(run: Run) -> list[str]:
+    """Return what the run says that it did not measure, each once."""
+    found = [item for figure in run.in_order() for item in figure.facts.get("not_measured", ())]
+    return list(dict.fromkeys(found))
 
 
 def written_between(document: str, text: str) -> str:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from keyfob.authority import housekeeping
 from keyfob.authority.authority import Authority
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.opening import Opening
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.base.identifiers import SessionId
+from keyfob.keys.phases import Phase
 from keyfob.revocation.entry import CHAIN_START, Entry, Reach, Scope
 from keyfob.sessions.activity import MAX_PENDING, Activity
 from keyfob.stores.memory import open_memory_store
@@ -116,7 +118,7 @@ class Failing:
             raise StoreUnavailable("away")
         raise ZeroDivisionError
 
-    reload = write
+    reload = delete_retired = write
 
 
 async def test_a_chore_that_fails_is_logged_and_done_again(
@@ -135,6 +137,39 @@ async def test_a_chore_that_fails_is_logged_and_done_again(
         await chores.stop()
     assert "away" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_keys_that_nothing_can_need_any_more_are_deleted_once_an_hour(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert housekeeping.RETIRED_INTERVAL == 3600.0
+    monkeypatch.setattr("keyfob.authority.housekeeping.RETIRED_INTERVAL", 0.001)
+    house = await open_house()
+    await house.authority._parts.housekeeping.stop()
+    keys, store = house.authority.keys, house.authority.store.keys
+    first = keys.signer().key_id
+    house.clock.advance(keys.policy.rotate_every)
+    await keys.reload()
+    house.clock.advance(keys.policy.rotate_every)
+    await keys.reload()
+    assert first in {key.key_id for key in await store.all()}
+    retired = {key.key_id for key, phase in keys.listing() if phase is Phase.RETIRED}
+    assert first in retired
+    deleted = asyncio.Event()
+    delete_retired = keys.delete_retired
+
+    async def telling() -> int:
+        count = await delete_retired()
+        deleted.set()
+        return count
+
+    monkeypatch.setattr(keys, "delete_retired", telling)
+    house.authority._parts.housekeeping.start()
+    await asyncio.wait_for(deleted.wait(), 10)
+    await house.authority._parts.housekeeping.stop()
+    left = {key.key_id for key in await store.all()}
+    assert not retired & left
+    assert keys.signer().key_id in left
 
 
 async def test_a_revoked_key_that_nobody_has_is_no_fault(

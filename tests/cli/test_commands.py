@@ -91,7 +91,7 @@ GROUPS = {
     "user": ["add", "password", "roles", "disable", "enable", "delete", "list"],
     "client": ["add", "list", "delete"],
     "sessions": ["list", "end"],
-    "keys": ["list", "rotate", "revoke"],
+    "keys": ["list", "rotate", "revoke", "rewrap"],
 }
 SINGLE = ["serve", "demo", "revoke", "migrate", "doctor", "version"]
 COMMANDS = [[name] for name in SINGLE] + [[group, name] for group, names in GROUPS.items() for name in names]
@@ -287,21 +287,55 @@ def test_ids_that_begin_with_a_dash_are_ids() -> None:
 # Keys, schema, version
 
 
+def test_keys_go_over_to_a_new_master_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add("alice")
+    before = json.loads(done("keys", "list", "--json"))
+    old = Path("keyfob.db.key").read_text()
+    said = done("keys", "rewrap")
+    assert "4 keys sealed" in said
+    assert "restart running servers" in said
+    new = Path("keyfob.db.key").read_text()
+    assert new != old
+    assert new.strip() not in said
+    assert json.loads(done("keys", "list", "--json")) == before
+    monkeypatch.setenv("KEYFOB_MASTER_KEY", old.strip())
+    assert "last rewrapped to" in refused("user", "list")
+    monkeypatch.setenv("KEYFOB_MASTER_KEY", new.strip())
+    assert "KEYFOB_NEW_MASTER_KEY is not set" in refused("keys", "rewrap")
+    monkeypatch.setenv("KEYFOB_NEW_MASTER_KEY", old.strip())
+    assert "KEYFOB_NEW_MASTER_KEY; restart" in done("keys", "rewrap")
+    assert "nothing changed" in done("keys", "rewrap")
+    monkeypatch.setenv("KEYFOB_MASTER_KEY", old.strip())
+    assert "alice" in done("user", "list")
+    monkeypatch.setenv("KEYFOB_NEW_MASTER_KEY", "x")
+    assert "KEYFOB_NEW_MASTER_KEY must be 32 bytes" in refused("user", "list")
+
+
+def test_the_help_of_rewrap_says_what_it_needs_of_servers_and_backups() -> None:
+    text = " ".join(done("keys", "rewrap", "--help").split())
+    assert "restart it with the new master key" in text
+    assert "Backups of the database still need the old master key" in text
+
+
 def test_keys_are_listed_rotated_and_revoked_without_their_secret_parts() -> None:
     add("alice")
     before = json.loads(done("keys", "list", "--json"))
     assert {key["purpose"] for key in before} == {"access", "feed", "opaque", "csrf"}
     assert all(
-        set(key) == {"purpose", "kid", "algorithm", "created_at", "activates_at", "revoked_at"}
+        set(key) == {"purpose", "kid", "phase", "algorithm", "created_at", "activates_at", "revoked_at"}
         for key in before
     )
     assert "the next access key is" in done("keys", "rotate")
     after = json.loads(done("keys", "list", "--json"))
     assert len(after) == len(before) + 1
+    assert [key["phase"] for key in after if key["purpose"] == "access"] == ["active", "announced"]
     kid = next(key["kid"] for key in before if key["purpose"] == "access")
     assert "entry 1" in done("keys", "revoke", kid, "--reason", "drill")
     assert entries() == [("key", kid, "end")]
+    listed = json.loads(done("keys", "list", "--json"))
+    assert [key["phase"] for key in listed if key["purpose"] == "access"] == ["revoked", "active"]
     refused("keys", "revoke", "nonsense")
+    assert "PHASE" in done("keys", "list")
     assert "csrf" in done("keys", "list")
 
 
@@ -340,7 +374,7 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
     Path("keyfob.toml").unlink()
     assert "--config" in refused("user", "list", "--config", str(tmp_path / "none.toml"))
     assert "sqlite:///" in refused("user", "list", "--store", "mongodb://x")
-    assert "none/keyfob.db" in refused("user", "list", "--store", "sqlite:///none/keyfob.db")
+    assert "there is no folder" in refused("user", "list", "--store", "sqlite:///none/keyfob.db")
 
 
 def test_the_wrong_master_key_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,8 +136,8 @@ class Interleaved:
             await asyncio.wait_for(self._barrier.wait(), 10)
         return found
 
-    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
-        self.added.append(await self._store.add(key, after=after))
+    async def add(self, key: StoredKey, *, after: KeyId | None, beside: bytes | None = None) -> bool:
+        self.added.append(await self._store.add(key, after=after, beside=beside))
         await asyncio.sleep(0)
         return self.added[-1]
 
@@ -326,8 +326,8 @@ class Tampered:
     async def all(self) -> Sequence[StoredKey]:
         return [replace(key, **self._changes) for key in await self._store.all()]  # type: ignore[arg-type]
 
-    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
-        return await self._store.add(key, after=after)
+    async def add(self, key: StoredKey, *, after: KeyId | None, beside: bytes | None = None) -> bool:
+        return await self._store.add(key, after=after, beside=beside)
 
     async def set_revoked(self, key_id: KeyId, at: datetime) -> bool:
         return await self._store.set_revoked(key_id, at)
@@ -364,8 +364,8 @@ class WithOneMore:
     async def all(self) -> Sequence[StoredKey]:
         return [*await self._store.all(), self._row]
 
-    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
-        return await self._store.add(key, after=after)
+    async def add(self, key: StoredKey, *, after: KeyId | None, beside: bytes | None = None) -> bool:
+        return await self._store.add(key, after=after, beside=beside)
 
     async def set_revoked(self, key_id: KeyId, at: datetime) -> bool:
         return await self._store.set_revoked(key_id, at)
@@ -443,7 +443,7 @@ class Busy:
     async def all(self) -> Sequence[StoredKey]:
         return await self._store.all()
 
-    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
+    async def add(self, key: StoredKey, *, after: KeyId | None, beside: bytes | None = None) -> bool:
         return False
 
     async def set_revoked(self, key_id: KeyId, at: datetime) -> bool:
@@ -479,8 +479,8 @@ class Held:
             await asyncio.wait_for(self.go_on.wait(), 10)
         return found
 
-    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
-        return await self._store.add(key, after=after)
+    async def add(self, key: StoredKey, *, after: KeyId | None, beside: bytes | None = None) -> bool:
+        return await self._store.add(key, after=after, beside=beside)
 
     async def set_revoked(self, key_id: KeyId, at: datetime) -> bool:
         return await self._store.set_revoked(key_id, at)

@@ -160,6 +160,14 @@ def test_what_others_set_is_left_alone() -> None:
     assert Settings.load(environ={"PATH": "/bin", "XKEYFOB_PORT": "1", "keyfob_port": "1"}) == Settings()
 
 
+def test_the_new_master_key_of_a_rewrap_comes_from_the_environment_alone_too() -> None:
+    assert load().new_master_key is None
+    settings = load(NEW_MASTER_KEY=KEY)
+    assert (settings.master_key, settings.new_master_key) == (None, bytes(range(32)))
+    assert KEY not in repr(settings)
+    assert "set KEYFOB_NEW_MASTER_KEY" in refused(f"new_master_key = '{KEY}'")
+
+
 def test_the_master_key_comes_from_the_environment_alone_and_is_never_shown() -> None:
     settings = load(MASTER_KEY=KEY)
     assert settings.master_key == bytes(range(32))

@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import os
 import sys
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from keyfob.base.identifiers import Subject
 from keyfob.revocation.entry import Scope

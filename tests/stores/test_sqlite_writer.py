@@ -8,11 +8,11 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from keyfob.base.errors import StoreUnavailable
 from keyfob.base.identifiers import Position
@@ -276,3 +276,23 @@ async def test_the_connection_of_a_thread_goes_with_the_thread(store: Store, clo
         thread.start()
         thread.join()
     assert len(readers) <= before
+
+
+async def test_a_commit_that_fails_leaves_nothing_and_stops_nothing(store: Store, clock: FrozenClock) -> None:
+    connection = database(store)._writer._connection
+    connection.execute("PRAGMA foreign_keys = ON")
+
+    def break_the_commit(step) -> None:
+        step.connection.execute("CREATE TABLE above (id INTEGER PRIMARY KEY)")
+        step.connection.execute("CREATE TABLE below (id REFERENCES above (id) DEFERRABLE INITIALLY DEFERRED)")
+        step.connection.execute("INSERT INTO below VALUES (1)")
+
+    lost = a_session(store, clock)
+    outcomes = await asyncio.gather(
+        put(store, lost), database(store).write(break_the_commit), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 2
+    assert await store.sessions.find(lost.session_id) is None
+    session = await put_new(store, clock)
+    assert await found(store, session.session_id) == session
+    assert await codes(store) == ["login"]

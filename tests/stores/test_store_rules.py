@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from keyfob.base.identifiers import FIRST_PARTY, Position, SessionId, Strategy, Subject
 from keyfob.base.opaque import OpaqueKind

@@ -146,6 +146,10 @@ class Server:
         assert code == 0, f"the server ended with {code}: {self.log.read_text()}"
         return took
 
+    def has_announced(self) -> bool:
+        """Say whether it has printed where it is, which it does once every worker serves."""
+        return "keyfob: serving on" in self.log.with_suffix(".out").read_text()
+
     def is_running(self) -> bool:
         return self.process.poll() is None
 
@@ -156,7 +160,6 @@ class Deployment:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.database = folder / "keyfob.db"
-        self.store = f"sqlite:///{self.database}"
         self._reservation, self.port = _reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = Api(self.url)
@@ -164,6 +167,10 @@ class Deployment:
         """Events that may stand in the log at level error, where a test causes them."""
         self._settings = settings
         self._servers: list[Server] = []
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.database}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -210,10 +217,10 @@ class Deployment:
         return self.with_authority(work)
 
     def start(self, *arguments: str) -> Server:
-        """Start the server and return when it is ready."""
+        """Start the server and return when it is ready, with all its workers."""
         server = self.launch(*arguments)
         until = time.monotonic() + START_SECONDS
-        while not self._is_ready():
+        while not (server.has_announced() and self.is_ready()):
             assert server.is_running(), f"the server ended: {server.log.read_text()}"
             assert time.monotonic() < until, f"the server did not become ready: {server.log.read_text()}"
             time.sleep(0.02)
@@ -249,7 +256,8 @@ class Deployment:
             self.api.close()
             self._reservation.close()
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Say whether some process of the server says that it is ready."""
         try:
             return self.api.get("/readyz").status == 200
         except NoAnswer:
@@ -291,6 +299,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--crash-rounds", type=int, default=None, help="how often the crash test kills the server"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the crash test the time that its rounds take."""
+    rounds = config.getoption("--crash-rounds", default=None) or 0
+    for item in items:
+        if item.path.name == "test_crash.py":
+            item.add_marker(pytest.mark.timeout(300 + 30 * rounds))
 
 
 @pytest.fixture

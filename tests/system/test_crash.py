@@ -8,7 +8,7 @@ acknowledged, and what was under way when the server went. After each restart th
 3. A lost call took effect wholly or not at all.
 4. The file is sound; the feed has no gap, its chain holds, and no entry that was once there has changed.
 
-`--crash-rounds 300` makes a soak test of it (give `--timeout` too).
+`--crash-rounds 300` makes a soak test of it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ LONGEST = 60.0  # seconds after which a slow machine begins no further round, un
 CUSTOMERS = 8
 FRESH = 6  # sessions that each customer is given before a burst
 REPLAY_WINDOW = 60  # seconds, within which a server must be back for a lost refresh to be repeated
+SAFE_REPLAYS = (
+    2  # of one session: the third in a row closes its window, and then a lost answer costs the login
+)
 CHECKED = 40  # ended sessions that a customer looks at after a restart: the newest half, and any others
 
 MIXED = {
@@ -71,7 +74,8 @@ class Held:
     access_token: str
     state: State = State.LIVE
     lost_refresh_at: float | None = None
-    was_replayed: bool = False
+    replays: int = 0
+    """How often the answer to a refresh was lost."""
     stale: list[str] = field(default_factory=list)
 
 
@@ -144,7 +148,7 @@ class Customer:
         self.sessions.append(held)
 
     def refresh(self) -> None:
-        held = self._pick(lambda held: held.strategy == "hybrid" and not held.was_replayed)
+        held = self._pick(lambda held: held.strategy == "hybrid" and held.replays < SAFE_REPLAYS)
         if held is None:
             return self.log_in()
         held.lost_refresh_at = time.monotonic()
@@ -228,8 +232,7 @@ class Customer:
             return None
         assert reply.status == 200, (held, reply, reply.raw)
         if held.strategy == "hybrid":
-            # What was replayed after three rotations in a row has its window closed: it is not risked again.
-            held.was_replayed = held.was_replayed or lost_at is not None
+            held.replays += lost_at is not None
             self._take(held, reply)
         assert self.api.get("/session", token=held.access_token).status == 200, held
         for token in held.stale:
@@ -408,7 +411,6 @@ class CrashTest:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_whatever_was_acknowledged_survives_a_kill_at_any_moment(
     deploy: Any, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
@@ -430,6 +432,9 @@ def test_whatever_was_acknowledged_survives_a_kill_at_any_moment(
             break
     crash_test.finish()
     sessions = [held for customer in crash_test.customers for held in customer.sessions]
-    print(f"{number + 1} rounds, {len(sessions)} sessions, {len(crash_test.feed)} entries")
+    replays = sum(held.replays for held in sessions)
+    print(
+        f"{number + 1} rounds, {len(sessions)} sessions, {len(crash_test.feed)} entries, {replays} lost refreshes"
+    )
     record_property("rounds", number + 1)
     assert len(crash_test.feed) > number

@@ -156,6 +156,13 @@ def test_a_follower_of_a_killed_server_grows_stale_and_learns_what_it_missed(
     assert answers <= {"verifier_stale", "revoked"}
 
 
+def _back_up(deployment: Any) -> Path:
+    backup = deployment.folder / "backup.db"
+    with closing(sqlite3.connect(deployment.database)) as source, closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
+    return backup
+
+
 def _restore(database: Path, backup: Path) -> None:
     """Put an older copy in place of the database, as somebody would who knows what belongs to a SQLite file."""
     for suffix in ("-wal", "-shm"):
@@ -169,15 +176,13 @@ def test_what_a_follower_knows_to_be_revoked_stays_so_when_the_database_goes_bac
     """An older copy of the database lacks revocations, and the server on it cannot know that; whoever followed it does."""
     follower = follow(site)
     by_session, by_subject, kept = site.login("alice"), site.login("carol"), site.login("bob")
-    database, backup = site.deployment.database, site.deployment.folder / "backup.db"
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as target:
-        source.backup(target)
+    backup = _back_up(site.deployment)
     site.revoke("session", by_session["session_id"])
     lost = site.revoke("subject", by_subject["subject"])
     ended = (by_session, by_subject)
     eventually(lambda: {follower.says(grant) for grant in ended} == {"revoked"}, "both are denied")
     site.server.kill()
-    _restore(database, backup)
+    _restore(site.deployment.database, backup)
     site.server = site.deployment.start()
     seen: set[str] = set()
 
@@ -194,6 +199,41 @@ def test_what_a_follower_knows_to_be_revoked_stays_so_when_the_database_goes_bac
     eventually(lambda: not watch() and time.monotonic() > until, "the follower goes on for a while")
     assert follower.says(kept) == "ok"
     assert seen <= {"revoked", "verifier_stale"}
+
+
+def test_the_steps_after_a_restore_end_all_that_was_issued_before_it(
+    site: Site, follow: Any, eventually: Any
+) -> None:
+    """What docs/reference/settings.md says. `revoke everything` alone is not enough: its position may be below the `as_of` of a token
+    that was issued after the backup was made."""
+    before, ended = site.login("alice"), site.login("carol")
+    backup = _back_up(site.deployment)
+    site.revoke("session", ended["session_id"])
+    for _ in range(5):
+        site.revoke("session", site.login("carol")["session_id"])
+    after = site.login("bob")
+    site.server.kill()
+    _restore(site.deployment.database, backup)
+    for arguments in (("revoke", "everything"), ("keys", "revoke", _part(before, 0, "kid"))):
+        done = site.deployment.command(*arguments)
+        assert done.returncode == 0, done.stderr
+    site.server = site.deployment.start()
+    follower = follow(site)
+    grants = (before, ended, after)
+
+    def require_all_denied() -> None:
+        for grant in grants:
+            assert follower.says(grant) != "ok"
+            assert site.api.get("/session", token=grant["access_token"]).status == 401
+            refreshed = site.api.post("/refresh", {"refresh_token": grant["refresh_token"]})
+            assert refreshed.status == 401
+
+    require_all_denied()
+    for _ in range(8):  # up to and past the positions that were lost
+        site.revoke("session", site.login("carol")["session_id"])
+        require_all_denied()
+    fresh = site.login("bob")
+    eventually(lambda: follower.says(fresh) == "ok", "a new login is good")
 
 
 def test_whoever_may_not_follow_is_told_so_at_once(site: Site, follow: Any) -> None:

@@ -228,12 +228,19 @@ def test_workers_end_by_themselves_when_their_parent_is_killed(
     deploy: Any, processes_of: Any, eventually: Any
 ) -> None:
     deployment = deploy()
-    server = deployment.start("--workers", "2")
-    assert len(processes_of(server.pid)) > 2
+    starting = deployment.launch("--workers", "2")
+    eventually(deployment.is_ready, "one of them is ready, and the other may be or not", within=40)
+    _kill_parent(starting)
+    eventually(lambda: processes_of(starting.pid) == {}, "no process is left")
+    steady = deployment.start("--workers", "2")  # the port is free
+    assert len(processes_of(steady.pid)) > 2
+    _kill_parent(steady)
+    eventually(lambda: processes_of(steady.pid) == {}, "no process is left")
+
+
+def _kill_parent(server: Any) -> None:
     os.kill(server.pid, signal.SIGKILL)
     server.process.wait(10)
-    eventually(lambda: processes_of(server.pid) == {}, "no process is left")
-    deployment.start("--workers", "2")  # the port is free
 
 
 def test_a_port_in_use_is_refused_in_one_line(deploy: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from keyfob.base.identifiers import Subject
 
 
@@ -24,8 +26,7 @@ class Account:
     disabled_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectRecord:
+class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a subject, with an account or without: its roles today, and whether it is barred."""
 
     subject: Subject

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec import structs
 
 from keyfob.audit.store import AuditStore, EventPage
 from keyfob.base.events import Event
@@ -67,7 +68,7 @@ def cleaned(event: Event) -> Event:
 
     Cleaning what is clean changes nothing.
     """
-    return replace(
+    return structs.replace(
         event,
         code=_text(event.code),
         actor=_text(event.actor),

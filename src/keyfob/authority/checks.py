@@ -30,7 +30,7 @@ from keyfob.revocation.feed import Feed
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.activity import Activity
 from keyfob.sessions.policy import SessionPolicy
-from keyfob.sessions.rules import idle_end, is_touch_due
+from keyfob.sessions.rules import idle_limit, is_touch_due
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
 from keyfob.tokens.access_token import further_claims
@@ -121,14 +121,13 @@ class Checks:
         stale_at = before + self._policy.max_cache_age.total_seconds()
         if session.previous_until is not None and token.digest != session.digest:
             stale_at = min(stale_at, session.previous_until.timestamp())
-        idle_at = idle_end(session, idle_timeout=self._sessions.idle_timeout(session))
-        idle = None if idle_at is None else idle_at - session.last_seen_at
+        idle = idle_limit(session, idle_timeout=self._sessions.idle_timeout(session))
         touch_interval = self._policy.touch_interval_within(idle)
         cached = CachedSession(
             principal,
             cached_at=before,
             stale_at=stale_at,
-            idle_at=idle_at.timestamp() if idle_at else None,
+            idle_at=None if idle is None else (session.last_seen_at + idle).timestamp(),
             report_at=(session.last_seen_at + touch_interval).timestamp(),
             report_every=touch_interval.total_seconds(),
             idle=None if idle is None else idle.total_seconds(),

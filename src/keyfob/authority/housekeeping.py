@@ -16,6 +16,7 @@ from keyfob.stores.store import Store
 ACTIVITY_INTERVAL = 1.0  # seconds between batches of activity
 CLEANING_INTERVAL = 60.0  # seconds between cleanings
 KEYS_INTERVAL = 30.0  # seconds between looks at the keys
+RETIRED_INTERVAL = 3600.0  # seconds between deletions of keys that nothing can need any more
 BATCH = 1_000  # rows deleted in one step, so that no step holds the store for long
 AUDIT_RETENTION = timedelta(days=365)
 
@@ -40,6 +41,7 @@ class Housekeeping:
             (self._activity.write, ACTIVITY_INTERVAL),
             (self.clean, CLEANING_INTERVAL),
             (self._keys.reload, KEYS_INTERVAL),
+            (self._keys.delete_retired, RETIRED_INTERVAL),
         )
         self._tasks = [
             asyncio.create_task(_repeat(chore, seconds), name=f"keyfob {chore.__qualname__}")

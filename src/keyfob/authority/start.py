@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from keyfob.authority.master_key import MASTER_KEY, master_key_beside, new_master_key, read_master_key
+from keyfob.authority.master_key import (
+    MASTER_KEY,
+    master_key_beside,
+    new_master_key,
+    next_master_key_beside,
+    read_master_key,
+)
 from keyfob.authority.options import Options
 from keyfob.authority.parts import Parts, build
 from keyfob.base.errors import ConfigurationError
+from keyfob.keys.rewrap import fits
+from keyfob.keys.sealing import Sealing
 from keyfob.stores.opening import open_store, sqlite_path
 from keyfob.stores.store import Store
 
@@ -15,9 +23,11 @@ async def start(store: str | Store, *, master_key: bytes | str | None, options: 
 
     Whatever was opened is closed again where something fails.
     """
-    key = _master_key(store, master_key)
+    key, coming = _master_keys(store, master_key)
     opened = await open_store(store, clock=options.clock) if isinstance(store, str) else store
     try:
+        if coming is not None and fits(await opened.keys.all(), Sealing(coming)):
+            key = coming
         parts = await build(opened, master_key=key, options=options)
     except BaseException:
         if isinstance(store, str):
@@ -25,6 +35,13 @@ async def start(store: str | Store, *, master_key: bytes | str | None, options: 
         raise
     parts.housekeeping.start()
     return parts
+
+
+def _master_keys(store: str | Store, given: bytes | str | None) -> tuple[bytes, bytes | None]:
+    """Return the master key, and the new one that a rewrap under way, or one that was interrupted, has put beside the database."""
+    database = sqlite_path(store) if given is None and isinstance(store, str) else None
+    key = _master_key(store, given)
+    return key, None if database is None else next_master_key_beside(database)
 
 
 def _master_key(store: str | Store, given: bytes | str | None) -> bytes:

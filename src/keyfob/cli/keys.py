@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from keyfob.authority.authority import Authority
+from keyfob.authority.rewrapping import rewrap_store
+from keyfob.base.clock import SystemClock
 from keyfob.cli.opened import (
     ACTOR,
     IDS_MAY_BEGIN_WITH_A_DASH,
@@ -18,9 +21,13 @@ from keyfob.cli.opened import (
     with_authority,
 )
 from keyfob.cli.output import examples, moment, say, say_entry, say_json, say_table
+from keyfob.keys.phases import Phase
 from keyfob.keys.store import KeyPurpose, StoredKey
+from keyfob.server.settings import Settings
 
-group = typer.Typer(help="List, rotate and revoke keys.", no_args_is_help=True, rich_markup_mode="rich")
+group = typer.Typer(
+    help="List, rotate, revoke and rewrap keys.", no_args_is_help=True, rich_markup_mode="rich"
+)
 
 
 def register(commands: typer.Typer) -> None:
@@ -30,27 +37,28 @@ def register(commands: typer.Typer) -> None:
 
 @group.command("list", epilog=examples("keyfob keys list", "keyfob keys list --json"))
 def list_(json: AsJson = False, store: StoreUrl = None, config: ConfigFile = None) -> None:
-    """List the keys, oldest first. No secret part is shown."""
+    """List the keys with their phases, by purpose and age. No secret part is shown."""
 
-    async def work(authority: Authority) -> Sequence[StoredKey]:
-        return await authority.store.keys.all()
+    async def work(authority: Authority) -> Sequence[tuple[StoredKey, Phase]]:
+        return authority.keys.listing()
 
     keys = with_authority(work, store=store, config=config)
     if json:
-        say_json([_document(key) for key in keys])
+        say_json([_document(key, phase) for key, phase in keys])
         return
     say_table(
-        ("purpose", "kid", "algorithm", "created", "active from", "revoked"),
+        ("purpose", "kid", "phase", "algorithm", "created", "active from", "revoked"),
         (
             (
                 one.purpose.value,
                 one.key_id,
+                phase.value,
                 one.algorithm,
                 moment(one.created_at),
                 moment(one.activates_at),
                 moment(one.revoked_at),
             )
-            for one in keys
+            for one, phase in keys
         ),
         empty="there are no keys yet; they are made when a server first starts",
     )
@@ -98,10 +106,49 @@ def revoke(
     with_authority(work, store=store, config=config)
 
 
-def _document(key: StoredKey) -> dict[str, object]:
+@group.command(
+    epilog=examples(
+        "keyfob keys rewrap                            # with the file <database>.key",
+        "KEYFOB_NEW_MASTER_KEY=... keyfob keys rewrap  # with KEYFOB_MASTER_KEY",
+    )
+)
+def rewrap(store: StoreUrl = None, config: ConfigFile = None) -> None:
+    """Seal every stored key under a new master key; tokens and sessions stay good.
+
+    The new master key is KEYFOB_NEW_MASTER_KEY. Where the old one lies in the file <database>.key, a new one is made unless that is set,
+    and takes the place of the file.
+
+    A running server goes on with the keys in its memory, but cannot make the next ones: restart it with the new master key.
+
+    Backups of the database still need the old master key; so keep a copy of it for as long as you keep them. If the old one may have
+    been seen together with the database, this is not enough: revoke the keys, too.
+
+    Interrupted at any moment, the store opens as before; run it again to finish. What is done already stays as it is.
+    """
+    settings = Settings.load(config=config, flags={"store": store})
+    done = asyncio.run(
+        rewrap_store(
+            settings.store,
+            master_key=settings.master_key,
+            new_master_key=settings.new_master_key,
+            clock=SystemClock(),
+            actor=ACTOR,
+        )
+    )
+    if not done.keys:
+        say("every key is sealed under this master key already; nothing changed")
+        return
+    where = f"the one in {done.key_file}" if done.key_file else "KEYFOB_NEW_MASTER_KEY"
+    say(
+        f"{done.keys} keys sealed under the new master key, {where}; restart running servers with it, and take a new backup"
+    )
+
+
+def _document(key: StoredKey, phase: Phase) -> dict[str, object]:
     return {
         "purpose": key.purpose.value,
         "kid": key.key_id,
+        "phase": phase.value,
         "algorithm": key.algorithm,
         "created_at": key.created_at.isoformat(),
         "activates_at": key.activates_at.isoformat(),

@@ -32,7 +32,7 @@ _SHARED = {HS256: HS256}
 
 
 class SigningKey(Protocol):
-    """What signs. `PrivateKey` is one; a KMS or a PKCS#11 token can be another."""
+    """What signs. `PrivateKey` is one; a KMS or a PKCS#11 token can be another (ADR 8)."""
 
     @property
     def key_id(self) -> KeyId: ...

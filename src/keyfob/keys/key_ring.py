@@ -168,7 +168,7 @@ class KeyRing:
             if not missing:
                 break
             for purpose, needed in missing:
-                await self._add(purpose, needed)
+                await self._add(purpose, needed, [key.stored for key in keys])
         else:
             raise StoreUnavailable("the keys change faster than they can be read")
         if asked > self._answered:
@@ -190,7 +190,7 @@ class KeyRing:
             coming = announced(stored, self.policy, now)
             if coming is not None:
                 return coming.key_id
-            await self._add(purpose, ahead(stored, self.policy, now))
+            await self._add(purpose, ahead(stored, self.policy, now), stored)
             await self.reload()
         raise StoreUnavailable("the keys change faster than they can be read")
 
@@ -223,10 +223,17 @@ class KeyRing:
             await self.reload()
         return sum(deleted)
 
-    async def _add(self, purpose: KeyPurpose, needed: Due) -> None:
-        """Add the next key, unless somebody else was faster: then theirs is the one, and the next read shows it."""
+    async def _add(self, purpose: KeyPurpose, needed: Due, stored: Sequence[StoredKey]) -> None:
+        """Add the next key, unless somebody else was faster: then theirs is the one, and the next read shows it.
+
+        The key before it is opened once more: after a rewrap this process goes on with what it has in memory, but must add nothing that
+        those who have the new master key could not open.
+        """
+        before = next((key for key in stored if key.key_id == needed.after), None)
+        if before is not None:
+            load(before, self._sealing)
         key = make(purpose, self._algorithm, needed, sealing=self._sealing, now=self._clock.now())
-        await self._store.add(key, after=needed.after)
+        await self._store.add(key, after=needed.after, beside=None if before is None else before.sealed)
 
     def _missing(self, stored: Sequence[StoredKey]) -> list[tuple[KeyPurpose, Due]]:
         now = self._clock.now()
@@ -239,8 +246,11 @@ class KeyRing:
     def _opened(self, stored: Sequence[StoredKey]) -> tuple[LoadedKey, ...]:
         if len({key.key_id for key in stored}) != len(stored):
             raise ConfigurationError("the store holds one key id for two purposes; a key has one purpose")
-        known = {key.stored: key for key in self._snapshot.keys}
-        return tuple(known.get(key) or load(key, self._sealing) for key in stored)
+        known = {_identity(key.stored): key.material for key in self._snapshot.keys}
+        return tuple(
+            LoadedKey(key, material) if (material := known.get(_identity(key))) else load(key, self._sealing)
+            for key in stored
+        )
 
     def _stored(self) -> list[StoredKey]:
         return [key.stored for key in self._snapshot.keys]
@@ -252,6 +262,11 @@ class KeyRing:
         if view is None or now >= view.until:
             view = snapshot.view = _view_of(snapshot.keys, self.policy, datetime.fromtimestamp(now, UTC))
         return view
+
+
+def _identity(key: StoredKey) -> tuple[KeyPurpose, str, KeyId]:
+    """Return what the secret of a key stays the same for, whenever it was revoked and however it is sealed."""
+    return key.purpose, key.algorithm, key.key_id
 
 
 def _of_purpose(stored: Sequence[StoredKey], purpose: KeyPurpose) -> list[StoredKey]:

@@ -68,7 +68,7 @@ class Sealing:
                 pass
         raise ConfigurationError(
             f"the master key does not fit the {purpose.value} key {key_id} of this store: set KEYFOB_MASTER_KEY to the one that the "
-            "store was made with, or put the file <database>.key back beside the database"
+            "store was made with or last rewrapped to, or put the file <database>.key back beside the database"
         )
 
     def __reduce__(self) -> NoReturn:

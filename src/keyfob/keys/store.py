@@ -36,13 +36,23 @@ class StoredKey:
     revoked_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resealed:
+    """The secret of a stored key, sealed anew: *sealed* takes the place of *replaces*."""
+
+    key_id: KeyId
+    sealed: bytes
+    replaces: bytes
+
+
 class KeyStore(Protocol):
     """Keeps keys. Each method is one atomic step. Raises `StoreUnavailable`."""
 
-    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
+    async def add(self, key: StoredKey, *, after: KeyId | None, beside: bytes | None = None) -> bool:
         """Add *key* if the newest key of its purpose (by `activates_at`) is *after* (None: there is none); say whether it was added.
 
-        So of several authorities that make a key at once, one wins, and the others read its key.
+        So of several authorities that make a key at once, one wins, and the others read its key. With *beside*, that newest key must also
+        be sealed as *beside* is: so none is added under a master key that has been replaced meanwhile.
         """
         ...
 
@@ -52,6 +62,14 @@ class KeyStore(Protocol):
 
     async def set_revoked(self, key_id: KeyId, at: datetime) -> bool:
         """Mark a key compromised; say whether it was not before."""
+        ...
+
+    async def reseal(self, keys: Sequence[Resealed]) -> bool:
+        """Put the new sealed secrets of *keys* in place, all of them or none; say whether it was done.
+
+        It is done only if *keys* are all the keys that there are, each sealed as its `replaces` says. So of several callers at once one
+        wins, and no key that was added meanwhile stays behind.
+        """
         ...
 
     async def delete(self, key_id: KeyId) -> bool:

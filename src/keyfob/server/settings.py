@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -66,7 +66,9 @@ SETTINGS = tuple(_READERS)
 _PREFIX = "KEYFOB_"
 _BY_VARIABLE = {_PREFIX + name.upper().replace(".", "_"): name for name in SETTINGS}
 _MASTER_KEY = "KEYFOB_MASTER_KEY"
+_NEW_MASTER_KEY = "KEYFOB_NEW_MASTER_KEY"
 _CONFIG = "KEYFOB_CONFIG"
+_APART = (_MASTER_KEY, _NEW_MASTER_KEY, _CONFIG)  # variables that are no settings
 # What others of this project read, and what Kubernetes sets in every pod beside a service of this name.
 _NOT_OURS = re.compile(r"KEYFOB_(CLIENT_ID|CLIENT_SECRET|TEST_\w+|SERVICE_\w+|PORT_\d+_\w+)")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://.*")
@@ -85,7 +87,7 @@ class Settings:
     """Everything that a deployment decides.
 
     `issuer` None means the address that the server listens on, which only a loopback address can be. `master_key` None means the file
-    beside an SQLite database. `trusted_proxies` are networks. `config` is the file that was read, if any.
+    beside an SQLite database, and `new_master_key` is what `keyfob keys rewrap` goes over to. `trusted_proxies` are networks. `config` is the file that was read, if any.
     """
 
     issuer: Issuer | None = None
@@ -103,6 +105,7 @@ class Settings:
     policy: SessionPolicy = field(default_factory=SessionPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
     master_key: bytes | None = field(default=None, repr=False)
+    new_master_key: bytes | None = field(default=None, repr=False)
     config: Path | None = None
 
     @classmethod
@@ -129,11 +132,15 @@ class Settings:
         given |= _from_environment(variables)
         given |= _from_flags(flags or {})
         read = {name: _read(name, one) for name, one in given.items()}
-        key = variables.get(_MASTER_KEY)
-        return cls._of(read, config=file, master_key=None if key is None else read_master_key(key))
+        settings = cls._of(read, config=file)
+        return replace(
+            settings,
+            master_key=_key(variables, _MASTER_KEY),
+            new_master_key=_key(variables, _NEW_MASTER_KEY),
+        )
 
     @classmethod
-    def _of(cls, read: Mapping[str, Any], *, config: Path | None, master_key: bytes | None) -> Self:
+    def _of(cls, read: Mapping[str, Any], *, config: Path | None) -> Self:
         plain = {name: value for name, value in read.items() if "." not in name}
         if "feed.heartbeat" in read:
             plain["heartbeat"] = read["feed.heartbeat"]
@@ -142,7 +149,6 @@ class Settings:
             tls=_tls(read),
             policy=_policy(read),
             passwords=_passwords(read),
-            master_key=master_key,
             config=config,
         )
         settings.require_issuer()
@@ -199,9 +205,9 @@ def _from_file(file: Path) -> dict[str, _Given]:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
     given = {}
     for name, value in _flat(tree):
-        if name == "master_key":
+        if name in {"master_key", "new_master_key"}:
             raise ConfigurationError(
-                f"{file}: master_key is a secret and has no place in a file of settings; set {_MASTER_KEY}"
+                f"{file}: {name} is a secret and has no place in a file of settings; set {_PREFIX}{name.upper()}"
             )
         _require_known(name, SETTINGS, str(file))
         given[name] = _Given(value, str(file))
@@ -223,17 +229,18 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> list[tuple[str, objec
 def _from_environment(variables: Mapping[str, str]) -> dict[str, _Given]:
     given = {}
     for variable, value in variables.items():
-        if (
-            not variable.startswith(_PREFIX)
-            or variable in {_MASTER_KEY, _CONFIG}
-            or _NOT_OURS.fullmatch(variable)
-        ):
+        if not variable.startswith(_PREFIX) or variable in _APART or _NOT_OURS.fullmatch(variable):
             continue
         if variable == f"{_PREFIX}PORT" and _SERVICE_LINK.fullmatch(value):
             continue
-        _require_known(variable, [*_BY_VARIABLE, _MASTER_KEY, _CONFIG], "environment")
+        _require_known(variable, [*_BY_VARIABLE, *_APART], "environment")
         given[_BY_VARIABLE[variable]] = _Given(value, f"environment: {variable}")
     return given
+
+
+def _key(variables: Mapping[str, str], name: str) -> bytes | None:
+    text = variables.get(name)
+    return None if text is None else read_master_key(text, name=name)
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:

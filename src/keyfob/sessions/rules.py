@@ -35,8 +35,16 @@ def standing(session: Session, now: datetime, *, idle_timeout: timedelta | None 
 
 def idle_end(session: Session, *, idle_timeout: timedelta | None = None) -> datetime | None:
     """Return the instant at which *session* becomes idle if it is not used again; None if it never does."""
-    limits = [limit for limit in (session.idle_timeout, idle_timeout) if limit is not None]
-    return session.last_seen_at + min(limits) if limits else None
+    limit = idle_limit(session, idle_timeout=idle_timeout)
+    return None if limit is None else session.last_seen_at + limit
+
+
+def idle_limit(session: Session, *, idle_timeout: timedelta | None = None) -> timedelta | None:
+    """Return how long *session* may be left unused: the stricter of its own limit and *idle_timeout*; None for ever."""
+    own = session.idle_timeout
+    if own is None:
+        return idle_timeout
+    return own if idle_timeout is None else min(own, idle_timeout)
 
 
 def is_touch_due(session: Session, now: datetime, touch_interval: timedelta) -> bool:

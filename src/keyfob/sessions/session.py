@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from keyfob.base.identifiers import ClientId, Position, SessionId, Strategy, Subject
 from keyfob.base.opaque import OpaqueKind, TokenDigest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One login.
 
     A row exists for every login in every strategy. `kind` is the kind of opaque token that the row answers to: `SESSION`, `REFRESH`,
@@ -18,6 +18,9 @@ class Session:
     current secret; `chain_generation` is where its chain of derivations began. `previous_digest` is the session token before a renewal,
     good until `previous_until`. `expires_at` is the absolute end and never moves. `idle_timeout` None means no idle limit.
     `ended_position` is 0 where the end left no entry of its own.
+
+    One is made for every request that no cache answers, so it is a `Struct`, which takes a quarter of the time of a frozen dataclass. A
+    changed copy is made by `msgspec.structs.replace`.
     """
 
     session_id: SessionId

@@ -10,10 +10,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from hmac import compare_digest
+
+from msgspec.structs import replace
 
 from keyfob.base.opaque import OpaqueKind, TokenDigest
 from keyfob.sessions.session import Session

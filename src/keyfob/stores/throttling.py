@@ -13,6 +13,10 @@ def remembered(attempts: int, last_at: datetime, now: datetime) -> int:
 
 
 def seconds_to_wait(attempts: int, last_at: datetime, now: datetime) -> float:
-    """Return how long an attempt at *now* must wait; 0 at exactly the end of the delay, and never more than the delay itself."""
+    """Return how long an attempt at *now* must wait; 0 at exactly the end of the delay.
+
+    *last_at* is not behind *now*: a store that finds it there (a clock was set back) puts it to *now*, or the delay would last as long
+    as the clock is behind.
+    """
     delay = delay_after(remembered(attempts, last_at, now))
-    return min(max((last_at + delay - now).total_seconds(), 0.0), delay.total_seconds())
+    return max((last_at + delay - now).total_seconds(), 0.0)

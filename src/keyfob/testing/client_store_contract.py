@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from keyfob.base.identifiers import ClientId, Strategy
 from keyfob.clients.client import Client
@@ -68,9 +69,9 @@ class ClientStoreContract(StoreContract):
 
     async def test_deleting_revokes_in_the_same_step(self, store: Store, clock: FrozenClock) -> None:
         await store.clients.add(a_client(clock), an_event(clock.now(), "client_added"))
-        session = replace(a_session(store, clock), client_id=SHOP)
+        session = structs.replace(a_session(store, clock), client_id=SHOP)
         await put(store, session)
-        under_way = replace(a_session(store, clock), client_id=SHOP)
+        under_way = structs.replace(a_session(store, clock), client_id=SHOP)
         entry = await store.clients.delete(SHOP, revocation=revocation(Scope.CLIENT, SHOP, clock.now()))
         assert entry is not None
         assert (entry.scope, entry.id) == (Scope.CLIENT, SHOP)
@@ -103,6 +104,6 @@ class ClientStoreContract(StoreContract):
         entry = await store.clients.delete(SHOP, revocation=revocation(Scope.CLIENT, SHOP, clock.now()))
         assert entry is not None
         assert await store.clients.add(a_client(clock), an_event(clock.now()))
-        session = replace(a_session(store, clock), client_id=SHOP, as_of=entry.position)
+        session = structs.replace(a_session(store, clock), client_id=SHOP, as_of=entry.position)
         assert await put(store, session) == Added()
         assert await is_live(store, session.session_id, clock.now())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import CHAIN_START, Entry, Reach, Scope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -9,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from keyfob.base.identifiers import KeyId
-from keyfob.keys.store import KeyPurpose, StoredKey
+from keyfob.keys.store import KeyPurpose, Resealed, StoredKey
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.store_contract import Store, StoreContract
 
@@ -27,7 +28,7 @@ def a_key(clock: FrozenClock, name: str, purpose: KeyPurpose = KeyPurpose.ACCESS
 
 
 class KeyStoreContract(StoreContract):
-    """`add` with its one winner, `all`, `set_revoked`, `delete`."""
+    """`add` with its one winner, `all`, `set_revoked`, `reseal`, `delete`."""
 
     async def test_a_key_is_kept_as_it_was_added(self, store: Store, clock: FrozenClock) -> None:
         assert list(await store.keys.all()) == []
@@ -84,6 +85,47 @@ class KeyStoreContract(StoreContract):
         await store.keys.set_revoked(KeyId("a"), clock.now())
         assert not await store.keys.add(a_key(clock, "b"), after=None)
         assert await store.keys.add(a_key(clock, "b"), after=KeyId("a"))
+
+    async def test_a_key_is_not_added_beside_one_that_was_sealed_anew(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        first, second = a_key(clock, "a"), a_key(clock, "b")
+        assert not await store.keys.add(first, after=None, beside=first.sealed)
+        assert await store.keys.add(first, after=None)
+        assert not await store.keys.add(second, after=first.key_id, beside=b"another")
+        assert not await store.keys.add(second, after=KeyId("c"), beside=first.sealed)
+        assert await store.keys.add(second, after=first.key_id, beside=first.sealed)
+
+    async def test_keys_are_sealed_anew_all_or_none(self, store: Store, clock: FrozenClock) -> None:
+        first, second = a_key(clock, "a"), replace(a_key(clock, "b", KeyPurpose.CSRF), sealed=b"b")
+        for key in (first, second):
+            assert await store.keys.add(key, after=None)
+        one = Resealed(key_id=first.key_id, sealed=b"new a", replaces=first.sealed)
+        two = Resealed(key_id=second.key_id, sealed=b"new b", replaces=b"b")
+        unknown = Resealed(key_id=KeyId("c"), sealed=b"new c", replaces=b"c")
+        assert not await store.keys.reseal([])
+        assert not await store.keys.reseal([one])
+        assert not await store.keys.reseal([one, replace(two, replaces=b"c")])
+        assert not await store.keys.reseal([one, two, unknown])
+        assert list(await store.keys.all()) == [first, second]
+        assert await store.keys.reseal([two, one])
+        changed = [replace(first, sealed=b"new a"), replace(second, sealed=b"new b")]
+        assert list(await store.keys.all()) == changed
+        assert not await store.keys.reseal([one, two])
+        assert list(await store.keys.all()) == changed
+
+    async def test_of_many_that_seal_anew_at_once_one_wins(self, store: Store, clock: FrozenClock) -> None:
+        key = a_key(clock, "a")
+        assert await store.keys.add(key, after=None)
+        racers = [
+            Resealed(key_id=key.key_id, sealed=bytes([number]), replaces=key.sealed) for number in range(8)
+        ]
+        won = await asyncio.gather(*(store.keys.reseal([racer]) for racer in racers))
+        assert won.count(True) == 1
+        assert [held.sealed for held in await store.keys.all()] == [racers[won.index(True)].sealed]
+
+    async def test_no_keys_are_sealed_anew_in_an_empty_store(self, store: Store) -> None:
+        assert await store.keys.reseal([])
 
     async def test_a_key_is_deleted_once(self, store: Store, clock: FrozenClock) -> None:
         await store.keys.add(a_key(clock, "a"), after=None)

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from keyfob.accounts.account import Account
 from keyfob.accounts.rules import FREE_ATTEMPTS

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from keyfob.base.identifiers import Position, SessionId
 from keyfob.base.opaque import OpaqueKind
@@ -89,7 +90,7 @@ class RotationContract(StoreContract):
         session = await put_new(store, clock)
         now = clock.advance(60)
         outcome = await rotate(store, session.session_id, 0, now)
-        after = replace(session, digest=digest_of(1), generation=1, rotated_at=now, last_seen_at=now)
+        after = structs.replace(session, digest=digest_of(1), generation=1, rotated_at=now, last_seen_at=now)
         assert outcome == Rotated(after, Position(0))
         assert await found(store, session.session_id) == after
         assert await codes(store) == ["login"]
@@ -115,12 +116,12 @@ class RotationContract(StoreContract):
         rotated_at = clock.advance(60)
         await rotate(store, session.session_id, 0, rotated_at)
         now = clock.advance(after)
-        expected = replace(
+        expected = structs.replace(
             session, digest=digest_of(1), generation=1, rotated_at=rotated_at, last_seen_at=now
         )
         assert await rotate(store, session.session_id, 1, now) == Current(expected, Position(0))
         assert await found(store, session.session_id) == expected
-        expected = replace(expected, replayed_since_rotation=True, replayed_rotations=1)
+        expected = structs.replace(expected, replayed_since_rotation=True, replayed_rotations=1)
         for _ in range(3):
             assert await rotate(store, session.session_id, 0, now) == Replayed(expected, Position(0))
         assert await found(store, session.session_id) == expected
@@ -235,7 +236,9 @@ class RotationContract(StoreContract):
     async def test_a_generation_that_does_not_fit_the_secret_is_unknown(
         self, store: Store, clock: FrozenClock
     ) -> None:
-        session = replace(a_session(store, clock), generation=5, chain_generation=5, digest=digest_of(5))
+        session = structs.replace(
+            a_session(store, clock), generation=5, chain_generation=5, digest=digest_of(5)
+        )
         await put(store, session)
         for generation in (4, 6):
             outcome = await store.sessions.rotate(
@@ -259,7 +262,7 @@ class RotationContract(StoreContract):
     async def test_another_kind_is_unknown(
         self, store: Store, clock: FrozenClock, kind: OpaqueKind | None
     ) -> None:
-        session = replace(a_session(store, clock), kind=kind)
+        session = structs.replace(a_session(store, clock), kind=kind)
         await put(store, session)
         assert await rotate(store, session.session_id, 0, clock.now()) == Unknown()
         assert await found(store, session.session_id) == session
@@ -298,7 +301,7 @@ class RotationContract(StoreContract):
     async def test_a_session_ends_at_the_instant_of_its_limit(
         self, store: Store, clock: FrozenClock, limit: timedelta
     ) -> None:
-        session = replace(a_session(store, clock), idle_timeout=IDLE if limit is IDLE else None)
+        session = structs.replace(a_session(store, clock), idle_timeout=IDLE if limit is IDLE else None)
         await put(store, session)
         assert await rotate(store, session.session_id, 0, session.created_at + limit) == Unknown()
         assert isinstance(
@@ -311,7 +314,7 @@ class RotationContract(StoreContract):
     async def test_a_renewal_begins_a_new_chain(
         self, store: Store, clock: FrozenClock, kind: OpaqueKind
     ) -> None:
-        session = replace(a_session(store, clock), kind=kind)
+        session = structs.replace(a_session(store, clock), kind=kind)
         await put(store, session)
         now = clock.advance(60)
         order = renewal(session, at=now)
@@ -321,7 +324,7 @@ class RotationContract(StoreContract):
         assert isinstance(outcome, Renewed)
         entry = outcome.entry
         assert (entry.scope, entry.id, entry.reach) == (Scope.SESSION, session.session_id, Reach.CLAIMS)
-        expected = replace(
+        expected = structs.replace(
             session,
             digest=order.successor,
             generation=1,
@@ -340,7 +343,7 @@ class RotationContract(StoreContract):
         assert await codes(store) == ["login", "renewed"]
 
     async def test_a_renewal_keeps_what_it_does_not_name(self, store: Store, clock: FrozenClock) -> None:
-        session = replace(a_session(store, clock), amr=("pwd",), acr="low")
+        session = structs.replace(a_session(store, clock), amr=("pwd",), acr="low")
         await put(store, session)
         now = clock.advance(1)
         order = replace(renewal(session, at=now), auth_time=None, amr=None, acr=None)
@@ -366,7 +369,7 @@ class RotationContract(StoreContract):
         assert isinstance(await rotate(store, session.session_id, 2, now, chain="b"), Replayed)
 
     async def test_a_closed_window_stays_closed(self, store: Store, clock: FrozenClock) -> None:
-        session = replace(a_session(store, clock), window_closed=True, replayed_rotations=3)
+        session = structs.replace(a_session(store, clock), window_closed=True, replayed_rotations=3)
         await put(store, session)
         outcome = await store.sessions.renew(
             session.session_id, renewal(session, at=clock.now()), now=clock.now(), event=an_event(clock.now())
@@ -418,7 +421,7 @@ class RotationContract(StoreContract):
         assert await codes(store) == ["login", "revoked"]
 
     async def test_without_a_secret_nothing_is_renewed(self, store: Store, clock: FrozenClock) -> None:
-        session = replace(a_session(store, clock), kind=None, digest=None)
+        session = structs.replace(a_session(store, clock), kind=None, digest=None)
         await put(store, session)
         order = Renewal(
             presented=digest_of(0), successor=digest_of(1), generation=0, previous_until=clock.now()
@@ -441,5 +444,10 @@ class RotationContract(StoreContract):
         )
         assert isinstance(ended, Ended)
         assert (await found(store, session.session_id)).ended_position == ended.entry.position
-        assert await put(store, replace(a_session(store, clock), as_of=outcome.entry.position)) == CutOff()
-        assert await put(store, replace(a_session(store, clock), as_of=ended.entry.position)) == Added()
+        assert (
+            await put(store, structs.replace(a_session(store, clock), as_of=outcome.entry.position))
+            == CutOff()
+        )
+        assert (
+            await put(store, structs.replace(a_session(store, clock), as_of=ended.entry.position)) == Added()
+        )

@@ -15,11 +15,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from keyfob.accounts.store import AccountStore, ThrottleStore
 from keyfob.audit.store import AuditStore

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from keyfob.base.identifiers import ClientId, SessionId, Strategy, Subject
 from keyfob.base.principal import Principal
 from keyfob.sessions.session import Session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectClaims:
+class SubjectClaims(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a subject today: its roles, and further claims for its access tokens."""
 
     roles: frozenset[str] = frozenset()
-    claims: Mapping[str, object] = field(default_factory=dict)
+    claims: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an access token says but its times, its id and `as_of`. It never outlives `ends_at`."""
 
     subject: Subject
@@ -35,7 +34,7 @@ class Grant:
     auth_time: datetime | None = None
     amr: tuple[str, ...] = ()
     acr: str | None = None
-    claims: Mapping[str, object] = field(default_factory=dict)
+    claims: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 
 def grant_of_session(session: Session, subject_claims: SubjectClaims) -> Grant:

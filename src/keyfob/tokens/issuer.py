@@ -12,7 +12,6 @@ from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.identifiers import Position, Timeline, TokenId
 from keyfob.jwt import jws
 from keyfob.jwt.claims import read_claims
-from keyfob.jwt.jwk import PrivateKey
 from keyfob.tokens.access_token import ACCESS_TOKEN_TYPE, AccessToken, encode_claims
 from keyfob.tokens.grant import Grant
 from keyfob.tokens.rules import access_lifetime
@@ -23,7 +22,7 @@ _TOKEN_ID = 16  # bytes: 128 random bits make a jti unique
 class Issuer:
     """Issues access tokens: signs what a grant says. No I/O."""
 
-    def __init__(self, issuer: str, *, signer: Callable[[], PrivateKey], lifetime: timedelta) -> None:
+    def __init__(self, issuer: str, *, signer: Callable[[], jws.SigningKey], lifetime: timedelta) -> None:
         self._issuer = issuer
         self._signer = signer
         self._lifetime = lifetime

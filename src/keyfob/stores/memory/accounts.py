@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from msgspec import structs
+
 from keyfob.accounts.account import Account, SubjectRecord
 from keyfob.accounts.store import AccountPage
 from keyfob.base.events import Event
@@ -100,8 +102,8 @@ class MemoryAccountStore:
             if record is not None and record.roles == roles:
                 return None
             known = record or SubjectRecord(subject=subject)
-            self._state.subjects[subject] = replace(known, roles=roles)
-            if record is None and not (roles and subject in self._state.by_subject):
+            self._state.subjects[subject] = structs.replace(known, roles=roles)
+            if record is None and not (roles and self._has_session(subject)):
                 self._state.write_event(revocation.event)
                 return None
             return self._revoke(revocation, revocation.event.at)
@@ -113,7 +115,7 @@ class MemoryAccountStore:
             record = self._state.subjects.get(subject, SubjectRecord(subject=subject))
             if record.disabled_at is not None:
                 return None
-            self._state.subjects[subject] = replace(record, disabled_at=now)
+            self._state.subjects[subject] = structs.replace(record, disabled_at=now)
             return self._revoke(revocation, now)
 
     async def set_enabled(self, subject: Subject, event: Event) -> bool:
@@ -122,7 +124,7 @@ class MemoryAccountStore:
             record = self._state.subjects.get(subject)
             if record is None or record.disabled_at is None:
                 return False
-            self._state.subjects[subject] = replace(record, disabled_at=None)
+            self._state.subjects[subject] = structs.replace(record, disabled_at=None)
             self._state.write_event(event)
             return True
 
@@ -145,6 +147,11 @@ class MemoryAccountStore:
             return None
         record = self._state.subjects[subject]
         return replace(account, roles=record.roles, disabled_at=record.disabled_at)
+
+    def _has_session(self, subject: Subject) -> bool:
+        """Say whether *subject* has a session that nobody has ended."""
+        rows = self._state.by_subject.get(subject, ())
+        return any(self._state.sessions[row].ended_at is None for row in rows)
 
     def _revoke(self, revocation: Revocation, now: datetime) -> Entry:
         outcome = end(self._state, revocation, now)

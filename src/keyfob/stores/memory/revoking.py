@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from keyfob.base.identifiers import Position, SessionId, Subject
 from keyfob.revocation.entry import Entry, Reach, Scope

@@ -21,13 +21,15 @@ class MemoryThrottleStore:
         with self._state.step():
             table = self._state.attempts
             known = [table[key] for key in keys if key in table]
+            for one in known:
+                one.last_at = min(one.last_at, now)
             wait = max((seconds_to_wait(one.count, one.last_at, now) for one in known), default=0.0)
             if wait > 0:
                 return wait
             for key in dict.fromkeys(keys):
                 present = table.get(key, Attempts(0, now))
                 count = remembered(present.count, present.last_at, now) + 1
-                table[key] = Attempts(count, max(present.last_at, now))
+                table[key] = Attempts(count, now)
             return 0.0
 
     async def forget(self, keys: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from keyfob.base.clock import from_micros, to_micros
 from keyfob.base.identifiers import KeyId
-from keyfob.keys.store import KeyPurpose, StoredKey
+from keyfob.keys.store import KeyPurpose, Resealed, StoredKey
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.rows import moment, moment_micros
 from keyfob.stores.sqlite.writer import Transaction
@@ -21,9 +21,9 @@ class SqliteKeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, key: StoredKey, *, after: KeyId | None) -> bool:
-        """Add *key* if the newest of its purpose is *after*. An id in use is never added again."""
-        return await self._database.write(partial(_add, key=key, after=after))
+    async def add(self, key: StoredKey, *, after: KeyId | None, beside: bytes | None = None) -> bool:
+        """Add *key* if the newest of its purpose is *after*, sealed as *beside*. An id in use is never added again."""
+        return await self._database.write(partial(_add, key=key, after=after, beside=beside))
 
     async def all(self) -> Sequence[StoredKey]:
         """Return every key, oldest (by `created_at`) first."""
@@ -33,18 +33,23 @@ class SqliteKeyStore:
         """Mark a key compromised; False if it is unknown, or was marked before."""
         return await self._database.write(partial(_set_revoked, key_id=key_id, at=at))
 
+    async def reseal(self, keys: Sequence[Resealed]) -> bool:
+        """Put new sealed secrets in place if *keys* are all that there are, each sealed as it says."""
+        return await self._database.write(partial(_reseal, keys=keys))
+
     async def delete(self, key_id: KeyId) -> bool:
         """Delete a key; say whether it was there."""
         return await self._database.write(partial(_delete, key_id=key_id))
 
 
-def _add(transaction: Transaction, key: StoredKey, after: KeyId | None) -> bool:
+def _add(transaction: Transaction, key: StoredKey, after: KeyId | None, beside: bytes | None) -> bool:
     connection = transaction.connection
     newest = connection.execute(
-        "SELECT key_id FROM keys WHERE purpose = ? ORDER BY activates_at DESC, number DESC LIMIT 1",
+        "SELECT key_id, sealed FROM keys WHERE purpose = ? ORDER BY activates_at DESC, number DESC LIMIT 1",
         (key.purpose.value,),
     ).fetchone()
-    if (newest[0] if newest is not None else None) != after:
+    newest_id, sealed = newest if newest is not None else (None, None)
+    if newest_id != after or (beside is not None and sealed != beside):
         return False
     added = connection.execute(
         "INSERT OR IGNORE INTO keys (key_id, purpose, algorithm, sealed, created_at, activates_at, revoked_at)"
@@ -86,6 +91,17 @@ def _set_revoked(transaction: Transaction, key_id: KeyId, at: datetime) -> bool:
         "UPDATE keys SET revoked_at = ? WHERE key_id = ? AND revoked_at IS NULL", (to_micros(at), key_id)
     )
     return changed.rowcount == 1
+
+
+def _reseal(transaction: Transaction, keys: Sequence[Resealed]) -> bool:
+    connection = transaction.connection
+    held = dict(connection.execute("SELECT key_id, sealed FROM keys").fetchall())
+    if held != {key.key_id: key.replaces for key in keys}:
+        return False
+    connection.executemany(
+        "UPDATE keys SET sealed = ? WHERE key_id = ?", [(key.sealed, key.key_id) for key in keys]
+    )
+    return True
 
 
 def _delete(transaction: Transaction, key_id: KeyId) -> bool:

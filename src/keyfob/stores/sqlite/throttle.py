@@ -75,6 +75,10 @@ def _familiar_since(connection: sqlite3.Connection, key: str) -> datetime | None
 
 def _attempt(transaction: Transaction, keys: Sequence[str], now: datetime) -> float:
     connection = transaction.connection
+    at = to_micros(now)
+    connection.executemany(
+        "UPDATE attempts SET last_at = ? WHERE key = ? AND last_at > ?", [(at, key, at) for key in keys]
+    )
     counts: dict[str, tuple[int, datetime]] = {}
     for key in keys:
         row = connection.execute("SELECT count, last_at FROM attempts WHERE key = ?", (key,)).fetchone()
@@ -84,9 +88,6 @@ def _attempt(transaction: Transaction, keys: Sequence[str], now: datetime) -> fl
         return wait
     connection.executemany(
         "INSERT OR REPLACE INTO attempts (key, count, last_at) VALUES (?, ?, ?)",
-        [
-            (key, remembered(count, last_at, now) + 1, to_micros(max(last_at, now)))
-            for key, (count, last_at) in counts.items()
-        ],
+        [(key, remembered(count, last_at, now) + 1, at) for key, (count, last_at) in counts.items()],
     )
     return 0.0

@@ -1,0 +1,25 @@
+"""The types of the public names, as a user's checker sees them: none of them is `Any`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)  # the first time, when mypy has nothing cached
+def test_the_public_names_are_fully_typed() -> None:
+    checked = subprocess.run(
+        # The project's own settings, so that the cache of 'make check' serves.
+        [sys.executable, "-m", "mypy", "--strict", str(Path(__file__).with_name("public_api.py"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
