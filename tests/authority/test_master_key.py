@@ -121,3 +121,8 @@ async def test_a_store_given_as_it_is_needs_its_key_named() -> None:
 
     with pytest.raises(ConfigurationError, match="needs a master key"):
         await Authority.open(open_memory_store(FrozenClock()), issuer=ISSUER)
+
+
+def test_a_file_that_cannot_be_made_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be made"):
+        master_key_beside(tmp_path / ("x" * 255))

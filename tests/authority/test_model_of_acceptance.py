@@ -579,7 +579,7 @@ def _principal_of(session: MSession) -> Any:
 
 TestAcceptance = Acceptance.TestCase
 TestAcceptance.settings = settings(
-    max_examples=50,
+    max_examples=150,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

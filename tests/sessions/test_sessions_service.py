@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from keyfob.base.errors import Cause, ConfigurationError, Denied
 from keyfob.base.events import Event
@@ -163,9 +164,9 @@ async def test_only_the_secret_of_the_row_opens_it(desk: Desk) -> None:
     minted = OpaqueToken.mint(OpaqueKind.SESSION, created.session.session_id, OLD)
     for other in (
         minted,
-        replace(token, generation=1),
-        replace(token, session_id=SessionId("0" * 32)),
-        replace(token, kind=OpaqueKind.REFRESH),
+        structs.replace(token, generation=1),
+        structs.replace(token, session_id=SessionId("0" * 32)),
+        structs.replace(token, kind=OpaqueKind.REFRESH),
     ):
         assert await desk.cause(other) is Cause.UNKNOWN_SESSION
 

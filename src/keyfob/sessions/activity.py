@@ -33,9 +33,11 @@ class Activity:
         pending, self._pending = self._pending, {}
         if not pending:
             return 0
+        # A thread that has just looked up the old dictionary may still add to it: it is copied in one step before it is walked.
+        noted = list(pending.items())
         try:
-            return await self._store.touch([Seen(session_id, at) for session_id, at in pending.items()])
+            return await self._store.touch([Seen(session_id, at) for session_id, at in noted])
         except BaseException:
-            for session_id, at in pending.items():
+            for session_id, at in noted:
                 self._pending.setdefault(session_id, at)
             raise
