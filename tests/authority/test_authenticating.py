@@ -102,6 +102,26 @@ async def test_activity_that_was_not_written_yet_does_not_idle_a_session_out(qui
     assert await quick_house.authority.activity.write() == 0
 
 
+async def test_a_session_without_an_idle_limit_is_noted_as_used_and_never_idles(open_house: Any) -> None:
+    policy = SessionPolicy(
+        lifetimes={
+            **SessionPolicy().lifetimes,
+            Strategy.SESSION: Lifetimes(idle=None, absolute=timedelta(hours=12)),
+        }
+    )
+    house = await open_house(policy=policy)
+    token = await credential(house, "session")
+    assert await house.cause(token) is None
+    await house.advance(60)
+    assert house.authority.authenticate_cached(token) is not None
+    assert await house.authority.activity.write() == 1
+    await house.advance(timedelta(hours=12) - timedelta(seconds=60) - MICROSECOND)
+    assert await house.cause(token) is None
+    assert "idle_exp" not in await house.authority.introspect(token)
+    await house.advance(MICROSECOND)
+    assert await house.cause(token) is Cause.EXPIRED
+
+
 async def test_the_stricter_idle_limit_counts_also_for_a_session_that_is_cached_and_used(
     open_house: Any, sqlite_url: str
 ) -> None:

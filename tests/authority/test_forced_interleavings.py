@@ -9,12 +9,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import ClientId, Strategy, Subject
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.opening import open_store
+from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.tokens.grant import SubjectClaims
 
 DEADLINE = 10.0  # seconds; nothing here takes more than a few milliseconds
@@ -220,6 +222,27 @@ async def test_a_session_that_ends_between_find_and_rotate_is_not_refreshed(scen
     assert await scene.during(scene.authority.refresh(issued.refresh_token), gate, change) is R
 
 
+async def test_a_client_that_is_deleted_while_it_refreshes_gets_nothing(scene: Scene) -> None:
+    await scene.authority.clients.add("shop")
+    issued = await scene.authority.login("alice", client_id="shop")
+    gate = scene.sessions.stop("find", "after")
+    call = scene.authority.refresh(issued.refresh_token)
+    delete = lambda: scene.other.authority.clients.delete("shop", actor="admin")  # noqa: E731
+    assert await scene.during(call, gate, delete) is R
+
+
+async def test_a_store_whose_clock_is_behind_gives_no_session_a_second_life(open_house: Any) -> None:
+    behind = FrozenClock()
+    house = await open_house(open_memory_store(behind))
+    parent = await house.authority.login("alice")
+    child = await house.authority.login("alice", strategy="hybrid", parent_session_id=parent.session_id)
+    house.clock.advance(timedelta(minutes=30))
+    # To the store's own clock the parent is not idle yet, to the authority's it is: the stricter one counts.
+    assert await house.refresh_cause(child.refresh_token) is Cause.UNKNOWN_SESSION
+    house.clock.advance(-timedelta(microseconds=1))
+    assert await house.refresh_cause(child.refresh_token) is None
+
+
 async def test_a_session_that_ends_right_after_rotate_leaves_dead_credentials(scene: Scene) -> None:
     issued = await scene.authority.login("alice", strategy="hybrid")
     gate = scene.sessions.stop("rotate", "after")
@@ -360,8 +383,6 @@ async def test_an_old_token_that_was_read_during_a_renewal_has_no_more_than_the_
 
 
 def replace_session(principal: Any, session_id: str) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(principal, session_id=session_id)
 
 

@@ -12,6 +12,7 @@ from keyfob.base import base64url
 from keyfob.base.clock import to_seconds
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import FIRST_PARTY, Strategy, Subject
+from keyfob.sessions.policy import Lifetimes, SessionPolicy
 from keyfob.tokens.grant import Grant
 
 INACTIVE = {"active": False}
@@ -208,8 +209,6 @@ async def test_a_refresh_token_is_worth_nothing_to_a_service(house: Any) -> None
 
 
 async def test_an_idle_session_makes_its_access_token_inactive(open_house: Any) -> None:
-    from keyfob.sessions.policy import Lifetimes, SessionPolicy
-
     minutes = timedelta(minutes=1)
     lifetimes = {
         **SessionPolicy().lifetimes,

@@ -19,6 +19,7 @@ from keyfob.base.identifiers import SessionId
 from keyfob.keys.phases import Phase
 from keyfob.revocation.entry import CHAIN_START, Entry, Reach, Scope
 from keyfob.sessions.activity import MAX_PENDING, Activity
+from keyfob.stores.memory import open_memory_store
 
 from .conftest import ISSUER, House, OpenHouse
 
@@ -225,3 +226,13 @@ async def test_noted_activity_is_bounded(open_house: OpenHouse, monkeypatch: pyt
     for name in "abca":
         activity.note(SessionId(name * 32), house.clock.now())
     assert await activity.write() == 2
+
+
+async def test_a_store_that_was_given_open_stays_open_where_opening_fails(clock: Any) -> None:
+    store = open_memory_store(clock)
+    first = await Authority.open(store, issuer=ISSUER, master_key=bytes(32), clock=clock)
+    with pytest.raises(ConfigurationError, match="master key"):
+        await Authority.open(store, issuer=ISSUER, master_key=bytes(31) + b"x", clock=clock)
+    issued = await first.login("alice")
+    assert (await first.authenticate(str(issued.session_token))).subject == "alice"
+    await first.close()

@@ -66,7 +66,8 @@ class SessionPolicy:
         if set(self.lifetimes) != set(Strategy):
             raise ConfigurationError("the lifetimes of a policy name every strategy: session, jwt and hybrid")
         for strategy, lifetimes in self.lifetimes.items():
-            if lifetimes.absolute <= timedelta(0) or (lifetimes.idle or lifetimes.absolute) <= timedelta(0):
+            limits = [limit for limit in (lifetimes.absolute, lifetimes.idle) if limit is not None]
+            if min(limits) <= timedelta(0):
                 raise ConfigurationError(f"the lifetimes of strategy {strategy.value} must be above 0")
             if strategy is Strategy.JWT and lifetimes.absolute > MAX_JWT_LIFETIME:
                 raise ConfigurationError("a session of strategy jwt lives at most 24 hours")

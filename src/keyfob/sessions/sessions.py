@@ -182,7 +182,8 @@ class Sessions:
         Raises:
             Denied: `expired` at its absolute end (`unknown_session` if it had been ended before), `revoked` or `idle`.
         """
-        match standing(session, now, idle_timeout=self.idle_timeout(session)):
+        stands = standing(session, now, idle_timeout=self.idle_timeout(session))
+        match stands:
             case Standing.LIVE:
                 return
             case Standing.EXPIRED:
@@ -192,6 +193,8 @@ class Sessions:
                 raise Denied(Cause.REVOKED, f"ended by the entry at position {session.ended_position}")
             case Standing.IDLE:
                 raise Denied(Cause.IDLE, f"not used since {session.last_seen_at.isoformat()}")
+            case _:
+                assert_never(stands)
 
     def idle_timeout(self, session: Session) -> timedelta | None:
         """Return today's idle limit for the strategy of *session*."""
