@@ -59,6 +59,9 @@ class MSession:
     parent: MSession | None
     last_seen: datetime
     ended: bool = False
+    row_ended: bool = (
+        False  # its row says so; where a cut-off of its client or of everything covers it, the row does not
+    )
     gone: bool = False
     chain: list[str] = field(
         default_factory=list
@@ -162,6 +165,10 @@ class Acceptance(RuleBasedStateMachine):
         if scope == "session" and reach == "end":
             ending = [s for s in self.sessions if s.id == target or (s.parent and s.parent.id == target)]
             ending = [s for s in ending if self.standing(s) is None]
+        whole_subject = scope == "subject" and reach == "end"
+        for session in self.sessions:
+            if session in ending or (whole_subject and session.subject == target and session not in kept):
+                session.row_ended = session.row_ended or self.standing(session) is None
         self.entries.append(MEntry(self.head + 1, scope, target, reach, spared))
         for session in kept:
             session.as_of = self.head
@@ -317,7 +324,9 @@ class Acceptance(RuleBasedStateMachine):
         """Whether somebody can have seen other roles: on the record, or, without one, none at all in a session."""
         if subject in self.roles:
             return self.roles[subject] != roles
-        return bool(roles) and any(s.subject == subject and not s.gone for s in self.sessions)
+        return bool(roles) and any(
+            s.subject == subject and not (s.gone or s.row_ended) for s in self.sessions
+        )
 
     def make_room(self, subject: str) -> None:
         live = [s for s in self.sessions if s.subject == subject and s.parent is None]
