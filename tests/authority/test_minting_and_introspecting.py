@@ -118,6 +118,9 @@ async def test_introspection_says_exactly_this(house: Any, strategy: Strategy) -
         acr="2",
         audience=["orders", "stock"],
     )
+    assert (
+        await house.cause(token) is None
+    )  # from now on it is cached, with an older position than the answer must have
     await house.authority.revoke("subject", "bob")
     now = to_seconds(house.clock.now())
     is_session = strategy is Strategy.SESSION
@@ -244,4 +247,20 @@ async def test_introspection_never_answers_from_a_cache(
     assert (await first.authority.introspect(token))["active"] is True
     targets = {"session": issued.session_id, "subject": "alice", "client": "first-party", "everything": ""}
     await second.authority.revoke(scope, targets[scope])
+    assert await first.authority.introspect(token) == INACTIVE
+
+
+@pytest.mark.parametrize("strategy", ["jwt", "hybrid"])
+@pytest.mark.parametrize("how", ["token", "roles"])
+async def test_introspection_knows_of_entries_that_no_row_tells_of(
+    open_house: Any, sqlite_url: str, strategy: str, how: str
+) -> None:
+    first, second = await open_house(sqlite_url), await open_house(sqlite_url)
+    _, token = await login(first, strategy, roles=["a"])
+    assert (await first.authority.introspect(token))["active"] is True
+    await first.authority.feed.close()  # nobody tells it anything from now on: it has to ask
+    if how == "token":
+        await second.authority.revoke("token", claims_of(token)["jti"])
+    else:
+        await second.authority.set_roles("alice", [])
     assert await first.authority.introspect(token) == INACTIVE

@@ -59,9 +59,7 @@ class MSession:
     parent: MSession | None
     last_seen: datetime
     ended: bool = False
-    row_ended: bool = (
-        False  # its row says so; where a cut-off of its client or of everything covers it, the row does not
-    )
+    listed_as_ended: bool = False  # its row says so, and not only a cut-off
     gone: bool = False
     chain: list[str] = field(
         default_factory=list
@@ -165,15 +163,17 @@ class Acceptance(RuleBasedStateMachine):
         if scope == "session" and reach == "end":
             ending = [s for s in self.sessions if s.id == target or (s.parent and s.parent.id == target)]
             ending = [s for s in ending if self.standing(s) is None]
-        whole_subject = scope == "subject" and reach == "end"
-        for session in self.sessions:
-            if session in ending or (whole_subject and session.subject == target and session not in kept):
-                session.row_ended = session.row_ended or self.standing(session) is None
+        listed = list(ending)
+        if scope == "subject" and reach == "end":
+            own = [s for s in self.sessions if s.subject == target and s.family != spared]
+            listed = [s for s in own if self.standing(s) is None]
         self.entries.append(MEntry(self.head + 1, scope, target, reach, spared))
         for session in kept:
             session.as_of = self.head
         for session in ending:
             session.ended = True
+        for session in listed:
+            session.listed_as_ended = True
         return self.head
 
     def is_over(self, session: MSession) -> bool:
@@ -324,9 +324,8 @@ class Acceptance(RuleBasedStateMachine):
         """Whether somebody can have seen other roles: on the record, or, without one, none at all in a session."""
         if subject in self.roles:
             return self.roles[subject] != roles
-        return bool(roles) and any(
-            s.subject == subject and not (s.gone or s.row_ended) for s in self.sessions
-        )
+        rows = [s for s in self.sessions if s.subject == subject and not s.gone and not s.listed_as_ended]
+        return bool(roles) and bool(rows)
 
     def make_room(self, subject: str) -> None:
         live = [s for s in self.sessions if s.subject == subject and s.parent is None]
