@@ -403,3 +403,27 @@ async def test_accounts_are_listed_by_name_page_by_page(house: House) -> None:
     second = await house.accounts.list(after=first.next, limit=2)
     assert [one.name for one in second.accounts] == ["c"]
     assert second.next is None
+
+
+async def test_right_passwords_at_once_are_never_taken_for_guesses() -> None:
+    clock = FrozenClock()
+    policy = PasswordPolicy(memory_kib=8, iterations=1, threads=2, queue=64)
+    house = build(open_memory_store(clock), clock, policy)
+    await house.accounts.add("alice", RIGHT)
+    for number in range(20):
+        await house.accounts.add(f"user{number}", RIGHT)
+    names = ["alice"] * 20 + [f"user{number}" for number in range(20)]
+    accounts = await asyncio.gather(
+        *(house.accounts.authenticate(name, RIGHT, address=ELSEWHERE) for name in names)
+    )
+    assert [account.name for account in accounts] == names
+
+
+async def test_guesses_at_once_get_no_more_than_one_after_another() -> None:
+    clock = FrozenClock()
+    policy = PasswordPolicy(memory_kib=8, iterations=1, threads=2, queue=64)
+    house = build(open_memory_store(clock), clock, policy)
+    await house.accounts.add("alice", RIGHT)
+    guesses = [house.accounts.authenticate("alice", WRONG, address=ELSEWHERE) for _ in range(30)]
+    outcomes = await asyncio.gather(*guesses, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Denied"] * 5 + ["RateLimited"] * 25

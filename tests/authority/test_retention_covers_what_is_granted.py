@@ -81,3 +81,13 @@ async def test_a_session_keeps_its_keys_until_its_end_however_long_it_lives(
         await house.advance(11 * days)
         await house.authority.keys.reload()
         token = (await house.authority.refresh(token)).refresh_token
+
+
+async def test_an_access_token_does_not_outlive_a_short_idle_limit(open_house: Any) -> None:
+    short = Lifetimes(idle=timedelta(minutes=2), absolute=timedelta(hours=1))
+    lifetimes = {**SessionPolicy().lifetimes, Strategy.HYBRID: short}
+    house = await open_house(policy=SessionPolicy(lifetimes=lifetimes))
+    issued = await house.authority.login("alice", strategy="hybrid")
+    assert issued.expires_in == 120
+    house.clock.advance(60)
+    assert (await house.authority.refresh(issued.refresh_token)).expires_in == 120

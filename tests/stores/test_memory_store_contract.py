@@ -14,7 +14,9 @@ from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
+from keyfob.testing.renewal_contract import RenewalContract
 from keyfob.testing.rotation_contract import RotationContract
+from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
 
@@ -32,6 +34,14 @@ class TestSessionsInMemory(OnMemory, SessionStoreContract):
 
 
 class TestRotationInMemory(OnMemory, RotationContract):
+    pass
+
+
+class TestSessionEndsInMemory(OnMemory, SessionEndContract):
+    pass
+
+
+class TestRenewalInMemory(OnMemory, RenewalContract):
     pass
 
 

@@ -16,7 +16,8 @@ from keyfob.testing.account_store_contract import an_account, order
 from keyfob.testing.client_store_contract import a_client
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import a_key
-from keyfob.testing.rotation_contract import renewal, rotate
+from keyfob.testing.renewal_contract import renewal
+from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     ALICE,
     LIFETIME,

@@ -15,7 +15,9 @@ from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
+from keyfob.testing.renewal_contract import RenewalContract
 from keyfob.testing.rotation_contract import RotationContract
+from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
 
@@ -33,6 +35,14 @@ class TestSessionsInSqlite(OnSqlite, SessionStoreContract):
 
 
 class TestRotationInSqlite(OnSqlite, RotationContract):
+    pass
+
+
+class TestSessionEndsInSqlite(OnSqlite, SessionEndContract):
+    pass
+
+
+class TestRenewalInSqlite(OnSqlite, RenewalContract):
     pass
 
 

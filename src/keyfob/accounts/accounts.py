@@ -6,6 +6,7 @@ entry and the audit event are one step.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from keyfob.accounts.account import Account
@@ -46,6 +47,9 @@ class Accounts:
         self._store = store
         self._throttle = throttle
         self._passwords = passwords
+        # An attempt counts when its turn comes, not while it waits for a thread: so any number of right passwords at once, from an office
+        # behind one address or for one account, are never taken for guesses.
+        self._turns = asyncio.Semaphore(passwords.threads)
         self._clock = clock
         self._record = record
         self._applied = applied
@@ -91,13 +95,19 @@ class Accounts:
         """
         folded = fold_name(name)
         with self._passwords.seat() as seat:
-            admission = await self._throttle.admit(folded or name, address)
-            account = None if folded is None else await self._store.find_by_name(folded)
-            text = readable_password(password)
-            right = await seat.verify(account.password_hash if account else None, text)
-            if account is None or text is None or not right or account.disabled_at is not None:
-                raise await self._refusal(account, address, right=right)
-            await self._keep_hash_current(account, text, seat)
+            async with self._turns:
+                return await self._attempt(folded or name, folded, password, seat=seat, address=address)
+
+    async def _attempt(
+        self, shown: str, folded: str | None, password: str, *, seat: Seat, address: str
+    ) -> Account:
+        admission = await self._throttle.admit(shown, address)
+        account = None if folded is None else await self._store.find_by_name(folded)
+        text = readable_password(password)
+        right = await seat.verify(account.password_hash if account else None, text)
+        if account is None or text is None or not right or account.disabled_at is not None:
+            raise await self._refusal(account, address, right=right)
+        await self._keep_hash_current(account, text, seat)
         await self._throttle.settle(admission)
         return account
 
@@ -119,10 +129,12 @@ class Accounts:
         account = await self.get(subject)
         new_text = checked_password(new, name=account.name)
         with self._passwords.seat() as seat:
-            admission = await self._throttle.admit(account.name, address)
-            right = await seat.verify(account.password_hash, readable_password(current))
-            if not right or account.disabled_at is not None:
-                raise await self._refusal(account, address, right=right)
+            async with self._turns:
+                admission = await self._throttle.admit(account.name, address)
+                right = await seat.verify(account.password_hash, readable_password(current))
+                if not right or account.disabled_at is not None:
+                    raise await self._refusal(account, address, right=right)
+                await self._throttle.settle(admission)
             password_hash = await seat.hash(new_text)
         entry = await self._store.set_password(
             subject,
@@ -133,7 +145,6 @@ class Accounts:
         )
         if entry is None:
             raise Conflict("password_changed", "The password was changed in the meantime.")
-        await self._throttle.settle(admission)
         return await self._applied(entry)
 
     async def set_password(self, subject: Subject, new: str, *, actor: str, reason: str = "") -> Entry:

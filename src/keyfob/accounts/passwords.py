@@ -71,6 +71,11 @@ class Passwords:
         self._making = threading.Lock()
         self._engine: _Engine | None = None
 
+    @property
+    def threads(self) -> int:
+        """How many hashes run at once."""
+        return self._policy.threads
+
     @contextmanager
     def seat(self) -> Iterator[Seat]:
         """Take a place among those who may hash, for as long as the block lasts and its last hash runs.

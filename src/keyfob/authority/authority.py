@@ -330,11 +330,12 @@ class Authority:
         if client is None:
             raise Denied(Cause.REVOKED, "the client was deleted")
         subject_claims = await self.claims_source(session.subject, session.client_id)
+        now = self.clock.now()
         return self.issuing.issue(
-            grant_of_session(session, subject_claims),
+            grant_of_session(session, subject_claims, used_at=now),
             as_of=as_of,
             timeline=self.feed.live.head.timeline,
-            now=self.clock.now(),
+            now=now,
             lifetime=self._parts.access_lifetime_of(client, session.strategy),
         )
 

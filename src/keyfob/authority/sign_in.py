@@ -133,7 +133,7 @@ class SignIn:
         access_token = None
         if form.gives_access_token:
             access_token = parts.issuing.issue(
-                grant_of_session(created.session, subject_claims),
+                grant_of_session(created.session, subject_claims, used_at=created.session.created_at),
                 as_of=head.position,
                 timeline=head.timeline,
                 now=created.session.created_at,

@@ -21,18 +21,16 @@ Raise `rounds` for a soak.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 import pytest
 from msgspec.structs import replace
 
-from keyfob.accounts.account import Account
 from keyfob.accounts.rules import FREE_ATTEMPTS
-from keyfob.base.identifiers import KeyId, Position, SessionId, Subject
-from keyfob.keys.store import StoredKey
-from keyfob.revocation.entry import Entry, Reach, Scope
+from keyfob.base.identifiers import Position, SessionId, Subject
+from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -41,121 +39,52 @@ from keyfob.sessions.store import (
     AlreadyEnded,
     CutOff,
     Ended,
-    EndOutcome,
     LimitReached,
     Renewal,
     Renewed,
     Replayed,
     Reused,
     Rotated,
-    RotateOutcome,
     Seen,
     Unknown,
 )
 from keyfob.testing.account_store_contract import an_account
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import a_key
+from keyfob.testing.race_verbs import (
+    LIMIT,
+    add_account,
+    add_key,
+    attempt,
+    end,
+    log_in_or_end,
+    log_in_within_the_limit,
+    present,
+    present_or_renew,
+    renew,
+    set_password,
+    touch_or_end,
+    write_data,
+)
 from keyfob.testing.racers import Racers, ThreadRacers
-from keyfob.testing.rotation_contract import renewal, rotate
+from keyfob.testing.renewal_contract import renewal
+from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     ALICE,
     WINDOW,
     Store,
     StoreContract,
     a_session,
-    an_event,
     assert_chained,
     entries,
     found,
     is_live,
     position,
-    put,
     put_new,
     revocation,
 )
 
 RACERS = 8
-LIMIT = 3
-Added_ = Added | LimitReached | CutOff
-
-
-async def present(store: Store, order: tuple[SessionId, int, datetime]) -> RotateOutcome:
-    """Present the token of a generation."""
-    return await rotate(store, *order)
-
-
-async def renew(store: Store, order: tuple[SessionId, Renewal, datetime]) -> Renewed | Unknown:
-    """Renew a session."""
-    session_id, wanted, now = order
-    return await store.sessions.renew(session_id, wanted, now=now, event=an_event(now, "renewed"))
-
-
-async def present_or_renew(
-    store: Store, order: tuple[SessionId, int | Renewal, datetime]
-) -> RotateOutcome | Renewed:
-    """Present a token, or renew the session."""
-    session_id, wanted, now = order
-    if isinstance(wanted, Renewal):
-        return await renew(store, (session_id, wanted, now))
-    return await present(store, (session_id, wanted, now))
-
-
-async def end(store: Store, order: tuple[Revocation, datetime]) -> EndOutcome:
-    """End what a revocation names."""
-    return await store.sessions.end(order[0], now=order[1])
-
-
-async def touch_or_end(store: Store, order: tuple[Seen | Revocation, datetime]) -> int | EndOutcome:
-    """Touch a session, or end it."""
-    what, now = order
-    return await store.sessions.touch([what]) if isinstance(what, Seen) else await end(store, (what, now))
-
-
-async def log_in(store: Store, session: Session) -> tuple[Session, Added_]:
-    """Log in as an authority does: the position first, the session after."""
-    logged_in = replace(session, as_of=await position(store))
-    return logged_in, await put(store, logged_in)
-
-
-async def log_in_or_end(
-    store: Store, order: Session | tuple[Revocation, datetime]
-) -> tuple[Session, Added_] | EndOutcome:
-    """Log in, or end what a revocation names."""
-    return await log_in(store, order) if isinstance(order, Session) else await end(store, order)
-
-
-async def log_in_within_the_limit(store: Store, order: tuple[Session, AtLimit]) -> Added_:
-    """Log in where `LIMIT` sessions are allowed."""
-    session, at_limit = order
-    return await put(store, replace(session, as_of=await position(store)), limit=LIMIT, at_limit=at_limit)
-
-
-async def add_key(store: Store, order: tuple[StoredKey, KeyId | None]) -> bool:
-    """Add a key behind another."""
-    return await store.keys.add(order[0], after=order[1])
-
-
-async def attempt(store: Store, order: tuple[Sequence[str], datetime]) -> float:
-    """Attempt a password."""
-    return await store.throttle.attempt(order[0], now=order[1])
-
-
-async def add_account(store: Store, account: Account) -> bool:
-    """Add an account."""
-    return await store.accounts.add(account, an_event(account.created_at, "user_added"))
-
-
-async def set_password(store: Store, order: tuple[str, str, datetime]) -> Entry | None:
-    """Change Alice's password."""
-    password_hash, replaces, now = order
-    return await store.accounts.set_password(
-        ALICE, password_hash, replaces=replaces, now=now, revocation=revocation(Scope.SUBJECT, ALICE, now)
-    )
-
-
-async def write_data(store: Store, order: tuple[SessionId, bytes, datetime]) -> bool:
-    """Write the first data of a session."""
-    return await store.sessions.write_data(order[0], order[1], version=0, now=order[2])
 
 
 class StoreRaces(StoreContract):

@@ -9,6 +9,7 @@ import msgspec
 
 from keyfob.base.identifiers import ClientId, SessionId, Strategy, Subject
 from keyfob.base.principal import Principal
+from keyfob.sessions.rules import idle_limit
 from keyfob.sessions.session import Session
 
 
@@ -37,14 +38,18 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     claims: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 
-def grant_of_session(session: Session, subject_claims: SubjectClaims) -> Grant:
-    """Return what a session grants, with the roles of today."""
+def grant_of_session(session: Session, subject_claims: SubjectClaims, *, used_at: datetime) -> Grant:
+    """Return what a session that is used at *used_at* grants, with the roles of today.
+
+    It grants until its absolute end, or until it would idle out before that: what outlived the session could not be revoked with it.
+    """
+    limit = idle_limit(session)
     return Grant(
         subject=session.subject,
         client_id=session.client_id,
         strategy=session.strategy,
         audience=session.audience,
-        ends_at=session.expires_at,
+        ends_at=session.expires_at if limit is None else min(session.expires_at, used_at + limit),
         session_id=session.session_id,
         parent_session_id=session.parent_session_id,
         scopes=frozenset(session.scopes),
