@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -250,6 +251,19 @@ async def test_children_end_with_their_parent(house: Any) -> None:
     assert await house.refresh_cause(child.refresh_token) is R
     with pytest.raises(KeyfobError, match="revoked"):
         await house.authority.login("alice", parent_session_id=parent.session_id)
+
+
+@pytest.mark.parametrize("after", [timedelta(minutes=30), timedelta(hours=12)], ids=["idle", "expired"])
+async def test_a_child_is_not_refreshed_once_its_parent_ran_out(house: Any, after: timedelta) -> None:
+    parent = await house.authority.login("alice")
+    child = await house.authority.login("alice", strategy="hybrid", parent_session_id=parent.session_id)
+    await house.advance(after - timedelta(microseconds=1))
+    if after < timedelta(hours=1):
+        refreshed = await house.authority.refresh(child.refresh_token)
+        assert await house.causes(refreshed) == [None]
+    await house.advance(timedelta(microseconds=1))
+    assert await house.refresh_cause(child.refresh_token) is R
+    assert await house.head() == 0
 
 
 @pytest.mark.parametrize("by", ["logout", "order", "password"])
