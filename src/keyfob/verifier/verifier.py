@@ -292,17 +292,24 @@ class Verifier:
             self.denials[denied.code] += 1
             raise
 
-    def guard(self, principal: Principal, *, max_staleness: timedelta | None = None) -> Guard:
+    def guard(
+        self,
+        principal: Principal,
+        *,
+        max_staleness: timedelta | None = None,
+        task: asyncio.Task[object] | None = None,
+    ) -> Guard:
         """Return a guard that cancels the task inside it when *principal* is covered, expires, or cannot be vouched for any longer.
 
-        *max_staleness* is how long no level heartbeat is borne; by default that of the verifier (with `accept`, its bound).
+        *max_staleness* is how long no level heartbeat is borne; by default that of the verifier (with `accept`, its bound). *task* is what
+        it cancels, by default the task that enters it.
         """
         limit = self._checker.limit
         if max_staleness is not None:
             limit = max_staleness.total_seconds()
         elif self._settings is not None and self._on_stale == "accept" and self._settings.accept_within:
             limit = self._settings.accept_within.total_seconds()
-        return Guard(principal, view=self._view, limit=limit, verify=self.verify)
+        return Guard(principal, view=self._view, limit=limit, verify=self.verify, task=task)
 
     @property
     def is_level(self) -> bool:
