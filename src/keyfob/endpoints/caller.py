@@ -6,7 +6,7 @@ credential and the browser sent neither header (403) → the change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -15,9 +15,10 @@ from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import SessionId, Strategy
 from keyfob.base.principal import Principal
 from keyfob.endpoints.site import Site
-from keyfob.http import cross_origin
+from keyfob.http import bearer, cross_origin
 from keyfob.http.credential import Presented, read_credential
 from keyfob.http.messages import HttpRequest
+from keyfob.http.problem import HELPED_BY_REFRESH, Refusal
 
 MAX_CSRF_TOKEN = 200  # characters
 ADMIN = "keyfob:admin"
@@ -143,3 +144,14 @@ def is_refreshable(token: str) -> bool:
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return False
     return claims.strategy == Strategy.HYBRID
+
+
+def with_hint(refusal: Refusal, error: Exception, request: HttpRequest) -> Refusal:
+    """Return *refusal* saying whether the caller can refresh: its Bearer token is the access token of a hybrid login."""
+    if not isinstance(error, Denied) or error.cause not in HELPED_BY_REFRESH:
+        return refusal
+    try:
+        token = bearer.read_bearer(request.all(b"authorization"))
+    except Denied:
+        return refusal
+    return replace(refusal, refreshable=token is not None and is_refreshable(token))

@@ -7,17 +7,18 @@ milliseconds of the revocation of whoever they are for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
-from keyfob.base.errors import Cause, Denied, KeyfobError
+from keyfob.authority.opening import Opening
+from keyfob.base.errors import AuthorityUnavailable, Cause, ConfigurationError, Denied, KeyfobError
 from keyfob.base.principal import Principal
 from keyfob.http.headers import Header, SecurityHeaders
 from keyfob.http.messages import HttpResponse
 from keyfob.http.problem import Refusal, problem
 from keyfob.integrations.admission import Admission
-from keyfob.integrations.checks import checks_of
+from keyfob.integrations.checks import EmbeddedChecks, checks_of
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement, Rules
 from keyfob.verifier.guard import Guard
@@ -34,6 +35,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PRINCIPAL = "keyfob.principal"
+_SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
 REQUIREMENT = "keyfob.requirement"
 """Where the principal lies in the scope of a connection that was admitted, and what was asked of it."""
 WEBSOCKET = "WEBSOCKET"
@@ -48,9 +50,57 @@ class Auth:
     *origins* are the application's own, where they are others than the issuer's: pages that may send its session cookie.
     """
 
-    def __init__(self, source: Verifier | Authority, *, origins: Iterable[str] = ()) -> None:
-        self.admission = Admission(checks_of(source), origins=origins)
-        self._security = SecurityHeaders(self.admission.checks.issuer)
+    def __init__(
+        self, source: Verifier | Authority | Opening[Authority], *, origins: Iterable[str] = ()
+    ) -> None:
+        self.origins = tuple(origins)
+        self.source = source
+        self._admission = (
+            None if isinstance(source, Opening) else Admission(checks_of(source), origins=self.origins)
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Start the verifier, or open the authority, for as long as the application runs: `FastAPI(lifespan=auth.lifespan)`.
+
+        An authority that came open is left alone.
+
+        Raises:
+            ConfigurationError, Unavailable: it cannot be started.
+        """
+        if isinstance(self.source, Opening):
+            async with self.source as authority:
+                self._admission = Admission(checks_of(authority), origins=self.origins)
+                yield
+        elif isinstance(self.source, Verifier):
+            async with self.source:
+                yield
+        else:
+            yield
+
+    @property
+    def authority(self) -> Authority:
+        """The authority of this application.
+
+        Raises:
+            ConfigurationError: it follows one.
+            AuthorityUnavailable: it is not open yet.
+        """
+        checks = self.admission.checks
+        if not isinstance(checks, EmbeddedChecks):
+            raise ConfigurationError("this application follows an authority and holds none")
+        return checks.authority
+
+    @property
+    def admission(self) -> Admission:
+        """What admits.
+
+        Raises:
+            AuthorityUnavailable: the authority is not open yet.
+        """
+        if self._admission is None:
+            raise AuthorityUnavailable("the authority is not open: run the application with auth.lifespan")
+        return self._admission
 
     def protect(self, app: App, **rules: Unpack[Rules]) -> App:
         """Return *app* behind a check: who has no credential that meets *rules* never reaches it.
@@ -106,7 +156,7 @@ class Auth:
     ) -> tuple[HttpResponse, list[Header]]:
         """Return the problem document of *error*, and all of its headers."""
         response = problem(error, refusal_of(requirement))
-        return response, self._security.complete(response)
+        return response, _SECURITY.complete(response)
 
 
 def principal_of(scope: Mapping[str, Any]) -> Principal:

@@ -12,10 +12,10 @@ WebSockets and event streams of such routes end within milliseconds of the revoc
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Unpack
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.models import APIKey, HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
@@ -24,11 +24,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketState
 
-from keyfob.base.errors import Cause, Denied, KeyfobError
+from keyfob.accounts.accounts import CheckPassword
+from keyfob.base.errors import Cause, ConfigurationError, Denied, KeyfobError
 from keyfob.base.principal import Principal
+from keyfob.endpoints.site import Site
+from keyfob.http.cross_origin import own_origins
+from keyfob.http.forwarded import TrustedProxies
 from keyfob.http.problem import problem
 from keyfob.integrations import asgi
+from keyfob.integrations.embedded import account_routes
 from keyfob.integrations.requirement import Requirement, Rules
+from keyfob.verifier.verifier import Verifier
 
 Dependency = Callable[..., Awaitable[Principal]]
 OptionalDependency = Callable[..., Awaitable[Principal | None]]
@@ -109,6 +115,39 @@ class Auth(asgi.Auth):
         app.add_exception_handler(KeyfobError, self._answer)
         app.add_exception_handler(Refused, self._answer)
         app.add_middleware(_Guarding, auth=self)
+
+    def routes(
+        self, *, check_password: CheckPassword | None = None, trusted_proxies: Iterable[str] = ()
+    ) -> APIRouter:
+        """Return login, refresh, logout, session, sessions and password of the authority, for `app.include_router(auth.routes())`.
+
+        *check_password* says whose name and password these are where the application has users of its own; without it the accounts of the
+        authority are asked (`keyfob user add`), and only then is there `/password`.
+
+        Raises:
+            ConfigurationError: this application follows an authority, and holds none.
+        """
+        if isinstance(self.source, Verifier):
+            raise ConfigurationError(
+                "these routes need the authority in this process: Auth(Authority.open(...))"
+            )
+        origins: frozenset[bytes] | None = None
+
+        def site() -> Site:
+            nonlocal origins
+            authority = self.authority
+            origins = origins or own_origins(authority.issuer, *self.origins)
+            return Site(authority=authority, own_origins=origins, check_password=check_password)
+
+        router = APIRouter()
+        router.routes.extend(
+            account_routes(
+                site,
+                with_password=check_password is None,
+                proxies=TrustedProxies.parse(trusted_proxies),
+            )
+        )
+        return router
 
     async def _answer(self, connection: Request | WebSocket, error: Exception) -> Response:
         """Answer a request that was refused; a WebSocket is closed, or its handshake refused."""
