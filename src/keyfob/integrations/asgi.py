@@ -16,9 +16,10 @@ from keyfob.base.errors import AuthorityUnavailable, Cause, ConfigurationError, 
 from keyfob.base.principal import Principal
 from keyfob.http.headers import Header, SecurityHeaders
 from keyfob.http.messages import HttpResponse
-from keyfob.http.problem import Refusal, problem
+from keyfob.http.problem import problem
 from keyfob.integrations.admission import Admission
 from keyfob.integrations.checks import EmbeddedChecks, checks_of
+from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement, Rules
 from keyfob.verifier.guard import Guard
@@ -72,7 +73,7 @@ class Auth:
             async with self.source as authority:
                 self._admission = Admission(checks_of(authority), origins=self.origins)
                 yield
-        elif isinstance(self.source, Verifier):
+        elif isinstance(self.source, Verifier) and self.source.follows:
             async with self.source:
                 yield
         else:
@@ -169,17 +170,6 @@ def principal_of(scope: Mapping[str, Any]) -> Principal:
     if not isinstance(principal, Principal):
         raise Denied(Cause.NO_CREDENTIAL, "no principal in the scope: the route is not protected")
     return principal
-
-
-def refusal_of(requirement: Requirement | None) -> Refusal:
-    """Say what a refusal tells the client of the route's policy."""
-    if requirement is None:
-        return Refusal()
-    age = requirement.max_auth_age
-    return Refusal(
-        scopes=tuple(sorted(requirement.scopes)),
-        max_auth_age=None if age is None else int(age.total_seconds()),
-    )
 
 
 class _Protected:

@@ -33,6 +33,7 @@ from keyfob.http.forwarded import TrustedProxies
 from keyfob.http.problem import problem
 from keyfob.integrations import asgi
 from keyfob.integrations.embedded import account_routes
+from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.requirement import Requirement, Rules
 from keyfob.verifier.verifier import Verifier
 
@@ -59,7 +60,7 @@ class Refused(HTTPException):
     """A refused request. Without `Auth.install` FastAPI answers its status and headers; with it, the whole problem document."""
 
     def __init__(self, error: KeyfobError, requirement: Requirement) -> None:
-        response = problem(error, asgi.refusal_of(requirement))
+        response = problem(error, refusal_of(requirement))
         super().__init__(
             response.status,
             detail=error.code,

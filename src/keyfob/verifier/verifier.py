@@ -138,6 +138,11 @@ class Verifier:
             on_event=on_event,
         )
 
+    @property
+    def follows(self) -> bool:
+        """Whether it follows a feed, and so must be started."""
+        return self._settings is not None
+
     # Starting and ending
 
     def start(self) -> None:
