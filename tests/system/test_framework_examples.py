@@ -100,7 +100,7 @@ def service(request: pytest.FixtureRequest, deploy: Callable[..., Any], eventual
         )
     try:
         running = Service(authority, place)
-        eventually(lambda: _answers(place.api), "the service answers", within=40.0)
+        eventually(lambda: _answers_at(place.api, "/orders"), "the service answers", within=40.0)
         yield running
     finally:
         process.send_signal(signal.SIGTERM)
@@ -112,9 +112,9 @@ def service(request: pytest.FixtureRequest, deploy: Callable[..., Any], eventual
                 process.wait()
 
 
-def _answers(api: Any) -> bool:
+def _answers_at(api: Any, path: str) -> bool:
     try:
-        return api.get("/orders").status == 401
+        return api.get(path).status == 401
     except api.NoAnswer:
         return False
 
@@ -132,11 +132,15 @@ def test_every_worker_denies_a_revoked_user_within_moments_in_every_strategy(ser
     assert len(service.processes(bob)) == 2
 
 
-def _is_denied(service: Service, token: str) -> bool:
+def _is_denied(service: Any, token: str) -> bool:
+    return _is_denied_at(service, "/orders", token)
+
+
+def _is_denied_at(service: Any, path: str, token: str) -> bool:
     replies = []
     for _ in range(8):
         service.api.close()
-        replies.append(service.api.get("/orders", token=token))
+        replies.append(service.api.get(path, token=token))
     return all(reply.status == 401 and reply.code == "revoked" for reply in replies)
 
 
@@ -187,3 +191,48 @@ def test_a_websocket_of_the_service_ends_with_its_user(service):
         return closed.value.rcvd.code, closed.value.rcvd.reason
 
     assert asyncio.run(chat()) == (1008, "revoked")
+
+
+@pytest.fixture
+def embedded(deploy: Callable[..., Any], eventually: Any) -> Iterator[Any]:
+    """`fastapi_embedded.py` on two workers, each with an authority on the one database."""
+    place = deploy()
+    with (place.folder / "service.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "fastapi_embedded:app"),
+                *("--workers", "2", "--log-level", "error", "--port", str(place.port)),
+            ],
+            cwd=place.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        eventually(lambda: _answers_at(place.api, "/me"), "the application answers", within=40.0)
+        yield place
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def test_an_operator_cuts_off_a_user_of_an_application_that_holds_its_authority(embedded, eventually):
+    body = {"username": "alice", "password": "correct horse battery", "transport": "body"}
+    grants = [embedded.api.post("/login", {**body, "strategy": s}).body for s in ("session", "jwt", "hybrid")]
+    tokens = [grant.get("session_token") or grant["access_token"] for grant in grants]
+    assert [embedded.api.get("/me", token=token).body for token in tokens] == [{"subject": "user-17"}] * 3
+
+    ended = embedded.command("revoke", "subject", "user-17", "--reason", "left")
+
+    assert ended.returncode == 0, ended.stderr
+    for token in tokens:
+        eventually(
+            lambda token=token: _is_denied_at(embedded, "/me", token), "both deny", within=DENIED_WITHIN
+        )
+    assert embedded.api.post("/refresh", {"refresh_token": grants[2]["refresh_token"]}).code == "revoked"
