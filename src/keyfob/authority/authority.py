@@ -58,6 +58,7 @@ class Authority:
         self.clients = parts.clients
         self.trail = parts.trail
         self.activity = parts.activity
+        self.reports = parts.reports
         self.endings = parts.endings
         self.issuing = parts.issuing
         self.claims_source = parts.claims_source
