@@ -12,6 +12,7 @@ from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.opening import Opening
 from keyfob.authority.options import OpenOptions, Options
 from keyfob.authority.parts import Parts
+from keyfob.authority.preview import RevocationPreview
 from keyfob.authority.sign_in import Device, LoginOptions, SignIn
 from keyfob.authority.start import start
 from keyfob.base import base64url
@@ -31,6 +32,7 @@ from keyfob.tokens.grant import grant_of_principal, grant_of_session
 from keyfob.tokens.refresh import Refreshed, TheftDetected
 from keyfob.verifier.policy import require
 
+MAX_PAGE = 1_000  # sessions in one list: a step of the store that holds the event loop for some milliseconds
 _CSRF_LABEL = b"keyfob csrf "
 
 
@@ -268,10 +270,7 @@ class Authority:
             NotFound: no such key.
             Conflict: `already_ended`, for a session that is over.
         """
-        try:
-            parsed_scope, parsed_reach = Scope(scope), Reach(reach)
-        except ValueError as error:
-            raise InvalidRequest("invalid_revocation", str(error), status=422) from None
+        parsed_scope, parsed_reach = _parsed(scope, reach)
         return await self.endings.revoke(
             parsed_scope,
             id,
@@ -280,6 +279,21 @@ class Authority:
             actor=actor,
             spared=SessionId(spared) if spared else None,
         )
+
+    async def preview_revocation(
+        self,
+        scope: Scope | str,
+        id: str = "",  # noqa: A002 - the field's word
+        *,
+        reach: Reach | str = Reach.END,
+    ) -> RevocationPreview:
+        """Say what `revoke` would do now: which sessions, by when all verifiers deny, and who is behind. Changes nothing.
+
+        Raises:
+            InvalidRequest, NotFound: as `revoke`. A session that is over is no error here.
+        """
+        parsed_scope, parsed_reach = _parsed(scope, reach)
+        return await self._parts.previews.preview(parsed_scope, id, reach=parsed_reach)
 
     async def set_roles(
         self, subject: str, roles: Iterable[str], *, actor: str = "system", reason: str = ""
@@ -298,7 +312,13 @@ class Authority:
     async def list_sessions(
         self, subject: str | None = None, *, after: str | None = None, limit: int = 100
     ) -> SessionPage:
-        """Return live sessions of *subject*, or of everybody, newest first."""
+        """Return up to *limit* live sessions of *subject*, or of everybody, newest first.
+
+        Raises:
+            InvalidRequest: *limit* is not 1 to 1000, or *after* is no earlier page's `next`.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidRequest("invalid_request", f"limit is 1 to {MAX_PAGE}", status=422)
         return await self.store.sessions.list(
             Subject(subject) if subject is not None else None, now=self.clock.now(), after=after, limit=limit
         )
@@ -351,6 +371,13 @@ class Authority:
                 reason="replays in consecutive rotations",
             )
         )
+
+
+def _parsed(scope: Scope | str, reach: Reach | str) -> tuple[Scope, Reach]:
+    try:
+        return Scope(scope), Reach(reach)
+    except ValueError as error:
+        raise InvalidRequest("invalid_revocation", str(error), status=422) from None
 
 
 def _csrf_token(key: bytes, session_id: str) -> str:

@@ -19,6 +19,7 @@ from keyfob.authority.introspection import Introspection
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.options import Options
+from keyfob.authority.preview import Previews
 from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.client import Client
@@ -60,6 +61,7 @@ class Parts:
     trail: Trail
     activity: Activity
     reports: RevocationReports
+    previews: Previews
     claims_source: ClaimsSource
     housekeeping: Housekeeping
 
@@ -152,6 +154,7 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
         trail=trail,
         activity=activity,
         reports=reports,
+        previews=Previews(store.sessions, endings, reports, clock=clock),
         claims_source=claims_source,
         housekeeping=Housekeeping(store, activity, keys, reports, clock=clock),
     )

@@ -36,8 +36,8 @@ class Generations(Generic[_Key, _Kept]):
             return kept
         kept = self._old.get(key)
         if kept is not None:
+            self._promoted += 1  # before: it may be what makes the generations change
             self.put(key, kept)
-            self._promoted += 1
         return kept
 
     def put(self, key: _Key, kept: _Kept) -> None:

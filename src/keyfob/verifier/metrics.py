@@ -102,7 +102,7 @@ def _caches(stats: VerifierStats) -> Iterator[Family]:
 
 
 def _lags(stats: VerifierStats) -> Family:
-    bounds = [*(f"{bound:g}" for bound in LAG_BUCKETS), "+Inf"]
+    bounds = [*map(str, LAG_BUCKETS), "+Inf"]
     counts = accumulate(stats.lag_buckets)
     buckets = [Sample("_bucket", ("le", bound), count) for bound, count in zip(bounds, counts, strict=True)]
     # The count is that of the buckets: the two must agree, and are not raised in one step.
