@@ -47,7 +47,7 @@ def test_the_journeys_have_the_same_names(authority: Authority) -> None:
 
 def test_every_method_of_the_asynchronous_authority_is_there_and_takes_the_same() -> None:
     for name, method in inspect.getmembers(AsyncAuthority, inspect.isfunction):
-        if name.startswith("_"):
+        if name.startswith("_") or name == "guard":  # a guard cancels a task: there is none to cancel here
             continue
         ours = inspect.signature(getattr(Authority, name))
         assert list(ours.parameters.values()) == list(inspect.signature(method).parameters.values()), name

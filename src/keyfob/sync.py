@@ -89,6 +89,11 @@ class Authority:
             raise
         return cls(loop, thread, inner)
 
+    @property
+    def staleness(self) -> float:
+        """Seconds since this process was known to be level with its own feed."""
+        return self._inner.feed.staleness()
+
     def close(self) -> None:
         """Close the authority and end its thread. Twice is once; in a forked child it does nothing.
 

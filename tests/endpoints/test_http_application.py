@@ -302,9 +302,9 @@ async def test_a_client_that_leaves_in_its_body_changes_nothing(desk, events) ->
 async def test_a_body_that_does_not_come_is_given_up(desk, monkeypatch) -> None:
     import asyncio
 
-    from keyfob.server import app as app_module
+    from keyfob.http import body_chunks as body_module
 
-    monkeypatch.setattr(app_module, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.01)
     sent = []
 
     async def receive():

@@ -16,7 +16,7 @@ from keyfob.accounts.passwords import Passwords, Seat
 from keyfob.accounts.store import AccountPage, AccountStore
 from keyfob.accounts.throttle import Throttle
 from keyfob.base.clock import Clock
-from keyfob.base.errors import Cause, Conflict, Denied, NotFound
+from keyfob.base.errors import Cause, Conflict, Denied, InvalidRequest, NotFound
 from keyfob.base.events import Event
 from keyfob.base.identifiers import SessionId, Subject, is_identifier
 from keyfob.revocation.entry import Entry, Reach, Scope
@@ -24,6 +24,8 @@ from keyfob.revocation.revocation import Revocation
 
 Record = Callable[[Event], Awaitable[None]]
 """Writes an audit event durably."""
+CheckPassword = Callable[[str, str], Awaitable[str | None]]
+"""Says whose name and password these are: a subject, or None for nobody's."""
 Applied = Callable[[Entry], Awaitable[Entry]]
 """Waits until an entry is in force in this process, and returns it."""
 
@@ -97,6 +99,28 @@ class Accounts:
         with self._passwords.seat() as seat:
             async with self._turns:
                 return await self._attempt(folded or name, folded, password, seat=seat, address=address)
+
+    async def authenticate_elsewhere(
+        self, check: CheckPassword, name: str, password: str, *, address: str
+    ) -> Subject:
+        """Return the subject that *check* gives for *name* and *password*: for applications with a table of users of their own.
+
+        Attempts are counted and throttled as those of `authenticate`; what one costs, and that it costs the same for an unknown name, is the
+        care of *check*.
+
+        Raises:
+            Denied: `bad_credentials`: *check* gave None.
+            RateLimited: too many attempts failed; *check* was not asked.
+            InvalidRequest: *check* gave a subject that cannot be one.
+        """
+        admission = await self._throttle.admit(fold_name(name) or name, address)
+        subject = await check(name, password)
+        if subject is None:
+            raise await self._refusal(None, address, right=False)
+        if not is_identifier(subject):
+            raise InvalidRequest("invalid_subject", "The application names a subject that cannot be one.")
+        await self._throttle.settle(admission)
+        return Subject(subject)
 
     async def _attempt(
         self, shown: str, folded: str | None, password: str, *, seat: Seat, address: str

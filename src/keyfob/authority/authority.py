@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Unpack, assert_never
 
 from keyfob.authority.endings import Devices
+from keyfob.authority.guarding import guard
 from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.opening import Opening
 from keyfob.authority.options import OpenOptions, Options
@@ -30,6 +32,7 @@ from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import grant_of_principal, grant_of_session
 from keyfob.tokens.refresh import Refreshed, TheftDetected
+from keyfob.verifier.guard import Guard
 from keyfob.verifier.policy import require
 
 MAX_PAGE = 1_000  # sessions in one list: a step of the store that holds the event loop for some milliseconds
@@ -137,6 +140,22 @@ class Authority:
         if roles or scopes or max_auth_age is not None:
             require(principal, self.clock.time(), roles=roles, scopes=scopes, max_auth_age=max_auth_age)
         return principal
+
+    def guard(
+        self,
+        principal: Principal,
+        *,
+        max_staleness: timedelta | None = None,
+        task: asyncio.Task[object] | None = None,
+    ) -> Guard:
+        """Return a guard that cancels the task inside it when *principal* is covered, expires, or the store is silent for *max_staleness*.
+
+        As `Verifier.guard`; *max_staleness* is 5 s by default. `Guard.renew` takes a token that was authenticated just before.
+        """
+        parts = self._parts
+        return guard(
+            principal, feed=self.feed, checks=parts.checks, clock=self.clock, limit=max_staleness, task=task
+        )
 
     async def introspect(self, token: str, *, caller: Client | None = None) -> Mapping[str, object]:
         """Say what a token is worth right now (RFC 7662), from the store; `{"active": False}` for anything else."""

@@ -1,15 +1,12 @@
 """Who is calling: the credential of a request, checked, and the cross-origin guard in front of what changes something.
 
-A request has one credential: a Bearer token or the session cookie. With both, two readers could take different ones, so it is refused.
-`__Host-refresh` is no credential here; `/refresh` and `/logout` alone read it.
-
 The order for what changes something: the browser's headers (403) → the credential (401) → the body → the CSRF token, where a cookie is the
 credential and the browser sent neither header (403) → the change.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -18,20 +15,14 @@ from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import SessionId, Strategy
 from keyfob.base.principal import Principal
 from keyfob.endpoints.site import Site
-from keyfob.http import bearer, cookies, cross_origin
+from keyfob.http import bearer, cross_origin
+from keyfob.http.credential import Presented, read_credential
 from keyfob.http.messages import HttpRequest
+from keyfob.http.problem import HELPED_BY_REFRESH, Refusal
 
 MAX_CSRF_TOKEN = 200  # characters
 ADMIN = "keyfob:admin"
 """The role, or the scope, that opens the admin API."""
-
-
-@dataclass(frozen=True, slots=True)
-class Presented:
-    """The credential of a request, not checked yet."""
-
-    token: str = field(repr=False)
-    by_cookie: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +40,7 @@ def presented(request: HttpRequest) -> Presented:
     Raises:
         Denied: `no_credential`; `malformed` for one that cannot be read, and for two.
     """
-    token = bearer.read_bearer(request.all(b"authorization"))
-    cookie = cookies.read(request.all(b"cookie"), cookies.SESSION_COOKIE)
-    if token is not None and cookie is not None:
-        raise Denied(Cause.MALFORMED, "a session cookie and an Authorization header at once")
-    if cookie is not None:
-        return Presented(cookie, by_cookie=True)
-    if token is not None:
-        return Presented(token, by_cookie=False)
-    raise Denied(Cause.NO_CREDENTIAL, "neither a session cookie nor an Authorization header")
+    return read_credential(authorization=request.all(b"authorization"), cookie=request.all(b"cookie"))
 
 
 def is_vouched_for(site: Site, request: HttpRequest) -> bool:
@@ -161,3 +144,14 @@ def is_refreshable(token: str) -> bool:
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return False
     return claims.strategy == Strategy.HYBRID
+
+
+def with_hint(refusal: Refusal, error: Exception, request: HttpRequest) -> Refusal:
+    """Return *refusal* saying whether the caller can refresh: its Bearer token is the access token of a hybrid login."""
+    if not isinstance(error, Denied) or error.cause not in HELPED_BY_REFRESH:
+        return refusal
+    try:
+        token = bearer.read_bearer(request.all(b"authorization"))
+    except Denied:
+        return refusal
+    return replace(refusal, refreshable=token is not None and is_refreshable(token))

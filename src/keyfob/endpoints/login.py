@@ -99,9 +99,8 @@ async def _sign_in(site: Site, request: HttpRequest, asked: LoginRequest) -> Iss
     authority, address = site.authority, request.address
     # `as_of` is read before the account is: whatever ends the account while the password waits ends this login.
     async with authority.sign_in() as attempt:
-        account = await authority.accounts.authenticate(asked.username, asked.password, address=address)
         issued = await attempt.login(
-            account.subject,
+            await _subject(site, asked, address=address),
             strategy=asked.strategy,
             client_id=asked.client_id,
             audience=asked.audience,
@@ -111,6 +110,15 @@ async def _sign_in(site: Site, request: HttpRequest, asked: LoginRequest) -> Iss
         )
     await _end_former(authority, request)
     return issued
+
+
+async def _subject(site: Site, asked: LoginRequest, *, address: str) -> str:
+    accounts = site.authority.accounts
+    if site.check_password is not None:
+        return await accounts.authenticate_elsewhere(
+            site.check_password, asked.username, asked.password, address=address
+        )
+    return (await accounts.authenticate(asked.username, asked.password, address=address)).subject
 
 
 async def _end_former(authority: Authority, request: HttpRequest) -> None:

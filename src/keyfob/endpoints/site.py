@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keyfob.accounts.accounts import CheckPassword
 from keyfob.authority.authority import Authority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One deployment, as its endpoints see it. `own_origins` are what browsers may name in `Origin` (`cross_origin.own_origins`)."""
+    """One deployment, as its endpoints see it. `own_origins` are what browsers may name in `Origin` (`cross_origin.own_origins`).
+
+    `check_password` is asked about logins where the application has a table of users of its own; None: the accounts of the authority are.
+    """
 
     authority: Authority
     own_origins: frozenset[bytes]
+    check_password: CheckPassword | None = None

@@ -9,28 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from keyfob.authority.authority import Authority
-from keyfob.base.errors import Denied, InvalidRequest, KeyfobError, Unavailable
-from keyfob.endpoints.caller import is_refreshable
+from keyfob.base.errors import KeyfobError, Unavailable
+from keyfob.endpoints.caller import with_hint
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
-from keyfob.http.bearer import read_bearer
+from keyfob.http.body_chunks import BodyChunks
 from keyfob.http.cross_origin import own_origins
 from keyfob.http.forwarded import TrustedProxies
 from keyfob.http.headers import Header, SecurityHeaders
 from keyfob.http.messages import HttpRequest, HttpResponse
-from keyfob.http.problem import DEFAULT_REFUSAL, HELPED_BY_REFRESH, Refusal, problem
+from keyfob.http.problem import DEFAULT_REFUSAL, problem
 from keyfob.server.logs import describe
 from keyfob.server.metrics import Metrics
 from keyfob.server.routing import Match, Router
 
-BODY_SECONDS = 20.0
-"""How long a client may take to send its body."""
 UNKNOWN_ROUTE = "unknown"
 
 AsgiScope = MutableMapping[str, Any]
@@ -150,7 +147,7 @@ class App:
             query=scope["query_string"],
             peer=client[0] if client else "",
             proxies=self._proxies,
-            chunks=_Chunks(receive),
+            chunks=BodyChunks(receive),
         )
         match: Match | None = None
         try:
@@ -183,7 +180,7 @@ class App:
             self._log.error("fault", route=route.path if route else UNKNOWN_ROUTE, **describe(error))
         if route is None:
             return problem(error, DEFAULT_REFUSAL)
-        return route.render_error(error, _with_hint(route.refusal, error, request))
+        return route.render_error(error, with_hint(route.refusal, error, request))
 
     async def _stream(self, response: HttpResponse, method: str, receive: Receive, send: Send) -> None:
         """Send a stream until it ends, the client is gone, or the server stops."""
@@ -213,44 +210,7 @@ class App:
             self._log.error("stream_fault", **describe(error))
 
 
-class _Chunks:
-    """Reads the body piece by piece from the server."""
-
-    __slots__ = ("_deadline", "_ended", "_receive")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._ended = False
-        self._deadline: float | None = None
-
-    async def __call__(self) -> bytes | None:
-        if self._ended:
-            return None
-        loop = asyncio.get_running_loop()
-        self._deadline = self._deadline or loop.time() + BODY_SECONDS
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                event = await self._receive()
-        except TimeoutError:
-            raise InvalidRequest("body_timeout", "The body did not come in time.", status=408) from None
-        if event["type"] != "http.request":
-            raise InvalidRequest("incomplete_body", "The body ended early.")
-        self._ended = not event.get("more_body", False)
-        return bytes(event.get("body", b""))
-
-
 async def _gone(receive: Receive) -> None:
     """Return when the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _with_hint(refusal: Refusal, error: Exception, request: HttpRequest) -> Refusal:
-    """Say whether the caller can refresh: its Bearer token is the access token of a hybrid login."""
-    if not isinstance(error, Denied) or error.cause not in HELPED_BY_REFRESH:
-        return refusal
-    try:
-        token = read_bearer(request.all(b"authorization"))
-    except Denied:
-        return refusal
-    return replace(refusal, refreshable=token is not None and is_refreshable(token))

@@ -6,30 +6,58 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.principal import Principal
-from keyfob.revocation.live_entries import Watch
-from keyfob.verifier.feed_view import FeedView
+from keyfob.revocation.live_entries import LiveEntries, Watch
 
 _SOON = 0.001  # seconds: a timer that fires early looks again after this
+
+
+class Now(Protocol):
+    """The authority's time."""
+
+    def now(self) -> float:
+        """Return it, in seconds since the epoch."""
+        ...
+
+
+class View(Protocol):
+    """What is known of the feed where the guard stands: in a verifier, or in the authority itself."""
+
+    @property
+    def live(self) -> LiveEntries:
+        """The entries, and who is told when one of them covers a principal."""
+        ...
+
+    @property
+    def time(self) -> Now:
+        """The authority's time."""
+        ...
+
+    @property
+    def last_level_at(self) -> float:
+        """When the entries were last known to be level, in seconds since the epoch."""
+        ...
 
 
 class Guard:
     """Cancels the task inside it when its principal is covered (by either reach), expires, or can no longer be vouched for.
 
     `async with verifier.guard(principal) as guard: ...` raises `Denied` with the cause in place of the cancellation. One task uses one
-    guard, once. Ten thousand guards cost one look-up per entry, and a timer each that fires once in `max_staleness`.
+    guard, once. *task* is what it cancels: by default the task that enters, which the error then reaches at once if it comes too late; another
+    task is cancelled in place of that. Ten thousand guards cost one look-up per entry, and a timer each that fires once in `max_staleness`.
     """
 
     def __init__(
         self,
         principal: Principal,
         *,
-        view: FeedView,
+        view: View,
         limit: float,
         verify: Callable[[str], Principal],
+        task: asyncio.Task[object] | None = None,
     ) -> None:
         """*limit* is how many seconds without a level heartbeat are borne; infinity where no feed is followed."""
         self.principal = principal
@@ -40,7 +68,9 @@ class Guard:
         self._cause: Cause | None = None
         self._watch: Watch | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[object] | None = None
+        self._task = task
+        self._is_for_another = task is not None
+        self._entered = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cancelling = 0
 
@@ -48,21 +78,24 @@ class Guard:
         """Begin to guard.
 
         Raises:
-            Denied: the principal is covered, expired, or the verifier too stale, already now.
+            Denied: the principal is covered, expired, or the verifier too stale, already now, and no other task was named.
             RuntimeError: it is used a second time, or outside a task.
         """
-        task = asyncio.current_task()
-        if self._task is not None or task is None:
+        task = self._task or asyncio.current_task()
+        if self._entered or task is None:
             raise RuntimeError("a guard is entered once, inside a task")
-        self._task, self._loop = task, asyncio.get_running_loop()
+        self._entered, self._task, self._loop = True, task, asyncio.get_running_loop()
         self._cancelling = task.cancelling()
         # Register, then re-check: an entry that comes in between is seen by one of the two.
         self._watch = self._view.live.watch(self.principal, self._covered)
         cause = self._view.live.cause(self.principal) or self._due_cause()
-        if cause is not None:
+        if cause is None:
+            self._schedule()
+        elif self._is_for_another:
+            self._end(cause)
+        else:
             self._leave()
             raise Denied(cause, "before the guard began")
-        self._schedule()
         return self
 
     async def __aexit__(
@@ -78,6 +111,15 @@ class Guard:
         is_ours = self._task.uncancel() <= self._cancelling
         if kind is None or (is_ours and kind is asyncio.CancelledError):
             raise Denied(self._cause, "while it was guarded") from error
+
+    def release(self) -> None:
+        """Stop guarding before the end of the block: what is left of it goes on. Twice is once."""
+        self._leave()
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why it ended what was inside; None if it did not."""
+        return self._cause
 
     def renew(self, token: str) -> Principal:
         """Go on under a newer credential of the same subject: until its expiry, and until it is covered.

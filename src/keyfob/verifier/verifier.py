@@ -139,6 +139,11 @@ class Verifier:
             on_event=on_event,
         )
 
+    @property
+    def follows(self) -> bool:
+        """Whether it follows a feed, and so must be started."""
+        return self._settings is not None
+
     # Starting and ending
 
     def start(self) -> None:
@@ -294,10 +299,17 @@ class Verifier:
             self.denials[denied.code] += 1
             raise
 
-    def guard(self, principal: Principal, *, max_staleness: timedelta | None = None) -> Guard:
+    def guard(
+        self,
+        principal: Principal,
+        *,
+        max_staleness: timedelta | None = None,
+        task: asyncio.Task[object] | None = None,
+    ) -> Guard:
         """Return a guard that cancels the task inside it when *principal* is covered, expires, or cannot be vouched for any longer.
 
-        *max_staleness* is how long no level heartbeat is borne; by default that of the verifier (with `accept`, its bound).
+        *max_staleness* is how long no level heartbeat is borne; by default that of the verifier (with `accept`, its bound). *task* is what
+        it cancels, by default the task that enters it.
         """
         limit = self._checker.limit
         if max_staleness is not None:
@@ -305,7 +317,7 @@ class Verifier:
             self._checker.widest = max(self._checker.widest, limit)
         elif self._settings is not None and self._on_stale == "accept" and self._settings.accept_within:
             limit = self._settings.accept_within.total_seconds()
-        return Guard(principal, view=self._view, limit=limit, verify=self.verify)
+        return Guard(principal, view=self._view, limit=limit, verify=self.verify, task=task)
 
     @property
     def is_level(self) -> bool:

@@ -1,0 +1,256 @@
+"""Pure ASGI, for any application: `app = Auth(verifier).protect(app, roles={"payer"})`.
+
+The application finds who is calling with `principal_of(scope)`. A WebSocket, and a response that goes on after its first piece, end within
+milliseconds of the revocation of whoever they are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack
+
+from keyfob.authority.opening import Opening
+from keyfob.base.errors import AuthorityUnavailable, Cause, ConfigurationError, Denied, KeyfobError
+from keyfob.base.principal import Principal
+from keyfob.http.headers import Header, SecurityHeaders
+from keyfob.http.messages import HttpResponse
+from keyfob.http.problem import problem
+from keyfob.integrations.admission import Admission
+from keyfob.integrations.checks import EmbeddedChecks, checks_of
+from keyfob.integrations.refusals import refusal_of
+from keyfob.integrations.request_head import RequestHead
+from keyfob.integrations.requirement import Requirement, Rules
+from keyfob.verifier.guard import Guard
+from keyfob.verifier.verifier import Verifier
+
+if TYPE_CHECKING:
+    from keyfob.authority.authority import Authority
+
+# As the ASGI specification types them.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PRINCIPAL = "keyfob.principal"
+_SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
+REQUIREMENT = "keyfob.requirement"
+"""Where the principal lies in the scope of a connection that was admitted, and what was asked of it."""
+WEBSOCKET = "WEBSOCKET"
+"""Stands for the method of a handshake: not a safe one, since a page of another site can open a WebSocket with the browser's cookies."""
+POLICY_VIOLATION = 1008
+"""The code with which a WebSocket is closed (RFC 6455, section 7.4.1); the reason is the cause."""
+
+
+class Auth:
+    """Admits connections by a verifier, or by an authority in the same process. One for the whole application; every method may be called at once.
+
+    *origins* are the application's own, where they are others than the issuer's: pages that may send its session cookie.
+    """
+
+    def __init__(
+        self, source: Verifier | Authority | Opening[Authority], *, origins: Iterable[str] = ()
+    ) -> None:
+        self.origins = tuple(origins)
+        self.source = source
+        self._admission = (
+            None if isinstance(source, Opening) else Admission(checks_of(source), origins=self.origins)
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Start the verifier, or open the authority, for as long as the application runs: `FastAPI(lifespan=auth.lifespan)`.
+
+        An authority that came open is left alone.
+
+        Raises:
+            ConfigurationError, Unavailable: it cannot be started.
+        """
+        if isinstance(self.source, Opening):
+            async with self.source as authority:
+                self._admission = Admission(checks_of(authority), origins=self.origins)
+                yield
+        elif isinstance(self.source, Verifier) and self.source.follows:
+            async with self.source:
+                yield
+        else:
+            yield
+
+    @property
+    def authority(self) -> Authority:
+        """The authority of this application.
+
+        Raises:
+            ConfigurationError: it follows one.
+            AuthorityUnavailable: it is not open yet.
+        """
+        checks = self.admission.checks
+        if not isinstance(checks, EmbeddedChecks):
+            raise ConfigurationError("this application follows an authority and holds none")
+        return checks.authority
+
+    @property
+    def admission(self) -> Admission:
+        """What admits.
+
+        Raises:
+            AuthorityUnavailable: the authority is not open yet.
+        """
+        if self._admission is None:
+            raise AuthorityUnavailable("the authority is not open: run the application with auth.lifespan")
+        return self._admission
+
+    def protect(self, app: App, **rules: Unpack[Rules]) -> App:
+        """Return *app* behind a check: who has no credential that meets *rules* never reaches it.
+
+        Raises:
+            ConfigurationError: a rule does not fit.
+        """
+        return _Protected(app, self, Requirement.of(**rules))
+
+    def guarded(self, app: App) -> App:
+        """Return *app* with every WebSocket and stream ended when the principal that was admitted to it is revoked.
+
+        `protect` does so already; this is for applications whose routes call `admit` themselves.
+        """
+
+        async def guarding(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] in {"http", "websocket"}:
+                await _Connection(self, scope, send).run(app, receive)
+            else:
+                await app(scope, receive, send)
+
+        return guarding
+
+    async def admit(self, scope: Scope, requirement: Requirement) -> Principal:
+        """Return who opened the connection of *scope*, and note it there.
+
+        Raises:
+            Denied, Unavailable: the cause; `refuse` answers it.
+        """
+        method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
+        head = RequestHead.of_asgi(method, scope["headers"])
+        scope[PRINCIPAL] = principal = await self.admission.admit(head, requirement)
+        scope[REQUIREMENT] = requirement
+        return principal
+
+    async def refuse(
+        self, error: KeyfobError, scope: Scope, send: Send, *, requirement: Requirement | None = None
+    ) -> None:
+        """Answer *error*: a problem document, or for a WebSocket that is not open yet the same where the server can, else a refused handshake."""
+        prefix = "http"
+        if scope["type"] == "websocket":
+            if "websocket.http.response" not in (scope.get("extensions") or {}):
+                await send(_closing(error))
+                return
+            prefix = "websocket.http"
+        response, headers = self.answer(error, requirement)
+        await send({"type": f"{prefix}.response.start", "status": response.status, "headers": headers})
+        body = b"" if scope.get("method") == "HEAD" else response.body
+        await send({"type": f"{prefix}.response.body", "body": body})
+
+    def answer(
+        self, error: KeyfobError, requirement: Requirement | None
+    ) -> tuple[HttpResponse, list[Header]]:
+        """Return the problem document of *error*, and all of its headers."""
+        response = problem(error, refusal_of(requirement))
+        return response, _SECURITY.complete(response)
+
+
+def principal_of(scope: Mapping[str, Any]) -> Principal:
+    """Return who is calling, of a connection that was admitted.
+
+    Raises:
+        Denied: `no_credential`: nothing protects this route.
+    """
+    principal = scope.get(PRINCIPAL)
+    if not isinstance(principal, Principal):
+        raise Denied(Cause.NO_CREDENTIAL, "no principal in the scope: the route is not protected")
+    return principal
+
+
+class _Protected:
+    """An application behind a check."""
+
+    def __init__(self, app: App, auth: Auth, requirement: Requirement) -> None:
+        self._app = auth.guarded(app)
+        self._auth = auth
+        self._requirement = requirement
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in {"http", "websocket"}:
+            try:
+                await self._auth.admit(scope, self._requirement)
+            except KeyfobError as error:
+                await self._auth.refuse(error, scope, send, requirement=self._requirement)
+                return
+        await self._app(scope, receive, send)
+
+
+class _Connection:
+    """One connection, ended with the principal that is admitted to it: a WebSocket from its opening, a response from the first piece that is not its last."""
+
+    def __init__(self, auth: Auth, scope: Scope, send: Send) -> None:
+        self._auth = auth
+        self._scope = scope
+        self._send = send
+        self._stack = AsyncExitStack()
+        self._guard: Guard | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._is_event_stream = False
+        self._is_over = False
+
+    async def run(self, app: App, receive: Receive) -> None:
+        """Serve the connection until *app* is done, or the principal is."""
+        self._task = asyncio.current_task()
+        try:
+            async with self._stack:
+                await app(self._scope, receive, self._send_noticing)
+        except Denied as denied:
+            if self._guard is None or self._guard.cause is None:  # the application's own
+                raise
+            await self._end(denied)
+
+    async def _send_noticing(self, message: Message) -> None:
+        """Send *message*; notice that the connection goes on from here, or is over."""
+        match message["type"]:
+            case "http.response.start":
+                self._is_event_stream = _is_event_stream(message.get("headers", ()))
+            case "websocket.accept":
+                await self._begin()
+            case "http.response.body" if message.get("more_body", False):
+                await self._begin()
+            case "http.response.body" | "websocket.close":
+                self._is_over = True
+                if self._guard is not None:
+                    self._guard.release()
+        await self._send(message)
+
+    async def _begin(self) -> None:
+        """Guard the principal of the connection, if it has one, from now on."""
+        principal = self._scope.get(PRINCIPAL)
+        if self._guard is not None or principal is None:
+            return
+        requirement = self._scope[REQUIREMENT]
+        self._guard = self._auth.admission.checks.guard(principal, requirement, task=self._task)
+        await self._stack.enter_async_context(self._guard)
+
+    async def _end(self, denied: Denied) -> None:
+        """Say why, where there is a way to: any other response is cut off, so that nobody takes a part of it for the whole."""
+        if self._is_over:
+            return
+        if self._scope["type"] == "websocket":
+            await self._send(_closing(denied))
+        elif self._is_event_stream:
+            await self._send({"type": "http.response.body", "body": b""})
+
+
+def _closing(error: KeyfobError) -> Message:
+    return {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.code}
+
+
+def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)

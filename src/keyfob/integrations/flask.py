@@ -1,0 +1,147 @@
+"""Flask: decorators for routes, and `current_principal` inside them.
+
+    auth = Auth(Verifier.follow("https://auth.example", audience="orders", credentials=(...)))
+    auth.init_app(app)
+
+    @app.post("/payments")
+    @auth.required(roles={"payer"}, max_staleness=timedelta(seconds=3))
+    def pay(): return {"paid": current_principal.subject}
+
+Under a server that forks (gunicorn), with `--preload` too, each process has a reader, or an authority, of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, Unpack, cast
+
+from flask import Flask, Response, g, request
+from werkzeug.local import LocalProxy
+
+from keyfob.base.errors import Cause, Denied, KeyfobError
+from keyfob.base.principal import Principal
+from keyfob.http.headers import SecurityHeaders
+from keyfob.http.problem import problem
+from keyfob.integrations.admission import BlockingAdmission
+from keyfob.integrations.checks import blocking_checks_of
+from keyfob.integrations.per_process import PerProcess
+from keyfob.integrations.refusals import refusal_of
+from keyfob.integrations.request_head import RequestHead
+from keyfob.integrations.requirement import Requirement, Rules
+from keyfob.verifier.verifier import Verifier
+
+if TYPE_CHECKING:
+    from keyfob.sync import Authority
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
+
+
+class Auth:
+    """The checks of a Flask application; every method may be called from any thread.
+
+    *source* is a verifier, or a function that opens one or a `keyfob.sync.Authority`: it is called once in each process, when first needed.
+    *origins* are the application's own, where they are others than the issuer's: pages that may send its session cookie.
+    """
+
+    def __init__(
+        self,
+        source: Verifier | Callable[[], Verifier | Authority],
+        app: Flask | None = None,
+        *,
+        origins: Iterable[str] = (),
+    ) -> None:
+        self._origins = tuple(origins)
+        opened = (lambda: source) if isinstance(source, Verifier) else source
+        self._source = PerProcess(lambda: _started(opened()))
+        self._admission = PerProcess(
+            lambda: BlockingAdmission(blocking_checks_of(self._source()), origins=self._origins)
+        )
+        if app is not None:
+            self.init_app(app)
+
+    @property
+    def source(self) -> Verifier | Authority:
+        """The verifier or the authority of this process."""
+        return self._source()
+
+    def init_app(self, app: Flask) -> None:
+        """Let *app* answer every error of Keyfob as a problem document."""
+        app.extensions["keyfob"] = self
+        app.register_error_handler(KeyfobError, _answer)
+
+    def required(self, **rules: Unpack[Rules]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Return a decorator that lets in whoever meets *rules*; below `@app.route`.
+
+        Raises:
+            ConfigurationError: a rule does not fit.
+        """
+        requirement = Requirement.of(**rules)
+
+        def decorate(view: Callable[P, R]) -> Callable[P, R]:
+            @wraps(view)
+            def protected(*args: P.args, **kwargs: P.kwargs) -> R:
+                g.keyfob_requirement = requirement
+                g.keyfob_principal = self._admission().admit(
+                    RequestHead.of_wsgi(request.environ), requirement
+                )
+                return view(*args, **kwargs)
+
+            return protected
+
+        return decorate
+
+    def optional(self, **rules: Unpack[Rules]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Return a decorator that lets in strangers too: then `find_principal()` is None. A credential that is bad is refused, as by `required`."""
+        requirement = Requirement.of(**rules)
+
+        def decorate(view: Callable[P, R]) -> Callable[P, R]:
+            @wraps(view)
+            def protected(*args: P.args, **kwargs: P.kwargs) -> R:
+                g.keyfob_requirement = requirement
+                try:
+                    head = RequestHead.of_wsgi(request.environ)
+                    g.keyfob_principal = self._admission().admit(head, requirement)
+                except Denied as denied:
+                    if denied.cause is not Cause.NO_CREDENTIAL:
+                        raise
+                return view(*args, **kwargs)
+
+            return protected
+
+        return decorate
+
+
+def find_principal() -> Principal | None:
+    """Return who is calling, None for a stranger."""
+    return cast("Principal | None", g.get("keyfob_principal"))
+
+
+def _principal() -> Principal:
+    principal = find_principal()
+    if principal is None:
+        raise Denied(Cause.NO_CREDENTIAL, "no principal: the view is not protected")
+    return principal
+
+
+current_principal: Principal = cast("Principal", LocalProxy(_principal))
+"""Who is calling, in a view that `Auth.required` protects; elsewhere using it is refused with `no_credential`."""
+
+
+def _started(source: Verifier | Authority) -> Verifier | Authority:
+    if isinstance(source, Verifier) and source.follows:
+        source.start()
+        source.wait_until_level()
+    return source
+
+
+def _answer(error: KeyfobError) -> Response:
+    response = problem(error, refusal_of(g.get("keyfob_requirement")))
+    answer = Response(response.body, response.status)
+    answer.headers.clear()
+    for name, value in _SECURITY.complete(response):
+        answer.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+    return answer

@@ -1,0 +1,41 @@
+"""What of a request says who is calling, read once: the same for every framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+_WANTED = frozenset({b"authorization", b"cookie", b"sec-fetch-site", b"origin", b"x-csrf-token"})
+_NOTHING: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """The method, and every value of the headers that matter, by lower-case name."""
+
+    method: str
+    values: Mapping[bytes, Sequence[bytes]]
+
+    @classmethod
+    def of_asgi(cls, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Self:
+        """Read the headers of an ASGI scope: lower-case names, in order, repeated ones apart."""
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            if name in _WANTED:
+                values.setdefault(name, []).append(value)
+        return cls(method, values)
+
+    @classmethod
+    def of_wsgi(cls, environ: Mapping[str, object]) -> Self:
+        """Read the environment of a WSGI request. The server has joined repeated headers with a comma: two credentials can then not be read."""
+        values: dict[bytes, list[bytes]] = {}
+        for name in _WANTED:
+            value = environ.get("HTTP_" + name.decode("ascii").upper().replace("-", "_"))
+            if isinstance(value, str):
+                values[name] = [value.encode("latin-1", "replace")]
+        return cls(str(environ.get("REQUEST_METHOD", "")), values)
+
+    def all(self, name: bytes) -> Sequence[bytes]:
+        """Return every value of the header *name*; one that `_WANTED` does not name is never there."""
+        return self.values.get(name, _NOTHING)
