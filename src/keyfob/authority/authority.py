@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Unpack, assert_never
 
+from keyfob.authority import csrf
 from keyfob.authority.endings import Devices
 from keyfob.authority.guarding import guard
 from keyfob.authority.issued import Issued, issued_of
@@ -17,7 +17,6 @@ from keyfob.authority.parts import Parts
 from keyfob.authority.preview import RevocationPreview
 from keyfob.authority.sign_in import Device, LoginOptions, SignIn
 from keyfob.authority.start import start
-from keyfob.base import base64url
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.events import Event
@@ -36,7 +35,6 @@ from keyfob.verifier.guard import Guard
 from keyfob.verifier.policy import require
 
 MAX_PAGE = 1_000  # sessions in one list: a step of the store that holds the event loop for some milliseconds
-_CSRF_LABEL = b"keyfob csrf "
 
 
 class Authority:
@@ -348,14 +346,11 @@ class Authority:
 
     def csrf_token(self, session_id: str) -> str:
         """Return the CSRF token of a session: bound to it, the same for as long as the CSRF key is current."""
-        return _csrf_token(self.keys.csrf_keys()[0], session_id)
+        return csrf.token_of(self.keys.csrf_keys()[0], session_id)
 
     def csrf_matches(self, session_id: str, token: str) -> bool:
         """Say, in constant time, whether *token* is the CSRF token of the session."""
-        given = token.encode("utf-8", "surrogatepass")
-        return any(
-            hmac.compare_digest(_csrf_token(key, session_id).encode(), given) for key in self.keys.csrf_keys()
-        )
+        return csrf.matches(self.keys.csrf_keys(), session_id, token)
 
     async def _live_session(self, principal: Principal) -> Session:
         found = await self.store.sessions.find(principal.session_id) if principal.session_id else None
@@ -397,7 +392,3 @@ def _parsed(scope: Scope | str, reach: Reach | str) -> tuple[Scope, Reach]:
         return Scope(scope), Reach(reach)
     except ValueError as error:
         raise InvalidRequest("invalid_revocation", str(error), status=422) from None
-
-
-def _csrf_token(key: bytes, session_id: str) -> str:
-    return base64url.encode(hmac.digest(key, _CSRF_LABEL + session_id.encode(), "sha256"))
