@@ -22,6 +22,7 @@ from keyfob.authority.endings import Devices
 from keyfob.authority.issued import Issued
 from keyfob.authority.opening import Opening
 from keyfob.authority.options import OpenOptions
+from keyfob.authority.preview import RevocationPreview
 from keyfob.authority.sign_in import Device, LoginOptions
 from keyfob.authority.sign_in import SignIn as AsyncSignIn
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
@@ -193,6 +194,16 @@ class Authority:
         return self._run(
             self._inner.revoke(scope, id, reach=reach, reason=reason, actor=actor, spared=spared)
         )
+
+    def preview_revocation(
+        self,
+        scope: Scope | str,
+        id: str = "",  # noqa: A002 - the field's word
+        *,
+        reach: Reach | str = Reach.END,
+    ) -> RevocationPreview:
+        """Say what `revoke` would do now."""
+        return self._run(self._inner.preview_revocation(scope, id, reach=reach))
 
     def set_roles(
         self, subject: str, roles: Iterable[str], *, actor: str = "system", reason: str = ""

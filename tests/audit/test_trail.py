@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyfob.audit.trail import MAX_TEXT, REDACTED, Trail, cleaned, encoded, fields_of
+from keyfob.audit.trail import MAX_TEXT, Trail, cleaned, encoded, fields_of
 from keyfob.base.errors import StoreUnavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import FIRST_PARTY, ClientId, SessionId, Subject
+from keyfob.base.redaction import REDACTED
 from keyfob.clients.secret import new_secret
 from keyfob.stores.memory import open_memory_store
 from keyfob.testing.frozen_clock import START, FrozenClock
@@ -56,6 +57,9 @@ def test_every_text_of_an_event_is_cleaned() -> None:
         new_secret(),
         "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl",
         "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$dGFndGFndGFn",
+        "Basic b3JkZXJzOnNlY3JldA==",
+        "bearer abcdefgh",
+        "KFS_" + "A" * 98,
     ],
 )
 def test_a_secret_that_slipped_in_is_redacted(secret: str) -> None:

@@ -127,7 +127,8 @@ async def test_a_chore_that_fails_is_logged_and_done_again(
     monkeypatch.setattr("keyfob.authority.housekeeping.ACTIVITY_INTERVAL", 0.001)
     house = await open_house()
     chore: Any = Failing()
-    chores = Housekeeping(house.authority.store, chore, house.authority.keys, clock=house.clock)
+    authority = house.authority
+    chores = Housekeeping(authority.store, chore, authority.keys, authority.reports, clock=house.clock)
     with caplog.at_level(logging.WARNING):
         chores.start()
         chores.start()

@@ -12,7 +12,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 def run(directory: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "keyfob.cli", *arguments],
+        [sys.executable, "-m", "keyfob", *arguments],
         cwd=directory,
         env=ENVIRONMENT,
         input=stdin,

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +18,11 @@ from typer.testing import CliRunner
 from keyfob.accounts.passwords import PasswordPolicy
 from keyfob.authority.authority import Authority
 from keyfob.base.errors import StoreUnavailable
+from keyfob.base.identifiers import ClientId, Position, Timeline
 from keyfob.cli import opened
 from keyfob.cli.commands import commands
 from keyfob.revocation.entry import Entry
+from keyfob.revocation.reports import Report, Reporter
 from keyfob.server.opening import open_authority
 from keyfob.server.settings import Settings
 
@@ -399,3 +402,48 @@ def test_without_argon2_the_line_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "argon2", None)
     assert "pip install keyfob[server]" in refused("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
     done("client", "add", "orders")
+
+
+def test_a_revocation_is_explained_before_and_nothing_is_changed() -> None:
+    done("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    before = (done("keys", "list", "--json"), done("sessions", "list", "--json"))
+    said = done("revoke", "subject", "alice", "--explain")
+    assert "0 would end" in said
+    assert "none reports" in said
+    assert "5 s at most" in said
+    assert said.endswith("Nothing was changed.\n")
+    assert "would be refreshed" in done("revoke", "subject", "alice", "--explain", "--reach", "claims")
+    assert "sessions go on with other keys" in done(
+        "revoke", "key", json.loads(before[0])[0]["kid"], "--explain"
+    )
+    assert "its session goes on" in done("revoke", "token", "j1", "--explain")
+    document = json.loads(done("revoke", "everything", "--explain", "--json"))
+    assert (document["scope"], document["worst_seconds"], document["behind"]) == ("everything", 5.0, [])
+    assert (done("keys", "list", "--json"), done("sessions", "list", "--json")) == before
+    entry = json.loads(done("revoke", "everything", "--json"))
+    assert (entry["position"], entry["scope"], entry["reach"]) == (1, "everything", "end")
+    refused("revoke", "session", "nonsense", "--explain")
+
+
+def test_who_is_behind_is_named_and_deceives_no_terminal() -> None:
+    async def report(authority: Authority) -> None:
+        now = authority.clock.now()
+        stale = Report(
+            sent_at=now,
+            timeline=Timeline("another"),
+            position=Position(0),
+            level_at=now,
+            max_staleness=timedelta(seconds=5),
+            bound=timedelta(hours=1),
+        )
+        reporter = Reporter(client_id=ClientId("[red]orders[/red]"), name="shelf", instance="0" * 16)
+        await authority.reports.report(reporter, stale)
+
+    with_store(report)
+    said = done("revoke", "subject", "[bold]nobody", "--explain")
+    assert "subject [bold]nobody" in said
+    assert "1 stale" in said
+    assert "shelf/0000000000000000" in said
+    assert "[red]orders[/red]" in said
+    assert "3.6e+03" not in said
+    assert "1 h" in said

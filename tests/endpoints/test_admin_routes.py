@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from keyfob.base.errors import InvalidRequest
+
 USER = {"subject", "name", "roles", "created_at", "password_changed_at", "disabled_at"}
 ENTRY = {"position", "at", "scope", "id", "reach", "except", "until", "chain"}
 ROUTES = [
@@ -315,3 +317,20 @@ async def test_the_audit_trail_tells_who_did_what_and_no_secret(desk) -> None:
     assert admin.encode() not in answer.body
     assert (await desk.ask("GET", "/admin/api/audit?who=x", bearer=admin)).status == 400
     assert (await desk.ask("GET", "/admin/api/audit?subject=", bearer=admin)).status == 400
+
+
+@pytest.mark.parametrize("after", ["Bob", "a" * 600, "usr_x", "%20a", "%F0%9F%98%80%E2%80%8B", "%E2%80%AEa"])
+async def test_a_cursor_of_users_that_no_page_gave_is_refused(desk, after: str) -> None:
+    admin = await desk.admin()
+    answer = await desk.ask("GET", "/admin/api/users", query=f"after={after}".encode(), bearer=admin)
+    assert (answer.status, answer.code) == (400, "bad_cursor")
+
+
+async def test_lists_are_bounded_for_callers_of_the_library_too(desk) -> None:
+    for limit in (1, 1000):
+        await desk.authority.list_sessions(limit=limit)
+        await desk.authority.accounts.list(limit=limit)
+    for limit in (0, -1, 1001):
+        for listed in (desk.authority.list_sessions, desk.authority.accounts.list):
+            with pytest.raises(InvalidRequest):
+                await listed(limit=limit)

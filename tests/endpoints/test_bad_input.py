@@ -13,6 +13,7 @@ from keyfob.http.messages import MAX_BODY
 
 ALL = sorted({(route.method, route.path) for route in routes()})
 WRITING = [(method, path) for method, path in ALL if method in {"POST", "PUT", "DELETE"}]
+MACHINES = {"/sessions/seen", "/oauth/introspect", "/feed/reports"}
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -158,9 +159,9 @@ async def test_an_administrator_with_nonsense_in_hand_causes_no_fault(
 )
 async def test_a_malformed_body_is_told_so(desk, method: str, path: str, body: bytes) -> None:
     admin = await desk.admin()
-    client = await desk.client("orders", "keyfob:introspect")
+    client = await desk.client("orders", "keyfob:feed")
     before = await state(desk)
-    is_machine = path in {"/sessions/seen", "/oauth/introspect"}
+    is_machine = path in MACHINES
     form = path == "/oauth/introspect"
     answer = await desk.ask(
         method,
@@ -179,9 +180,9 @@ async def test_a_malformed_body_is_told_so(desk, method: str, path: str, body: b
 async def test_another_content_type_is_415(desk, method: str, path: str) -> None:
     """C-12: what a page of another origin can send without asking first is no JSON."""
     admin = await desk.admin()
-    client = await desk.client("orders", "keyfob:introspect")
+    client = await desk.client("orders", "keyfob:feed")
     before = await state(desk)
-    is_machine = path in {"/sessions/seen", "/oauth/introspect"}
+    is_machine = path in MACHINES
     answer = await desk.ask(
         method,
         concrete(path, "root"),

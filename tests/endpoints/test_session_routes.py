@@ -280,6 +280,7 @@ async def test_a_report_has_a_largest_size(desk, count: int, status: int) -> Non
     "session",
     [
         {"session_id": "x", "at": "2026-01-01T00:00:00Z"},
+        {"session_id": "0" * 32 + "\n", "at": "2026-01-01T00:00:00Z"},
         {"session_id": "0" * 32, "at": "2026-01-01T00:00:00"},
         {"session_id": "0" * 32, "at": 5},
     ],

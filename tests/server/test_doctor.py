@@ -24,7 +24,9 @@ from keyfob.sessions.policy import SessionPolicy
 from keyfob.testing.frozen_clock import FrozenClock
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
-SAFE = Settings(issuer=Issuer("https://auth.example"), master_key=bytes(32))
+SAFE = Settings(
+    issuer=Issuer("https://auth.example"), master_key=bytes(32), trusted_proxies=("127.0.0.1/32",)
+)
 SURROUNDED = Found(
     now=NOW,
     cores=4,
@@ -63,6 +65,7 @@ UNSAFE, CONSIDER = Severity.UNSAFE, Severity.CONSIDER
         ({"issuer": "http://localhost:8080"}, "issuer-http", CONSIDER),
         ({"issuer": "https://example.org/auth"}, "cookie-path", CONSIDER),
         ({"host": "0.0.0.0"}, "listening-without-tls", CONSIDER),
+        ({"trusted_proxies": ()}, "proxy-not-trusted", CONSIDER),
         ({"trusted_proxies": ("0.0.0.0/0",)}, "trusted-proxies-everyone", UNSAFE),
         ({"trusted_proxies": ("10.0.0.0/8", "::/0")}, "trusted-proxies-everyone", UNSAFE),
         ({"access_lifetime": timedelta(minutes=15, seconds=1)}, "access-lifetime", UNSAFE),
@@ -107,6 +110,7 @@ def test_each_thing_that_is_not_as_it_should_be_has_one_finding(
         {"tls": TLS, "host": "0.0.0.0", "tls_key_mode": 0o640, "certificate_ends": NOW + timedelta(days=15)},
         {"config": Path("keyfob.toml"), "config_mode": 0o644},
         {"trusted_proxies": ("10.0.0.1/32",)},
+        {"trusted_proxies": (), "tls": TLS, "certificate_ends": NOW + timedelta(days=90)},
         {"workers": 4},
         {"latest": NOW + timedelta(seconds=5)},
         {"schema": None, "has_administrator": None, "latest": None, "free_bytes": None},

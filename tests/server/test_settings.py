@@ -85,6 +85,7 @@ def test_a_file_sets_everything(tmp_path: Path) -> None:
         absolute = "5m"
         [feed]
         heartbeat = 0.5
+        canary = "2s"
         [passwords]
         memory_kib = 65536
         iterations = 3
@@ -102,6 +103,7 @@ def test_a_file_sets_everything(tmp_path: Path) -> None:
     assert settings.policy.lifetimes[Strategy.HYBRID].absolute == timedelta(days=14)
     assert settings.policy.lifetimes[Strategy.JWT].absolute == timedelta(minutes=5)
     assert settings.heartbeat == timedelta(seconds=0.5)
+    assert settings.canary == timedelta(seconds=2)
     assert settings.passwords.memory_kib == 65536
     assert settings.config == Path("keyfob.toml")
 
@@ -217,6 +219,7 @@ def test_a_file_that_is_not_toml_says_where() -> None:
         ),
         ("REFRESH_REPLAY_WINDOW", ["0", "30", "300", "5m"], ["-1", "301", "300.001s", "6m"]),
         ("FEED_HEARTBEAT", ["0.1", "100ms", "5", "5s"], ["0.099", "99ms", "5.001", "6"]),
+        ("FEED_CANARY", ["0", "0s", "1", "60s", "1m"], ["0.9", "999ms", "61", "-1", "off", ""]),
         ("SESSIONS_PER_SUBJECT", ["1", "100000"], ["0", "100001"]),
         ("SESSIONS_AT_LIMIT", ["deny", "end_oldest"], ["end", "DENY"]),
         ("SESSIONS_MAX_CACHE_AGE", ["1", "5m"], ["0", "301"]),

@@ -15,6 +15,7 @@ from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
 from keyfob.testing.renewal_contract import RenewalContract
+from keyfob.testing.report_store_contract import ReportStoreContract
 from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
@@ -66,4 +67,8 @@ class TestClientsInMemory(OnMemory, ClientStoreContract):
 
 
 class TestAuditInMemory(OnMemory, AuditStoreContract):
+    pass
+
+
+class TestReportsInMemory(OnMemory, ReportStoreContract):
     pass

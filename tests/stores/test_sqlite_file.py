@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
+from keyfob.revocation.entry import Scope
 from keyfob.stores.opening import SchemaChange, migrate_store, open_store
 from keyfob.stores.sqlite import SCHEMA_VERSION
 from keyfob.stores.store import Store
-from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.frozen_clock import START, FrozenClock
 from keyfob.testing.racers import ProcessRacers
-from keyfob.testing.store_contract import found, position, put_new
+from keyfob.testing.store_contract import ALICE, found, position, put_new, revocation
 
 
 def url_of(path: Path) -> str:
@@ -101,6 +102,20 @@ async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     path.touch(mode=0o600)
     store = await opened(path)
     assert await position(store) == 0
+    await store.close()
+
+
+async def test_a_file_of_the_first_schema_is_brought_up_and_keeps_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "keyfob.db"
+    store = await opened(path)
+    await store.sessions.end(revocation(Scope.SUBJECT, ALICE, START), now=START)
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE verifiers; DROP TABLE canaries; PRAGMA user_version = 1")
+    assert await migrate_store(url_of(path)) == SchemaChange(before=1, after=SCHEMA_VERSION)
+    store = await opened(path)
+    assert await position(store) == 1
+    assert (await store.reports.reports()).verifiers == []
     await store.close()
 
 

@@ -16,6 +16,7 @@ from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
 from keyfob.testing.renewal_contract import RenewalContract
+from keyfob.testing.report_store_contract import ReportStoreContract
 from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
@@ -67,4 +68,8 @@ class TestClientsInSqlite(OnSqlite, ClientStoreContract):
 
 
 class TestAuditInSqlite(OnSqlite, AuditStoreContract):
+    pass
+
+
+class TestReportsInSqlite(OnSqlite, ReportStoreContract):
     pass

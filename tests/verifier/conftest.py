@@ -78,6 +78,7 @@ class FeedServer:
         self.requests: list[tuple[str, str]] = []
         self.answers: dict[str, dict] = {}
         self.seen: list[dict] = []
+        self.reports: list[dict] = []
         self.status: dict[str, int] = {}
         self.tamper: Callable[[bytes], bytes] = lambda frames: frames
         self.tamper_snapshot: Callable[[bytes], bytes] = lambda raw: raw
@@ -191,6 +192,9 @@ class FeedServer:
                 self._reply(writer, 200, json.dumps(self.answers.get(token, {"active": False})).encode())
             case "/sessions/seen":
                 self.seen += msgspec.json.decode(body)["sessions"]
+                self._reply(writer, 204, b"")
+            case "/feed/reports":
+                self.reports.append(msgspec.json.decode(body))
                 self._reply(writer, 204, b"")
             case _:
                 self._reply(writer, 404, b"{}")

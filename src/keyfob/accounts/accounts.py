@@ -22,6 +22,8 @@ from keyfob.base.identifiers import SessionId, Subject, is_identifier
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.revocation.revocation import Revocation
 
+MAX_PAGE = 1_000  # accounts in one list
+
 Record = Callable[[Event], Awaitable[None]]
 """Writes an audit event durably."""
 CheckPassword = Callable[[str, str], Awaitable[str | None]]
@@ -264,7 +266,15 @@ class Accounts:
         raise _no_account()
 
     async def list(self, *, after: str | None = None, limit: int = 100) -> AccountPage:
-        """Return up to *limit* accounts by name, continuing *after* an earlier page's `next`."""
+        """Return up to *limit* accounts by name, continuing *after* an earlier page's `next`.
+
+        Raises:
+            InvalidRequest: *after* is no earlier page's `next`, or *limit* not 1 to 1000.
+        """
+        if after is not None and fold_name(after) != after:
+            raise InvalidRequest("bad_cursor", "The cursor is not one that an earlier page gave.")
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidRequest("invalid_request", f"limit is 1 to {MAX_PAGE}", status=422)
         return await self._store.list(after=after, limit=limit)
 
     async def _keep_hash_current(self, account: Account, text: str, seat: Seat) -> None:

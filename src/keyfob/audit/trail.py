@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 from msgspec import structs
@@ -10,15 +9,10 @@ from msgspec import structs
 from keyfob.audit.store import AuditStore, EventPage
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, SessionId, Subject
+from keyfob.base.redaction import redacted
 
 MAX_TEXT = 1000  # characters of any one field; what is longer is cut, and says so
 _CUT = "…"
-REDACTED = "[redacted]"
-
-# Opaque tokens, API keys and client secrets by their prefix; compact JWSs by their first and last part.
-_SECRETS = re.compile(
-    r"\bkf[a-z]_[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*|\$argon2[a-z]*\$\S+"
-)
 
 LogLine = Callable[[Mapping[str, str | int]], None]
 """Takes one event as flat fields. Must not block."""
@@ -108,7 +102,7 @@ def _text(text: str) -> str:
     """Encode what deceives, redact what is secret, cut what is long."""
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + _CUT
-    shown = encoded(_SECRETS.sub(REDACTED, text))
+    shown = encoded(redacted(text))
     return shown if len(shown) <= MAX_TEXT else shown[: MAX_TEXT - 1] + _CUT
 
 

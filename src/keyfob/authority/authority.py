@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Unpack, assert_never
 
+from keyfob.authority import csrf
 from keyfob.authority.endings import Devices
 from keyfob.authority.guarding import guard
 from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.opening import Opening
 from keyfob.authority.options import OpenOptions, Options
 from keyfob.authority.parts import Parts
+from keyfob.authority.preview import RevocationPreview
 from keyfob.authority.sign_in import Device, LoginOptions, SignIn
 from keyfob.authority.start import start
-from keyfob.base import base64url
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.events import Event
@@ -34,7 +34,7 @@ from keyfob.tokens.refresh import Refreshed, TheftDetected
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.policy import require
 
-_CSRF_LABEL = b"keyfob csrf "
+MAX_PAGE = 1_000  # sessions in one list: a step of the store that holds the event loop for some milliseconds
 
 
 class Authority:
@@ -61,6 +61,7 @@ class Authority:
         self.clients = parts.clients
         self.trail = parts.trail
         self.activity = parts.activity
+        self.reports = parts.reports
         self.endings = parts.endings
         self.issuing = parts.issuing
         self.claims_source = parts.claims_source
@@ -286,10 +287,7 @@ class Authority:
             NotFound: no such key.
             Conflict: `already_ended`, for a session that is over.
         """
-        try:
-            parsed_scope, parsed_reach = Scope(scope), Reach(reach)
-        except ValueError as error:
-            raise InvalidRequest("invalid_revocation", str(error), status=422) from None
+        parsed_scope, parsed_reach = _parsed(scope, reach)
         return await self.endings.revoke(
             parsed_scope,
             id,
@@ -298,6 +296,21 @@ class Authority:
             actor=actor,
             spared=SessionId(spared) if spared else None,
         )
+
+    async def preview_revocation(
+        self,
+        scope: Scope | str,
+        id: str = "",  # noqa: A002 - the field's word
+        *,
+        reach: Reach | str = Reach.END,
+    ) -> RevocationPreview:
+        """Say what `revoke` would do now: which sessions, by when all verifiers deny, and who is behind. Changes nothing.
+
+        Raises:
+            InvalidRequest, NotFound: as `revoke`. A session that is over is no error here.
+        """
+        parsed_scope, parsed_reach = _parsed(scope, reach)
+        return await self._parts.previews.preview(parsed_scope, id, reach=parsed_reach)
 
     async def set_roles(
         self, subject: str, roles: Iterable[str], *, actor: str = "system", reason: str = ""
@@ -316,7 +329,13 @@ class Authority:
     async def list_sessions(
         self, subject: str | None = None, *, after: str | None = None, limit: int = 100
     ) -> SessionPage:
-        """Return live sessions of *subject*, or of everybody, newest first."""
+        """Return up to *limit* live sessions of *subject*, or of everybody, newest first.
+
+        Raises:
+            InvalidRequest: *limit* is not 1 to 1000, or *after* is no earlier page's `next`.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidRequest("invalid_request", f"limit is 1 to {MAX_PAGE}", status=422)
         return await self.store.sessions.list(
             Subject(subject) if subject is not None else None, now=self.clock.now(), after=after, limit=limit
         )
@@ -327,14 +346,11 @@ class Authority:
 
     def csrf_token(self, session_id: str) -> str:
         """Return the CSRF token of a session: bound to it, the same for as long as the CSRF key is current."""
-        return _csrf_token(self.keys.csrf_keys()[0], session_id)
+        return csrf.token_of(self.keys.csrf_keys()[0], session_id)
 
     def csrf_matches(self, session_id: str, token: str) -> bool:
         """Say, in constant time, whether *token* is the CSRF token of the session."""
-        given = token.encode("utf-8", "surrogatepass")
-        return any(
-            hmac.compare_digest(_csrf_token(key, session_id).encode(), given) for key in self.keys.csrf_keys()
-        )
+        return csrf.matches(self.keys.csrf_keys(), session_id, token)
 
     async def _live_session(self, principal: Principal) -> Session:
         found = await self.store.sessions.find(principal.session_id) if principal.session_id else None
@@ -371,5 +387,8 @@ class Authority:
         )
 
 
-def _csrf_token(key: bytes, session_id: str) -> str:
-    return base64url.encode(hmac.digest(key, _CSRF_LABEL + session_id.encode(), "sha256"))
+def _parsed(scope: Scope | str, reach: Reach | str) -> tuple[Scope, Reach]:
+    try:
+        return Scope(scope), Reach(reach)
+    except ValueError as error:
+        raise InvalidRequest("invalid_revocation", str(error), status=422) from None

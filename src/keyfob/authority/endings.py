@@ -88,19 +88,37 @@ class Endings:
         spared: SessionId | None = None,
     ) -> Entry:
         """Revoke on somebody's order; see `Authority.revoke`."""
-        self._require_target(scope, target)
         if spared is not None:
             spared = await self.family_of(spared)
-        try:
-            revocation = self.order(
-                scope, target, code="revoked", actor=actor, reach=reach, reason=reason, spared=spared
-            )
-        except ValueError as error:
-            raise InvalidRequest("invalid_revocation", str(error), status=422) from None
+        revocation = self.checked_order(scope, target, reach=reach, reason=reason, actor=actor, spared=spared)
         entry = await self.carry_out(revocation)
         if entry is None:
             raise Conflict("already_ended", "that session is over already; nothing was changed")
         return entry
+
+    def checked_order(
+        self,
+        scope: Scope,
+        target: str,
+        *,
+        reach: Reach,
+        reason: str,
+        actor: str,
+        spared: SessionId | None = None,
+    ) -> Revocation:
+        """Put somebody's order together.
+
+        Raises:
+            InvalidRequest: scope, target and reach do not fit together.
+            NotFound: no such key.
+        """
+        self._require_target(scope, target)
+        try:
+            return self.order(
+                scope, target, code="revoked", actor=actor, reach=reach, reason=reason, spared=spared
+            )
+        except ValueError as error:
+            raise InvalidRequest("invalid_revocation", str(error), status=422) from None
 
     def _require_target(self, scope: Scope, target: str) -> None:
         if scope is Scope.SESSION and not is_session_id(target):

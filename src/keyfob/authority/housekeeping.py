@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.base.clock import Clock
 from keyfob.base.errors import KeyfobError
 from keyfob.keys.key_ring import KeyRing
@@ -26,10 +27,13 @@ _log = logging.getLogger("keyfob.housekeeping")
 class Housekeeping:
     """Runs the chores of an authority until stopped. A chore that fails is logged, and done again at its next time."""
 
-    def __init__(self, store: Store, activity: Activity, keys: KeyRing, *, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, activity: Activity, keys: KeyRing, reports: RevocationReports, *, clock: Clock
+    ) -> None:
         self._store = store
         self._activity = activity
         self._keys = keys
+        self._reports = reports
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -43,6 +47,9 @@ class Housekeeping:
             (self._keys.reload, KEYS_INTERVAL),
             (self._keys.delete_retired, RETIRED_INTERVAL),
         )
+        if self._reports.period:
+            # Twice a period: whose turn it is the store decides, and nobody's waking is exact.
+            chores += ((self._reports.revoke_canary, self._reports.period.total_seconds() / 2),)
         self._tasks = [
             asyncio.create_task(_repeat(chore, seconds), name=f"keyfob {chore.__qualname__}")
             for chore, seconds in chores
@@ -65,6 +72,7 @@ class Housekeeping:
             lambda: store.feed.delete_expired(now, BATCH),
             lambda: store.throttle.delete_expired(now, BATCH),
             lambda: store.audit.delete_expired(now - AUDIT_RETENTION, BATCH),
+            lambda: store.reports.delete_expired(now, BATCH),
         )
         deleted = 0
         for verb in verbs:

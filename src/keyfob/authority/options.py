@@ -15,6 +15,7 @@ from keyfob.base.errors import ConfigurationError
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.tokens.rules import DEFAULT_ACCESS_LIFETIME, checked_lifetime
 
+SHORTEST_CANARY, LONGEST_CANARY = timedelta(seconds=1), timedelta(minutes=1)
 # The characters of a URL (RFC 3986, section 2) without those that begin a user, a query or a fragment.
 _ISSUER = re.compile(r"https?://[A-Za-z0-9._~:/%\[\]!$&'()*+,;=-]+")
 
@@ -30,6 +31,7 @@ class OpenOptions(TypedDict, total=False):
     claims_source: ClaimsSource | None
     clock: Clock
     heartbeat: timedelta
+    canary: timedelta
     cache_capacity: int
 
 
@@ -38,7 +40,8 @@ class Options:
     """What an authority is opened with, besides its store and its master key.
 
     `issuer` is its URL. `algorithm` is ES256, ES384, EdDSA, PS256 or RS256. `access_lifetime` is 1 second to 24 hours. `claims_source`
-    replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered.
+    replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered. `canary` is how often a canary is
+    revoked while verifiers report: 1 second to 1 minute, or 0 for never.
 
     Raises:
         ConfigurationError: a bound is broken, or the issuer is no URL.
@@ -52,11 +55,14 @@ class Options:
     claims_source: ClaimsSource | None = None
     clock: Clock = field(default_factory=SystemClock)
     heartbeat: timedelta = timedelta(seconds=1)
+    canary: timedelta = timedelta(0)
     cache_capacity: int = 100_000
 
     def __post_init__(self) -> None:
         require_issuer(self.issuer)
         checked_lifetime(self.access_lifetime)
+        if self.canary and not SHORTEST_CANARY <= self.canary <= LONGEST_CANARY:
+            raise ConfigurationError("canary must be 0, or 1 second to 1 minute")
 
 
 def require_issuer(issuer: str) -> None:

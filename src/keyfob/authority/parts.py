@@ -19,6 +19,8 @@ from keyfob.authority.introspection import Introspection
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.options import Options
+from keyfob.authority.preview import Previews
+from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.client import Client
 from keyfob.clients.clients import Clients
@@ -58,6 +60,8 @@ class Parts:
     clients: Clients
     trail: Trail
     activity: Activity
+    reports: RevocationReports
+    previews: Previews
     claims_source: ClaimsSource
     housekeeping: Housekeeping
 
@@ -102,6 +106,7 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
 
     sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)
     activity = Activity(store.sessions)
+    reports = RevocationReports(store.reports, feed, clock=clock, period=options.canary)
     claims_source = options.claims_source or RecordedClaims(store.accounts)
     checks = Checks(
         options.issuer,
@@ -148,8 +153,10 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
         clients=Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive),
         trail=trail,
         activity=activity,
+        reports=reports,
+        previews=Previews(store.sessions, endings, reports, clock=clock),
         claims_source=claims_source,
-        housekeeping=Housekeeping(store, activity, keys, clock=clock),
+        housekeeping=Housekeeping(store, activity, keys, reports, clock=clock),
     )
 
 

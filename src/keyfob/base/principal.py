@@ -22,6 +22,18 @@ from keyfob.base.identifiers import (
 _NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
 
 
+# Why each path says yes.
+_WHY: Mapping[str, str] = MappingProxyType(
+    {
+        "signature": "its signature and claims hold",
+        "verdict cache": "its signature and claims held when it was first seen",
+        "session cache": "its session was read before",
+        "session": "its session stands in the store",
+        "introspection": "the authority says that it is active",
+    }
+)
+
+
 def _no_claims() -> Mapping[str, object]:
     return _NO_CLAIMS
 
@@ -72,7 +84,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def explain(self) -> str:
         """Say in one line which path answered and why it said yes."""
         session = f", session {self.session_id}" if self.session_id else ""
+        why = _WHY.get(self.path, "it was found good")
         return (
             f"{self.path or 'answered'}: subject {self.subject}{session}, client {self.client_id}, "
-            f"as of position {self.as_of}, until {self.expires_at.isoformat()}"
+            f"until {self.expires_at.isoformat()}; {why}, and nothing that is known of the feed after position {self.as_of} covers it"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -46,7 +48,8 @@ def with_authority(
         ConfigurationError: the settings are wrong, or do not fit the store.
         StoreUnavailable: the store does not answer.
     """
-    settings = Settings.load(config=config, flags={"store": store})
+    # A command is no server: it revokes no canaries.
+    settings = replace(Settings.load(config=config, flags={"store": store}), canary=timedelta(0))
 
     async def work_and_close() -> _Result:
         async with open_authority(settings) as authority:

@@ -1,22 +1,37 @@
-"""`keyfob revoke`: the one function behind every revocation, by hand."""
+"""`keyfob revoke`: the one function behind every revocation, by hand; and what it would do, said before."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
+import msgspec
 import typer
 
 from keyfob.authority.authority import Authority
-from keyfob.cli.opened import ACTOR, IDS_MAY_BEGIN_WITH_A_DASH, ConfigFile, Reason, StoreUrl, with_authority
-from keyfob.cli.output import examples, say_entry
+from keyfob.authority.preview import RevocationPreview
+from keyfob.cli.opened import (
+    ACTOR,
+    IDS_MAY_BEGIN_WITH_A_DASH,
+    AsJson,
+    ConfigFile,
+    Reason,
+    StoreUrl,
+    with_authority,
+)
+from keyfob.cli.output import examples, say_entry, say_json
+from keyfob.cli.previewed import say_preview
 from keyfob.cli.sessions import subject_of
-from keyfob.revocation.entry import Reach, Scope
+from keyfob.endpoints.admin.revocations import entry_answer, preview_answer
+from keyfob.revocation.entry import Entry, Reach, Scope
 
 
 def register(commands: typer.Typer) -> None:
     """Add `revoke` to *commands*."""
     commands.command(
         epilog=examples(
+            "keyfob revoke subject alice --explain                   # what would that do? changes nothing",
             "keyfob revoke subject alice --reason 'laptop stolen'    # every session and token of alice",
             "keyfob revoke session 5f0c64a1b7c94d0d8f0e3a2b1c4d5e6f",
             "keyfob revoke subject alice --reach claims              # new roles at the next refresh, no login",
@@ -38,6 +53,13 @@ def revoke(
         Reach, typer.Option("--reach", help="end: over. claims: must be refreshed.")
     ] = Reach.END,
     reason: Reason = "",
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say what it would do, by when all deny, and who is behind. Changes nothing."
+        ),
+    ] = False,
+    json: AsJson = False,
     store: StoreUrl = None,
     config: ConfigFile = None,
 ) -> None:
@@ -45,11 +67,26 @@ def revoke(
     if bool(id_) == (scope is Scope.EVERYTHING):
         raise typer.BadParameter("'everything' takes no ID, every other scope needs one")
 
-    async def work(authority: Authority) -> None:
-        target = await subject_of(authority, id_) if scope is Scope.SUBJECT else id_
-        entry = await authority.revoke(scope.value, target, reach=reach.value, reason=reason, actor=ACTOR)
-        say_entry(
-            entry, what=f"revoked {' '.join((scope.value, target)).strip()}", unchanged="it was over already"
-        )
+    async def target_of(authority: Authority) -> str:
+        return await subject_of(authority, id_) if scope is Scope.SUBJECT else id_
 
-    with_authority(work, store=store, config=config)
+    async def preview(authority: Authority) -> RevocationPreview:
+        return await authority.preview_revocation(scope, await target_of(authority), reach=reach)
+
+    async def work(authority: Authority) -> Entry:
+        target = await target_of(authority)
+        return await authority.revoke(scope, target, reach=reach, reason=reason, actor=ACTOR)
+
+    if explain:
+        found = with_authority(preview, store=store, config=config)
+        document: msgspec.Struct = preview_answer(found)
+        show: Callable[[], None] = partial(say_preview, found)
+    else:
+        entry = with_authority(work, store=store, config=config)
+        document = entry_answer(entry)
+        what = f"revoked {' '.join((scope.value, entry.id)).strip()}"
+        show = partial(say_entry, entry, what=what, unchanged="")
+    if json:
+        say_json(msgspec.to_builtins(document))
+    else:
+        show()

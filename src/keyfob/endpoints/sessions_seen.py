@@ -27,7 +27,7 @@ MAX_AGE = timedelta(minutes=10)
 class SeenSession(RequestBody, frozen=True, kw_only=True):
     """A session that was used at `at` (RFC 3339 with a zone)."""
 
-    session_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    session_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$(?!\n)")]
     at: Annotated[datetime, Meta(tz=True)]
 
 

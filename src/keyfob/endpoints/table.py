@@ -13,11 +13,12 @@ from keyfob.endpoints import (
     metadata,
     password,
     refresh,
+    reports,
     session,
     sessions,
     sessions_seen,
 )
-from keyfob.endpoints.admin import audit, clients, keys, revocations, users
+from keyfob.endpoints.admin import audit, clients, keys, revocation_slo, revocations, users
 from keyfob.endpoints.admin import sessions as all_sessions
 from keyfob.endpoints.route import Route
 
@@ -30,12 +31,14 @@ _MODULES = (
     sessions_seen,
     password,
     feed,
+    reports,
     jwks,
     metadata,
     introspect,
     users,
     all_sessions,
     revocations,
+    revocation_slo,
     clients,
     keys,
     audit,

@@ -109,7 +109,9 @@ _DETAILS: dict[Cause, str] = {
     Cause.BAD_PROOF: "The proof does not hold.",
 }
 
+# What is not here is helped by a login.
 _NEXT: dict[Cause, Next | None] = {
+    Cause.WRONG_AUDIENCE: None,  # the credential is good, elsewhere: the same login would give the same
     Cause.NOT_YET_VALID: Next.RETRY,
     Cause.VERIFIER_STALE: Next.RETRY,
     Cause.BAD_CREDENTIALS: None,
@@ -120,8 +122,8 @@ _NEXT: dict[Cause, Next | None] = {
     Cause.PROOF_REQUIRED: None,
     Cause.BAD_PROOF: None,
 }
-HELPED_BY_REFRESH = frozenset({Cause.EXPIRED, Cause.STALE_CLAIMS})
-"""Against these a refresh helps, where there is one."""
+HELPED_BY_REFRESH = frozenset({Cause.EXPIRED, Cause.STALE_CLAIMS, Cause.UNKNOWN_KEY})
+"""Against these a refresh helps, where there is one: also when a key was declared compromised, for sessions outlive it."""
 
 _UNAVAILABLE = "This cannot be found out at the moment; nothing is said about the credential."
 _INTERNAL = "Something went wrong here. It is in the log."

@@ -107,6 +107,13 @@ def _listening(settings: Settings, _found: Found) -> Iterator[Finding]:
             f"the server answers plain HTTP on {settings.host}, where more than this machine may reach it",
             "set tls.cert and tls.key, or listen on 127.0.0.1 behind a proxy that ends TLS on this machine",
         )
+    if settings.tls is None and not settings.trusted_proxies and _is_https(settings.issuer):
+        yield _consider(
+            "proxy-not-trusted",
+            "TLS ends before the server, at a proxy, and trusted_proxies is empty: every request seems to come from the proxy, "
+            "so whoever guesses passwords slows everybody's logins down, and devices show its address",
+            "list the addresses of your proxies in trusted_proxies, such as 127.0.0.1",
+        )
     for network in map(ip_network, settings.trusted_proxies):
         if network.prefixlen == 0:
             yield _unsafe(
@@ -301,6 +308,10 @@ _CHECKS: tuple[Check, ...] = (
     _administrator,
     _clock,
 )
+
+
+def _is_https(issuer: str | None) -> bool:
+    return issuer is not None and urlsplit(issuer).scheme == "https"
 
 
 def _unsafe(id_: str, what: str, mend: str) -> Finding:

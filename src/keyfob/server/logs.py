@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import traceback
 from collections.abc import MutableMapping
@@ -11,12 +10,8 @@ from typing import Any, TextIO
 
 import structlog
 
-_SECRETS = re.compile(
-    r"\bkf[a-z]_[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*|\$argon2[a-z]*\$\S+"
-    r"|\b(?:Basic|Bearer)\s+[A-Za-z0-9+/._~=-]{8,}",
-    re.IGNORECASE,
-)
-_REDACTED = "[redacted]"
+from keyfob.base.redaction import redacted
+
 MAX_TEXT = 2000  # characters of any one field
 MAX_FRAMES = 30  # of a traceback, the innermost
 
@@ -66,7 +61,7 @@ def describe(error: BaseException) -> dict[str, object]:
 
 def redact(text: str) -> str:
     """Return *text* with whatever looks like a credential of ours left out, and cut to `MAX_TEXT` characters."""
-    return _SECRETS.sub(_REDACTED, text)[:MAX_TEXT]
+    return redacted(text)[:MAX_TEXT]
 
 
 def _with_fields(_logger: object, _name: str, fields: Fields) -> Fields:

@@ -1,22 +1,24 @@
 """`GET /metrics`: counts for Prometheus, of this process.
 
 Requests are counted in plain dictionaries (one event loop, one writer) and shown by a collector: `Counter.inc` takes a lock and costs as
-much as a whole check. Labels are routes, statuses and causes; never a session, a subject or a token.
+much as a whole check. Labels are routes, statuses, causes and the names of verifiers; never a session, a subject or a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from keyfob.base.errors import StoreUnavailable
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.headers import NO_STORE
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.revocation.feed_stats import FeedStats
+from keyfob.server.slo_metrics import slo_families
 
 CONTENT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -55,16 +57,23 @@ class Metrics:
 
     async def _show(self, site: Site, _request: HttpRequest) -> HttpResponse:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Shown(self, site.authority.feed.stats))
+        reports = site.authority.reports
+        try:
+            slo = await reports.recent_summary()
+        except StoreUnavailable:  # the rest is worth showing all the same, and that this is missing
+            slo = None
+        families = slo_families(slo, canaries=reports.canaries)
+        registry.register(_Shown(self, site.authority.feed.stats, families))
         return HttpResponse(status=200, headers=(CONTENT_TYPE, NO_STORE), body=generate_latest(registry))
 
 
 class _Shown(Collector):
     """Turns the counts of the moment into Prometheus's families."""
 
-    def __init__(self, metrics: Metrics, feed: Callable[[], FeedStats]) -> None:
+    def __init__(self, metrics: Metrics, feed: Callable[[], FeedStats], slo: Iterable[Metric]) -> None:
         self._metrics = metrics
         self._feed = feed
+        self._slo = tuple(slo)
 
     def collect(self) -> Iterator[Metric]:
         """Give the families."""
@@ -80,6 +89,7 @@ class _Shown(Collector):
         yield refusals
         yield CounterMetricFamily("keyfob_faults", "Unexpected errors.", value=self._metrics.failures)
         yield from _feed_families(self._feed())
+        yield from self._slo
 
 
 def _feed_families(stats: FeedStats) -> Iterator[Metric]:

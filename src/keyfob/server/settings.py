@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from keyfob.accounts.passwords import PasswordPolicy, default_threads
 from keyfob.authority.master_key import read_master_key
+from keyfob.authority.options import LONGEST_CANARY, SHORTEST_CANARY
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Issuer
 from keyfob.server import values
@@ -55,6 +56,7 @@ _READERS: Mapping[str, values.Reader] = {
     "sessions.hybrid.absolute": _SESSION_LIFETIME,
     "sessions.jwt.absolute": values.duration(_SECOND, 24 * _HOUR),
     "feed.heartbeat": values.duration(_SECOND / 10, 5 * _SECOND),
+    "feed.canary": values.off_or_duration(SHORTEST_CANARY, LONGEST_CANARY),
     "passwords.memory_kib": values.whole(19_456, 4_194_304),
     "passwords.iterations": values.whole(2, 100),
     "passwords.threads": values.whole(1, 64),
@@ -102,6 +104,7 @@ class Settings:
     log_level: str = "info"
     tls: Tls | None = None
     heartbeat: timedelta = timedelta(seconds=1)
+    canary: timedelta = timedelta(seconds=5)
     policy: SessionPolicy = field(default_factory=SessionPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
     master_key: bytes | None = field(default=None, repr=False)
@@ -142,8 +145,7 @@ class Settings:
     @classmethod
     def _of(cls, read: Mapping[str, Any], *, config: Path | None) -> Self:
         plain = {name: value for name, value in read.items() if "." not in name}
-        if "feed.heartbeat" in read:
-            plain["heartbeat"] = read["feed.heartbeat"]
+        plain |= _section(read, "feed")
         settings = cls(
             **plain,
             tls=_tls(read),

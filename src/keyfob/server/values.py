@@ -71,6 +71,21 @@ def duration(least: timedelta, most: timedelta) -> Reader:
     return read
 
 
+def off_or_duration(least: timedelta, most: timedelta) -> Reader:
+    """Read 0, which is off, or a duration from *least* to *most*."""
+    read_duration = duration(least, most)
+
+    def read(value: object) -> timedelta:
+        if _seconds(value) == 0:
+            return timedelta(0)
+        try:
+            return read_duration(value)  # type: ignore[no-any-return]  # what `duration` reads
+        except ValueError as error:
+            raise ValueError(f"{error}; or 0, which is off") from None
+
+    return read
+
+
 def _seconds(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

@@ -9,6 +9,7 @@ from keyfob.accounts.store import AccountStore, ThrottleStore
 from keyfob.audit.store import AuditStore
 from keyfob.clients.store import ClientStore
 from keyfob.keys.store import KeyStore
+from keyfob.revocation.reports import ReportStore
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.store import SessionStore
 
@@ -24,5 +25,6 @@ class Store:
     throttle: ThrottleStore
     clients: ClientStore
     audit: AuditStore
+    reports: ReportStore
     salt: bytes = field(repr=False)
     close: Callable[[], Awaitable[None]]

@@ -11,6 +11,7 @@ from keyfob.accounts.account import Account
 from keyfob.base.identifiers import KeyId, SessionId
 from keyfob.keys.store import StoredKey
 from keyfob.revocation.entry import Entry, Scope
+from keyfob.revocation.reports import Report
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -25,6 +26,7 @@ from keyfob.sessions.store import (
     Seen,
     Unknown,
 )
+from keyfob.testing.report_store_contract import ORDERS, PERIOD
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     ALICE,
@@ -116,3 +118,13 @@ async def set_password(store: Store, order: tuple[str, str, datetime]) -> Entry 
 async def write_data(store: Store, order: tuple[SessionId, bytes, datetime]) -> bool:
     """Write the first data of a session."""
     return await store.sessions.write_data(order[0], order[1], version=0, now=order[2])
+
+
+async def revoke_canary(store: Store, now: datetime) -> Entry | None:
+    """Revoke the next canary, if it is due."""
+    return await store.reports.revoke_canary(now=now, period=PERIOD)
+
+
+async def report_denials(store: Store, order: tuple[Report, datetime]) -> bool:
+    """Report as one and the same verifier."""
+    return await store.reports.report(ORDERS, order[0], now=order[1])

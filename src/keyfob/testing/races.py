@@ -30,7 +30,9 @@ from msgspec.structs import replace
 
 from keyfob.accounts.rules import FREE_ATTEMPTS
 from keyfob.base.identifiers import Position, SessionId, Subject
+from keyfob.revocation.canary import canary_id
 from keyfob.revocation.entry import Reach, Scope
+from keyfob.revocation.reports import Denial
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -62,12 +64,15 @@ from keyfob.testing.race_verbs import (
     present,
     present_or_renew,
     renew,
+    report_denials,
+    revoke_canary,
     set_password,
     touch_or_end,
     write_data,
 )
 from keyfob.testing.racers import Racers, ThreadRacers
 from keyfob.testing.renewal_contract import renewal
+from keyfob.testing.report_store_contract import ORDERS, PERIOD, a_canary, a_report
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     ALICE,
@@ -331,3 +336,27 @@ class StoreRaces(StoreContract):
         head = await store.feed.head()
         assert head.position == Position(len(found_entries)) == self.rounds * (RACERS - 1)
         assert head.chain == found_entries[-1].chain
+
+    async def test_one_canary_is_revoked_a_period(
+        self, store: Store, clock: FrozenClock, racers: Racers
+    ) -> None:
+        await store.reports.report(ORDERS, a_report(clock), now=clock.now())
+        for number in range(self.rounds):
+            revoked = [
+                entry for entry in racers.race(revoke_canary, [clock.now()] * RACERS) if entry is not None
+            ]
+            assert [entry.id for entry in revoked] == [canary_id(number + 1)]
+            clock.advance(PERIOD)
+        assert await position(store) == self.rounds
+
+    async def test_no_report_takes_from_another(
+        self, store: Store, clock: FrozenClock, racers: Racers
+    ) -> None:
+        canaries = []
+        for _ in range(RACERS):
+            canaries.append(await a_canary(store, clock))
+            clock.advance(PERIOD)
+        orders = [(a_report(clock, Denial(canary.position, canary.at)), clock.now()) for canary in canaries]
+        assert racers.race(report_denials, orders) == [True] * RACERS
+        (record,) = (await store.reports.reports()).verifiers
+        assert [lag.number for lag in record.lags] == list(range(1, RACERS + 1))

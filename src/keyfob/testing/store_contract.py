@@ -37,6 +37,7 @@ from keyfob.base.opaque import OpaqueKind, TokenDigest
 from keyfob.clients.store import ClientStore
 from keyfob.keys.store import KeyStore
 from keyfob.revocation.entry import CHAIN_START, Entry, Reach, Scope, next_chain
+from keyfob.revocation.reports import ReportStore
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.policy import AtLimit
@@ -72,6 +73,8 @@ class Store(Protocol):
     def clients(self) -> ClientStore: ...
     @property
     def audit(self) -> AuditStore: ...
+    @property
+    def reports(self) -> ReportStore: ...
     @property
     def salt(self) -> bytes: ...
     @property

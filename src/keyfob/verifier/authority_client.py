@@ -70,6 +70,15 @@ class AuthorityClient:
             headers={"Content-Type": "application/json"},
         )
 
+    def report(self, document: bytes) -> None:
+        """Report where the verifier stands (`POST /feed/reports`)."""
+        self._answer(
+            "POST",
+            f"{self._issuer}/feed/reports",
+            body=document,
+            headers={"Content-Type": "application/json"},
+        )
+
     def snapshot(self) -> Generator[bytes, None, None]:
         """Read the snapshot, unpacked, in pieces."""
         url = f"{self._feed}/feed/snapshot"

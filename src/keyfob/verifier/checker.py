@@ -54,6 +54,8 @@ class Checker:
     ) -> None:
         self.limit = settings.max_staleness.total_seconds() if settings else math.inf
         """Seconds for which the verifier may be stale where a route says nothing else."""
+        self.widest = self.limit
+        """The longest of these that any route has stated so far."""
         self.verdicts = VerdictCache(settings.verdicts if settings else _OFFLINE_VERDICTS)
         self.sessions = SessionCache(settings.sessions if settings else 2)
         self.hits = 0
@@ -93,7 +95,11 @@ class Checker:
                 self._recheck(verdict, changes)
             principal = verdict.principal
             self.hits += 1
-        limit = self.limit if max_staleness is None else max_staleness.total_seconds()
+        limit = self.limit
+        if max_staleness is not None:
+            limit = max_staleness.total_seconds()
+            if limit > self.widest:
+                self.widest = limit
         if now - view.level_at > limit:
             self._bear(now, on_stale)
         if roles or scopes or max_auth_age is not None:
@@ -179,6 +185,12 @@ class Checker:
             self.limit if max_staleness is None else max_staleness.total_seconds()
         ):
             self._bear(now, on_stale)
+
+    @property
+    def bound(self) -> float:
+        """For how many seconds any route so far may go on accepting when the verifier is cut off; infinity without a feed."""
+        accept_within = self._accept_within
+        return max(self.widest, 0.0 if accept_within is None else accept_within.total_seconds())
 
     def finish(
         self,

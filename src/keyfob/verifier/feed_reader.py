@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
 
@@ -25,6 +25,7 @@ from keyfob.base.errors import AuthorityUnavailable, ConfigurationError, Denied,
 from keyfob.base.events import Event
 from keyfob.jwt import jws
 from keyfob.revocation import wire
+from keyfob.revocation.entry import Entry
 from keyfob.revocation.event_stream import EventStreamReader, StreamEvent
 from keyfob.revocation.live_entries import FeedGap
 from keyfob.revocation.snapshot import Snapshot, SnapshotReader
@@ -53,7 +54,9 @@ class FeedReader:
         view: FeedView,
         clock: Clock,
         on_event: Callable[[Event], None],
+        on_entries: Callable[[Sequence[Entry]], None] | None = None,
     ) -> None:
+        """*on_entries* is told of entries that came by the stream, right after they are applied, in the reader's thread."""
         self.failure: KeyfobError | None = None
         """Why the last connection failed; None while one stands."""
         self.is_level = False
@@ -66,6 +69,7 @@ class FeedReader:
         self._view = view
         self._clock = clock
         self._on_event = on_event
+        self._on_entries = on_entries or _tell_nobody
         self._closed = threading.Event()
         self._needs_snapshot = True
         self._failures = 0
@@ -174,6 +178,7 @@ class FeedReader:
             live.apply(batch.entries)
         except FeedGap as gap:
             raise FeedBroken(str(gap)) from None
+        self._on_entries(batch.entries)
         now = self._view.time.now()
         for entry in batch.entries:
             self._view.lag.add(now - _seconds(entry.at))
@@ -271,6 +276,10 @@ class FeedReader:
 
     def _report(self, code: str, facts: dict[str, str | int]) -> None:
         self._on_event(Event(at=self._clock.now(), code=code, facts=facts))
+
+
+def _tell_nobody(entries: Sequence[Entry]) -> None:
+    """Take entries that nobody else wants to hear of."""
 
 
 def _seconds(moment: datetime) -> float:

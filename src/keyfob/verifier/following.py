@@ -9,10 +9,12 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import AuthorityUnavailable, ConfigurationError
 from keyfob.base.events import Event
 from keyfob.verifier.authority_client import AuthorityClient
+from keyfob.verifier.canary_log import CanaryLog
 from keyfob.verifier.feed_reader import FeedReader
 from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.introspection import Introspection
 from keyfob.verifier.jwks_source import JwksSource
+from keyfob.verifier.reporting import Reporting
 from keyfob.verifier.session_cache import CachedSession
 from keyfob.verifier.session_uses import SessionUses
 from keyfob.verifier.settings import FollowSettings
@@ -31,13 +33,22 @@ class Following:
         uses: SessionUses,
         clock: Clock,
         on_event: Callable[[Event], None],
+        bound: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._view = view
         self._client = AuthorityClient(settings)
+        log = CanaryLog(view)
         self.reader = FeedReader(
-            settings.issuer, client=self._client, keys=keys, view=view, clock=clock, on_event=on_event
+            settings.issuer,
+            client=self._client,
+            keys=keys,
+            view=view,
+            clock=clock,
+            on_event=on_event,
+            on_entries=log.hear if settings.report_as else None,
         )
+        self.reporting = Reporting(settings, client=self._client, view=view, log=log, bound=bound)
         self.introspection = Introspection(
             self._client,
             issuer=settings.issuer,
@@ -51,6 +62,7 @@ class Following:
             keys=keys,
             view=view,
             uses=uses,
+            reporting=self.reporting,
             clock=clock,
             touch_interval=settings.touch_interval.total_seconds(),
         )

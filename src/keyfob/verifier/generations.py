@@ -16,10 +16,13 @@ class Generations(Generic[_Key, _Kept]):
     each step is atomic, and what two threads may do twice is harmless.
     """
 
-    __slots__ = ("_old", "_young", "capacity")
+    __slots__ = ("_old", "_promoted", "_young", "capacity", "evictions")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = max(2, capacity)
+        self.evictions = 0
+        """How many were forgotten to make room."""
+        self._promoted = 0  # of the older generation, those that are in the younger too
         self._young: dict[_Key, _Kept] = {}
         self._old: dict[_Key, _Kept] = {}
 
@@ -33,12 +36,15 @@ class Generations(Generic[_Key, _Kept]):
             return kept
         kept = self._old.get(key)
         if kept is not None:
+            self._promoted += 1  # before: it may be what makes the generations change
             self.put(key, kept)
         return kept
 
     def put(self, key: _Key, kept: _Kept) -> None:
         """Keep *kept* for *key*, in place of what was there."""
         if len(self._young) * 2 >= self.capacity:
+            self.evictions += max(0, len(self._old) - self._promoted)
+            self._promoted = 0
             self._old, self._young = self._young, {}
         self._young[key] = kept
 
@@ -49,4 +55,5 @@ class Generations(Generic[_Key, _Kept]):
 
     def clear(self) -> None:
         """Drop everything."""
+        self._promoted = 0
         self._old, self._young = {}, {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +14,7 @@ from keyfob.base.errors import ConfigurationError
 OnStale = Literal["deny", "accept", "introspect"]
 HEARTBEATS = 3  # the fewest that `max_staleness` must span: less would deny whenever one comes late
 MAX_CACHE_AGE = timedelta(minutes=5)  # no session is cached longer (design.md, precondition 6)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -23,6 +25,8 @@ class FollowSettings:
     `issuer` is also the address. `feed_url` is where the feed itself is read, if not there: a relay. `credentials` are those of a client
     with scope `keyfob:feed`. `ca` is a file of certificates to trust in place of the system's. `accept_within` is the bound that
     `on_stale="accept"` needs. `heartbeat` is that of the authority. `start_timeout` is how long entering the context waits.
+    `report_as` is the name under which this verifier reports to the authority where it stands and when it began to deny each canary; None:
+    it does not. Each process of the name is told apart.
 
     Raises:
         ConfigurationError: something does not fit; the message says how to mend it.
@@ -43,6 +47,7 @@ class FollowSettings:
     request_timeout: timedelta = timedelta(seconds=5)
     verdicts: int = 20_000
     sessions: int = 20_000
+    report_as: str | None = None
 
     def __post_init__(self) -> None:
         for url in (self.issuer, self.feed_url):
@@ -63,6 +68,11 @@ class FollowSettings:
             raise ConfigurationError(
                 "touch_interval, start_timeout, request_timeout and heartbeat must be above 0"
             )
+        if self.report_as is not None and _NAME.fullmatch(self.report_as) is None:
+            raise ConfigurationError(
+                f"report_as is {self.report_as!r}: a name has 1 to 64 ASCII letters, digits and . _ : -, "
+                "and begins with a letter or a digit"
+            )
 
 
 class FollowOptions(TypedDict, total=False):
@@ -81,6 +91,7 @@ class FollowOptions(TypedDict, total=False):
     request_timeout: timedelta
     verdicts: int
     sessions: int
+    report_as: str | None
 
 
 def require_audiences(audiences: Collection[str]) -> None:

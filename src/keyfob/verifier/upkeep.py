@@ -1,4 +1,4 @@
-"""What a following verifier does now and then, in a thread of its own: the time, unknown keys, and reports of activity."""
+"""What a following verifier does now and then, in a thread of its own: the time, unknown keys, reports of activity and of itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from keyfob.verifier.authority_client import AuthorityClient
 from keyfob.verifier.feed_reader import FeedReader
 from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.jwks_source import REFETCH_INTERVAL, JwksSource
+from keyfob.verifier.reporting import Reporting
 from keyfob.verifier.session_uses import SessionUses
 
 TIME_INTERVAL = 30.0  # seconds between two round trips
@@ -30,6 +31,7 @@ class Upkeep:
         keys: JwksSource,
         view: FeedView,
         uses: SessionUses,
+        reporting: Reporting,
         clock: Clock,
         touch_interval: float,
     ) -> None:
@@ -38,6 +40,7 @@ class Upkeep:
         self._keys = keys
         self._view = view
         self._uses = uses
+        self._reporting = reporting
         self._elapsed = clock.elapsed
         self._touch_interval = touch_interval
         self._time_due = self._elapsed() + TIME_INTERVAL
@@ -76,6 +79,8 @@ class Upkeep:
             self._report_due = now + self._touch_interval
             with suppress(AuthorityUnavailable, ConfigurationError):
                 self._report()
+        if self._reporting.is_due(now):
+            self._reporting.report(now)
 
     def _report(self) -> None:
         while uses := self._uses.take(MAX_REPORT):
@@ -89,6 +94,7 @@ class Upkeep:
     def _run(self) -> None:
         while not self._closed.wait(_TICK):
             self.run_due()
+        self._reporting.leave()
 
 
 def _rfc3339(seconds: float) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from keyfob.base.principal import Principal
 from keyfob.verifier.generations import Generations
 
+LARGEST_VERDICT = 384 * 1024
+"""Bytes that one verdict can take at most: a token of the largest size, and the claims in it that take most room. Ours take about 2,500."""
 UNSETTLED = -1
 """A `checked` that no change counter has: the rule is applied at every look."""
 

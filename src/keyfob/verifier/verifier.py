@@ -23,6 +23,7 @@ from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.following import Following
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.jwks_source import JwksSource
+from keyfob.verifier.metrics import exposition
 from keyfob.verifier.session_cache import CachedSession
 from keyfob.verifier.session_uses import SessionUses
 from keyfob.verifier.settings import (
@@ -32,7 +33,7 @@ from keyfob.verifier.settings import (
     audiences_of,
     require_audiences,
 )
-from keyfob.verifier.stats import VerifierStats
+from keyfob.verifier.stats import VerifierStats, stats_of
 
 _ASKED = frozenset({Cause.UNKNOWN_SESSION, Cause.STALE_CLAIMS, Cause.VERIFIER_STALE})
 
@@ -164,6 +165,7 @@ class Verifier:
                 uses=self._uses,
                 clock=self._clock,
                 on_event=self._on_event,
+                bound=lambda: self._checker.bound,
             )
             self._process = os.getpid()
             self._following.start()
@@ -312,6 +314,7 @@ class Verifier:
         limit = self._checker.limit
         if max_staleness is not None:
             limit = max_staleness.total_seconds()
+            self._checker.widest = max(self._checker.widest, limit)
         elif self._settings is not None and self._on_stale == "accept" and self._settings.accept_within:
             limit = self._settings.accept_within.total_seconds()
         return Guard(principal, view=self._view, limit=limit, verify=self.verify, task=task)
@@ -328,27 +331,11 @@ class Verifier:
 
     def stats(self) -> VerifierStats:
         """Say where the verifier stands and what it did so far."""
-        view, following = self._view, self._following
-        return VerifierStats(
-            staleness=view.staleness(),
-            position=view.live.head.position,
-            live=len(view.live),
-            clock_offset=view.time.offset,
-            round_trip=view.time.round_trip,
-            lag_count=view.lag.count,
-            lag_total=view.lag.total,
-            lag_longest=view.lag.longest,
-            lag_buckets=tuple(view.lag.buckets),
-            denials=dict(self.denials),
-            verdicts=len(self._checker.verdicts),
-            verdict_hits=self._checker.hits,
-            verdict_misses=self._checker.misses,
-            sessions=len(self._checker.sessions),
-            introspections=following.introspection.asked if following else 0,
-            connections=following.reader.connections if following else 0,
-            resyncs=following.reader.resyncs if following else 0,
-            forged_as_of=view.live.forged_as_of,
-        )
+        return stats_of(self._view, self._checker, self._following, denials=self.denials)
+
+    def metrics(self) -> str:
+        """Return what `stats` says in Prometheus's text format, for whatever answers `/metrics` in this process."""
+        return exposition(self.stats())
 
     def _begin(
         self,

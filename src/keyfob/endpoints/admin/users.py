@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +24,7 @@ from keyfob.endpoints.site import Site
 from keyfob.http.messages import HttpRequest, HttpResponse
 
 PATH = "/admin/api/users"
+Asked = TypeVar("Asked")
 ReasonText = Annotated[str, Meta(max_length=500)]
 Roles = Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=64)]
 
@@ -99,53 +102,77 @@ async def show_user(site: Site, request: HttpRequest) -> HttpResponse:
 
 async def delete_user(site: Site, request: HttpRequest) -> HttpResponse:
     """Delete the account and all that is known of the user, and end everything of its."""
-    caller = await admin_caller(site, request)
-    require_csrf(site, request, caller)
-    subject = await _subject(site.authority, request)
-    await site.authority.accounts.delete(subject, actor=caller.principal.subject)
+    order = await _order(site, request, _no_body)
+    await site.authority.accounts.delete(order.subject, actor=order.actor)
     return NO_CONTENT
 
 
 async def disable_user(site: Site, request: HttpRequest) -> HttpResponse:
     """Bar the user, and end everything of its. Barred already is no error."""
-    caller = await admin_caller(site, request)
-    asked = await read_json_if_any(request, Reason)
-    require_csrf(site, request, caller)
-    subject = await _subject(site.authority, request)
-    await site.authority.accounts.disable(subject, actor=caller.principal.subject, reason=asked.reason)
-    return json_answer(await _shown(site.authority, subject))
+    order = await _order(site, request, _a_reason)
+    await site.authority.accounts.disable(order.subject, actor=order.actor, reason=order.asked.reason)
+    return json_answer(await _shown(site.authority, order.subject))
 
 
 async def enable_user(site: Site, request: HttpRequest) -> HttpResponse:
     """Let the user sign in again. What was ended stays ended."""
-    caller = await admin_caller(site, request)
-    asked = await read_json_if_any(request, Reason)
-    require_csrf(site, request, caller)
-    subject = await _subject(site.authority, request)
-    await site.authority.accounts.enable(subject, actor=caller.principal.subject, reason=asked.reason)
-    return json_answer(await _shown(site.authority, subject))
+    order = await _order(site, request, _a_reason)
+    await site.authority.accounts.enable(order.subject, actor=order.actor, reason=order.asked.reason)
+    return json_answer(await _shown(site.authority, order.subject))
 
 
 async def set_roles(site: Site, request: HttpRequest) -> HttpResponse:
     """Set the roles. What was issued before is refused as `stale_claims` from now on, and a refresh gives these."""
-    caller = await admin_caller(site, request)
-    asked = await read_json(request, NewRoles)
-    require_csrf(site, request, caller)
-    subject = await _subject(site.authority, request)
-    await site.authority.set_roles(subject, asked.roles, actor=caller.principal.subject, reason=asked.reason)
-    return json_answer(await _shown(site.authority, subject))
+    order = await _order(site, request, _new_roles)
+    asked = order.asked
+    await site.authority.set_roles(order.subject, asked.roles, actor=order.actor, reason=asked.reason)
+    return json_answer(await _shown(site.authority, order.subject))
 
 
 async def set_password(site: Site, request: HttpRequest) -> HttpResponse:
     """Set the password, and end everything of the user's."""
-    caller = await admin_caller(site, request)
-    asked = await read_json(request, NewPassword)
-    require_csrf(site, request, caller)
-    subject = await _subject(site.authority, request)
+    order = await _order(site, request, _new_password)
+    asked = order.asked
     await site.authority.accounts.set_password(
-        subject, asked.password, actor=caller.principal.subject, reason=asked.reason
+        order.subject, asked.password, actor=order.actor, reason=asked.reason
     )
     return NO_CONTENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order(Generic[Asked]):
+    """What an administrator wants done to one user."""
+
+    subject: Subject
+    actor: Subject
+    asked: Asked
+
+
+async def _order(
+    site: Site, request: HttpRequest, read: Callable[[HttpRequest], Awaitable[Asked]]
+) -> _Order[Asked]:
+    """Check who asks, read what for, and find the user, in the order of `endpoints.caller`."""
+    caller = await admin_caller(site, request)
+    asked = await read(request)
+    require_csrf(site, request, caller)
+    subject = await _subject(site.authority, request)
+    return _Order(subject=subject, actor=caller.principal.subject, asked=asked)
+
+
+async def _no_body(_request: HttpRequest) -> None:
+    """Read nothing."""
+
+
+async def _a_reason(request: HttpRequest) -> Reason:
+    return await read_json_if_any(request, Reason)
+
+
+async def _new_roles(request: HttpRequest) -> NewRoles:
+    return await read_json(request, NewRoles)
+
+
+async def _new_password(request: HttpRequest) -> NewPassword:
+    return await read_json(request, NewPassword)
 
 
 async def _subject(authority: Authority, request: HttpRequest) -> Subject:

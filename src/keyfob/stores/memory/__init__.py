@@ -8,6 +8,7 @@ from keyfob.stores.memory.audit import MemoryAuditStore
 from keyfob.stores.memory.clients import MemoryClientStore
 from keyfob.stores.memory.feed import MemoryFeedStore
 from keyfob.stores.memory.keys import MemoryKeyStore
+from keyfob.stores.memory.reports import MemoryReportStore
 from keyfob.stores.memory.sessions import MemorySessionStore
 from keyfob.stores.memory.state import State
 from keyfob.stores.memory.throttle import MemoryThrottleStore
@@ -29,6 +30,7 @@ def open_memory_store(clock: Clock) -> Store:
         throttle=MemoryThrottleStore(state),
         clients=MemoryClientStore(state),
         audit=MemoryAuditStore(state),
+        reports=MemoryReportStore(state),
         salt=state.salt,
         close=close,
     )

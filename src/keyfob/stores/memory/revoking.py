@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -65,17 +65,23 @@ def end(state: State, revocation: Revocation, now: datetime) -> EndOutcome:
 
 def append(state: State, revocation: Revocation, now: datetime) -> Entry:
     """Append the entry of *revocation* and write its event."""
+    entry = append_entry(state, revocation, now, longest=state.longest_credential)
+    state.write_event(revocation.event)
+    return entry
+
+
+def append_entry(state: State, revocation: Revocation, now: datetime, *, longest: timedelta) -> Entry:
+    """Append the entry alone; *longest* is the longest lifetime of what it can cover."""
     entry = next_entry(
         revocation,
         position=state.position,
         chain=state.chain,
         last_at=state.last_at,
         now=now,
-        longest=state.longest_credential,
+        longest=longest,
     )
     state.entries[entry.position] = entry
     state.position, state.chain, state.last_at = entry.position, entry.chain, entry.at
-    state.write_event(revocation.event)
     return entry
 
 

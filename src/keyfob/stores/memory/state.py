@@ -16,7 +16,9 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position, SessionId, Subject, Timeline
 from keyfob.clients.client import Client
 from keyfob.keys.store import StoredKey
+from keyfob.revocation.canary import Canary
 from keyfob.revocation.entry import CHAIN_START, Entry, Head, Scope
+from keyfob.revocation.reports import Reporter, VerifierRecord
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionData
 from keyfob.stores.standing import Over
@@ -69,6 +71,8 @@ class State:
     clients: dict[ClientId, Client] = field(default_factory=dict)
     events: list[tuple[int, Event]] = field(default_factory=list)
     written_events: int = 0
+    verifiers: dict[Reporter, VerifierRecord] = field(default_factory=dict)
+    canaries: list[Canary] = field(default_factory=list)
     wakers: Wakers = field(default_factory=Wakers)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_closed: bool = False

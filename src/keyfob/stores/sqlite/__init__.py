@@ -13,6 +13,7 @@ from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.feed import SqliteFeedStore
 from keyfob.stores.sqlite.keys import SqliteKeyStore
 from keyfob.stores.sqlite.options import SqliteOptions, Synchronous
+from keyfob.stores.sqlite.reports import SqliteReportStore
 from keyfob.stores.sqlite.schema import SCHEMA_VERSION, migrate
 from keyfob.stores.sqlite.sessions import SqliteSessionStore
 from keyfob.stores.sqlite.throttle import SqliteThrottleStore
@@ -55,6 +56,7 @@ async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions 
         throttle=SqliteThrottleStore(database),
         clients=SqliteClientStore(database),
         audit=SqliteAuditStore(database),
+        reports=SqliteReportStore(database),
         salt=database.salt,
         close=close,
     )

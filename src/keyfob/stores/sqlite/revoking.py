@@ -105,17 +105,25 @@ def end(transaction: Transaction, revocation: Revocation, now: datetime) -> EndO
 
 def append(transaction: Transaction, revocation: Revocation, now: datetime) -> Entry:
     """Append the entry of *revocation* behind the head, and write its event."""
+    (longest,) = transaction.connection.execute("SELECT longest_credential FROM meta").fetchone()
+    entry = append_entry(transaction, revocation, now, longest=timedelta(microseconds=longest))
+    write_event(transaction.connection, revocation.event)
+    return entry
+
+
+def append_entry(
+    transaction: Transaction, revocation: Revocation, now: datetime, *, longest: timedelta
+) -> Entry:
+    """Append the entry alone; *longest* is the longest lifetime of what it can cover."""
     connection = transaction.connection
-    position, chain, last_at, longest = connection.execute(
-        "SELECT position, chain, at, longest_credential FROM meta"
-    ).fetchone()
+    position, chain, last_at = connection.execute("SELECT position, chain, at FROM meta").fetchone()
     entry = next_entry(
         revocation,
         position=Position(position),
         chain=chain,
         last_at=from_micros(last_at),
         now=now,
-        longest=timedelta(microseconds=longest),
+        longest=longest,
     )
     connection.execute(
         f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
@@ -124,7 +132,6 @@ def append(transaction: Transaction, revocation: Revocation, now: datetime) -> E
     connection.execute(
         "UPDATE meta SET position = ?, chain = ?, at = ?", (entry.position, entry.chain, to_micros(entry.at))
     )
-    write_event(connection, revocation.event)
     transaction.has_moved = True
     return entry
 

@@ -174,7 +174,34 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     )
 
 
-_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_make_tables,)
+_REPORT_TABLES = (
+    # What verifiers report. The record changes as a whole: MessagePack (revocation/reports.py, VerifierRecord).
+    """
+    CREATE TABLE verifiers (
+        client_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        heard_at INTEGER NOT NULL,
+        record BLOB NOT NULL,
+        PRIMARY KEY (client_id, name, instance)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE canaries (
+        number INTEGER PRIMARY KEY,
+        position INTEGER NOT NULL,
+        at INTEGER NOT NULL
+    )
+    """,
+)
+
+
+def _make_report_tables(connection: sqlite3.Connection) -> None:
+    for statement in _REPORT_TABLES:
+        connection.execute(statement)
+
+
+_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_make_tables, _make_report_tables)
 SCHEMA_VERSION = len(_STEPS)
 
 

@@ -1,0 +1,69 @@
+"""What verifiers report to the authority, the canary that they report on, and what it says about revocations."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from keyfob.base.clock import Clock
+from keyfob.base.errors import Conflict
+from keyfob.revocation.feed import Feed
+from keyfob.revocation.reports import MAX_VERIFIERS_PER_CLIENT, Report, Reporter, ReportStore
+from keyfob.revocation.slo import RevocationSlo, sum_up
+
+REMEMBERED_FOR = 5.0
+"""Seconds for which a summary answers whoever scrapes metrics: `/metrics` is open, and a summary reads the reports of all verifiers."""
+
+
+class RevocationReports:
+    """Takes reports, revokes canaries, and sums up. Any number of authorities do so on one store."""
+
+    def __init__(self, store: ReportStore, feed: Feed, *, clock: Clock, period: timedelta) -> None:
+        """*period* is that of the canary; 0 is none."""
+        self.period = period
+        self.canaries = 0
+        """Canaries that this process revoked."""
+        self._store = store
+        self._feed = feed
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._remembered: RevocationSlo | None = None
+        self._remembered_at = 0.0
+
+    async def revoke_canary(self) -> None:
+        """Revoke the next canary if it is due, somebody reports, and no other authority has."""
+        if not self.period:
+            return
+        if await self._store.revoke_canary(now=self._clock.now(), period=self.period) is not None:
+            self.canaries += 1
+
+    async def report(self, reporter: Reporter, report: Report) -> None:
+        """Note *report*, which came just now.
+
+        Raises:
+            Conflict: `too_many_verifiers`.
+        """
+        if not await self._store.report(reporter, report, now=self._clock.now()):
+            raise Conflict(
+                "too_many_verifiers",
+                f"As many verifiers report as there is room for, {MAX_VERIFIERS_PER_CLIENT} of one client; "
+                "one that is silent is forgotten after an hour.",
+            )
+
+    async def leave(self, reporter: Reporter) -> None:
+        """Forget a verifier that was closed."""
+        await self._store.leave(reporter)
+
+    async def summary(self) -> RevocationSlo:
+        """Sum up what is known now."""
+        reports = await self._store.reports()
+        return sum_up(reports, timeline=self._feed.live.head.timeline, now=self._clock.now())
+
+    async def recent_summary(self) -> RevocationSlo:
+        """Return a summary that is at most `REMEMBERED_FOR` old. Whoever asks at the same time shares one."""
+        async with self._turn:
+            now = self._clock.elapsed()
+            if self._remembered is None or now - self._remembered_at >= REMEMBERED_FOR:
+                self._remembered = await self.summary()
+                self._remembered_at = now
+            return self._remembered
