@@ -72,6 +72,7 @@ UNSAFE, CONSIDER = Severity.UNSAFE, Severity.CONSIDER
         ({"policy": SessionPolicy(replay_window=timedelta(0))}, "replay-window-zero", CONSIDER),
         ({"policy": SessionPolicy(replay_window=timedelta(seconds=61))}, "replay-window-long", CONSIDER),
         ({"master_key": None, "key_file_mode": 0o600}, "master-key-beside-database", CONSIDER),
+        ({"next_key_file": Path("keyfob.db.key.new")}, "rewrap-interrupted", CONSIDER),
         ({"database_mode": 0o644}, "database-readable", UNSAFE),
         ({"config": Path("keyfob.toml"), "config_mode": 0o664}, "config-writable", UNSAFE),
         ({"tls": TLS, "tls_key_mode": 0o644}, "tls-key-readable", UNSAFE),

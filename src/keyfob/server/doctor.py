@@ -145,6 +145,15 @@ def _lifetimes(settings: Settings, _found: Found) -> Iterator[Finding]:
         )
 
 
+def _rewrap(settings: Settings, found: Found) -> Iterator[Finding]:
+    if found.next_key_file is not None:
+        yield _consider(
+            "rewrap-interrupted",
+            f"{found.next_key_file} was left by a rewrap that did not end: some keys may be sealed under it",
+            "run it again, which goes on or goes back by itself: keyfob keys rewrap",
+        )
+
+
 def _master_key(settings: Settings, found: Found) -> Iterator[Finding]:
     if settings.master_key is not None or found.key_file is None:
         return
@@ -290,6 +299,7 @@ _CHECKS: tuple[Check, ...] = (
     _listening,
     _lifetimes,
     _master_key,
+    _rewrap,
     _files,
     _certificate,
     _store,

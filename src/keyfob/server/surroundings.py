@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 
 from keyfob.accounts.passwords import available_cores
+from keyfob.authority.master_key import key_file_of, next_key_file_of
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, Unavailable
 from keyfob.clients.scopes import ADMIN
@@ -28,7 +29,7 @@ _HEADER = 100  # bytes
 class Found:
     """What was found around the settings. None means: not there, or could not be looked at.
 
-    `schema` is that of the database and `current_schema` this version's; `latest` the last moment that the store wrote down.
+    `next_key_file` is what an interrupted rewrap left. `schema` is that of the database and `current_schema` this version's; `latest` the last moment that the store wrote down.
     """
 
     now: datetime
@@ -37,6 +38,7 @@ class Found:
     database_mode: int | None = None
     key_file: Path | None = None
     key_file_mode: int | None = None
+    next_key_file: Path | None = None
     config_mode: int | None = None
     tls_key_mode: int | None = None
     certificate_ends: datetime | None = None
@@ -83,7 +85,7 @@ def _with_certificate(found: Found, settings: Settings) -> Found:
 
 
 def _with_files(found: Found, database: Path) -> Found:
-    key_file = database.with_name(database.name + ".key")
+    key_file, next_key_file = key_file_of(database), next_key_file_of(database)
     folder = database.parent
     disk = shutil.disk_usage(folder) if folder.is_dir() else None
     return replace(
@@ -92,6 +94,7 @@ def _with_files(found: Found, database: Path) -> Found:
         database_mode=_mode(database),
         key_file=key_file,
         key_file_mode=_mode(key_file),
+        next_key_file=next_key_file if next_key_file.exists() else None,
         free_bytes=disk.free if disk else None,
         disk_bytes=disk.total if disk else None,
         schema=_schema(database),
