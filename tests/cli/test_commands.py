@@ -447,3 +447,11 @@ def test_who_is_behind_is_named_and_deceives_no_terminal() -> None:
     assert "[red]orders[/red]" in said
     assert "3.6e+03" not in said
     assert "1 h" in said
+
+
+def test_a_command_is_no_server_and_revokes_no_canaries() -> None:
+    async def period(authority: Authority) -> timedelta:
+        return authority.reports.period
+
+    assert Settings.load().canary == timedelta(seconds=5)
+    assert opened.with_authority(period, store=None, config=None) == timedelta(0)
