@@ -131,7 +131,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError) as refusal:
-            serving.bind(Settings(port=port))
+            serving.bind("127.0.0.1", port)
     line = str(refusal.value)
     assert str(port) in line
     assert "--port" in line
@@ -141,11 +141,11 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
 def test_a_host_that_is_not_this_machine_is_refused(host: str) -> None:
     with pytest.raises(ConfigurationError, match="--host"):
-        serving.bind(Settings(host=host, port=0))
+        serving.bind(host, 0)
 
 
 def test_an_issuer_that_is_not_set_is_the_port_that_was_taken() -> None:
-    with serving.bind(Settings(port=0)) as listener:
+    with serving.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         issuer = Settings(port=0).issuer_at(port)
         assert serving.announcement(Settings(port=0), listener, issuer) == (

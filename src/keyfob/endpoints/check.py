@@ -135,7 +135,7 @@ def _encoded(names: Sequence[str]) -> bytes:
     return " ".join(quote(name, safe=_SAFE) for name in names).encode("ascii")
 
 
-def routes() -> tuple[Route, ...]:
+def routes() -> tuple[Route[Site], ...]:
     """Return the routes of `/check`; their method `*` is any."""
     warm = WarmChecks()
     check = Check(warm)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import msgspec
 
-from keyfob.endpoints.site import Site
 from keyfob.http.headers import Header
 from keyfob.http.messages import HttpRequest, HttpResponse, RawHeaders
 from keyfob.http.problem import DEFAULT_REFUSAL, Refusal, problem
 
-Endpoint = Callable[[Site, HttpRequest], Awaitable[HttpResponse]]
-WarmAnswer = Callable[[Site, RawHeaders, bytes], tuple[Header, ...] | None]
+S = TypeVar("S")
+"""What an endpoint is given: the `Site` of an authority, or what a relay has in its place."""
+Endpoint = Callable[[S, HttpRequest], Awaitable[HttpResponse]]
+WarmAnswer = Callable[[S, RawHeaders, bytes], tuple[Header, ...] | None]
 """Gives the headers of a 204 from memory, by the headers and the query of a request, or None: then the endpoint is asked. No I/O."""
 RenderError = Callable[[Exception, Refusal], HttpResponse]
 
@@ -28,7 +30,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Generic[S]):
     """One route. `path` may have parts such as `{session_id}`.
 
     `request` and `response` are the very structs that the endpoint decodes and encodes; `status` is that of success. `refusal` says which
@@ -37,7 +39,7 @@ class Route:
 
     method: str
     path: str
-    endpoint: Endpoint
+    endpoint: Endpoint[S]
     summary: str
     status: int = 200
     request: type[msgspec.Struct] | None = None
@@ -48,4 +50,4 @@ class Route:
     public: bool = False
     refusal: Refusal = DEFAULT_REFUSAL
     render_error: RenderError = problem
-    warm: WarmAnswer | None = None
+    warm: WarmAnswer[S] | None = None

@@ -18,3 +18,7 @@ class Site:
     authority: Authority
     own_origins: frozenset[bytes]
     check_password: CheckPassword | None = None
+
+    async def close(self) -> None:
+        """Close the authority. Twice is once."""
+        await self.authority.close()

@@ -21,6 +21,7 @@ from keyfob.endpoints import (
 from keyfob.endpoints.admin import audit, clients, keys, revocation_slo, revocations, users
 from keyfob.endpoints.admin import sessions as all_sessions
 from keyfob.endpoints.route import Route
+from keyfob.endpoints.site import Site
 
 _MODULES = (
     login,
@@ -46,6 +47,6 @@ _MODULES = (
 )
 
 
-def routes() -> tuple[Route, ...]:
+def routes() -> tuple[Route[Site], ...]:
     """Return every route of the authority; each call makes a `/check` with a memory of its own."""
     return (*check.routes(), *(route for module in _MODULES for route in module.ROUTES))

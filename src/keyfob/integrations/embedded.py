@@ -37,7 +37,7 @@ def account_routes(
 
 
 def _endpoint(
-    route: Route, find_site: FindSite, proxies: TrustedProxies
+    route: Route[Site], find_site: FindSite, proxies: TrustedProxies
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         asked = HttpRequest(

@@ -7,19 +7,16 @@ a response in one place, `http.problem`; whatever is no error of ours is logged 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
-from keyfob.authority.authority import Authority
 from keyfob.base.errors import KeyfobError, Unavailable
 from keyfob.endpoints.caller import with_hint
 from keyfob.endpoints.route import Route
-from keyfob.endpoints.site import Site
 from keyfob.http.body_chunks import BodyChunks
-from keyfob.http.cross_origin import own_origins
 from keyfob.http.forwarded import TrustedProxies
 from keyfob.http.headers import Header, SecurityHeaders
 from keyfob.http.messages import HttpRequest, HttpResponse
@@ -35,30 +32,37 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 """As the ASGI specification types them."""
 
-OpenAuthority = Callable[[], Awaitable[Authority]]
+
+class Closable(Protocol):
+    """What an application serves: a site, or a relay."""
+
+    async def close(self) -> None:
+        """Close it. Twice is once."""
+        ...
 
 
-class App:
-    """The application. It opens its authority when the server starts, and closes it when the server stops."""
+S = TypeVar("S", bound=Closable)
+
+
+class App(Generic[S]):
+    """The application. It opens its site when the server starts, and closes it when the server stops."""
 
     def __init__(
         self,
-        open_authority: OpenAuthority,
+        open_site: Callable[[], Awaitable[S]],
         *,
         issuer: str,
-        routes: Sequence[Route],
+        routes: Sequence[Route[S]],
         metrics: Metrics,
         proxies: TrustedProxies,
-        origins: Iterable[str] = (),
     ) -> None:
-        self._open_authority = open_authority
+        self._open_site = open_site
         self._security = SecurityHeaders(issuer)
         self._router = Router(routes)
         self._warm = {route.path: route.warm for route in routes if route.warm is not None}
         self._metrics = metrics
         self._proxies = proxies if proxies.networks else None
-        self._origins = own_origins(issuer, *origins)
-        self._site: Site | None = None
+        self._site: S | None = None
         self._streams: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._log = structlog.stdlib.get_logger("keyfob.server")
@@ -91,7 +95,7 @@ class App:
             ConfigurationError, StoreUnavailable: it cannot be opened.
         """
         if self._site is None:
-            self._site = Site(authority=await self._open_authority(), own_origins=self._origins)
+            self._site = await self._open_site()
 
     async def close_streams(self) -> None:
         """End every open stream at once, and begin no other: what a server calls before it waits for its connections."""
@@ -106,7 +110,7 @@ class App:
         await self.close_streams()
         site, self._site = self._site, None
         if site is not None:
-            await site.authority.close()
+            await site.close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -149,7 +153,7 @@ class App:
             proxies=self._proxies,
             chunks=BodyChunks(receive),
         )
-        match: Match | None = None
+        match: Match[S] | None = None
         try:
             match = self._router.find(method, path, scope.get("raw_path") or path.encode())
             site = self._site
@@ -167,7 +171,7 @@ class App:
             return
         await self._stream(response, method, receive, send)
 
-    def _refusal(self, error: Exception, request: HttpRequest, route: Route | None) -> HttpResponse:
+    def _refusal(self, error: Exception, request: HttpRequest, route: Route[S] | None) -> HttpResponse:
         """Turn *error* into a response; the one place where errors of requests are counted and logged."""
         if isinstance(error, KeyfobError):
             self._metrics.count_refusal(error.code)

@@ -6,19 +6,23 @@ much as a whole check. Labels are routes, statuses, causes and the names of veri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from keyfob.base.errors import StoreUnavailable
-from keyfob.endpoints.route import Route
+from keyfob.endpoints.route import Endpoint, Route
 from keyfob.endpoints.site import Site
 from keyfob.http.headers import NO_STORE
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.revocation.feed_stats import FeedStats
 from keyfob.server.slo_metrics import slo_families
+
+S = TypeVar("S")
 
 CONTENT_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -44,55 +48,68 @@ class Metrics:
         """Count an error that is none of ours: a fault."""
         self.failures += 1
 
-    def route(self) -> Route:
-        """Return the route that shows the counts."""
-        return Route(
-            method="GET",
-            path="/metrics",
-            endpoint=self._show,
-            summary="Counts for Prometheus",
-            response_type="text/plain",
-            public=True,
+    def families(self) -> Iterator[Metric]:
+        """Give what was counted so far."""
+        answers = CounterMetricFamily(
+            "keyfob_http_responses", "Answers by route and status.", labels=["route", "status"]
         )
+        for (route, status), count in sorted(self.answers.items()):
+            answers.add_metric([route, str(status)], count)
+        yield answers
+        refusals = CounterMetricFamily("keyfob_refusals", "Refusals by cause.", labels=["cause"])
+        for code, count in sorted(self.refusals.items()):
+            refusals.add_metric([code], count)
+        yield refusals
+        yield CounterMetricFamily("keyfob_faults", "Unexpected errors.", value=self.failures)
 
-    async def _show(self, site: Site, _request: HttpRequest) -> HttpResponse:
-        registry = CollectorRegistry(auto_describe=False)
+
+def metrics_route(show: Endpoint[S]) -> Route[S]:
+    """Return the route `/metrics`, answered by *show*."""
+    return Route(
+        method="GET",
+        path="/metrics",
+        endpoint=show,
+        summary="Counts for Prometheus",
+        response_type="text/plain",
+        public=True,
+    )
+
+
+def authority_metrics(metrics: Metrics) -> Route[Site]:
+    """Return the route that shows *metrics*, the feed of this process, and what verifiers reported."""
+
+    async def show(site: Site, _request: HttpRequest) -> HttpResponse:
         reports = site.authority.reports
         try:
             slo = await reports.recent_summary()
         except StoreUnavailable:  # the rest is worth showing all the same, and that this is missing
             slo = None
         families = slo_families(slo, canaries=reports.canaries)
-        registry.register(_Shown(self, site.authority.feed.stats, families))
-        return HttpResponse(status=200, headers=(CONTENT_TYPE, NO_STORE), body=generate_latest(registry))
+        return shown(metrics.families(), feed_families(site.authority.feed.stats()), families)
+
+    return metrics_route(show)
+
+
+def shown(*families: Iterable[Metric]) -> HttpResponse:
+    """Answer with *families* in Prometheus's text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Shown(tuple(chain(*families))))
+    return HttpResponse(status=200, headers=(CONTENT_TYPE, NO_STORE), body=generate_latest(registry))
 
 
 class _Shown(Collector):
-    """Turns the counts of the moment into Prometheus's families."""
+    """What was put together before."""
 
-    def __init__(self, metrics: Metrics, feed: Callable[[], FeedStats], slo: Iterable[Metric]) -> None:
-        self._metrics = metrics
-        self._feed = feed
-        self._slo = tuple(slo)
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
         """Give the families."""
-        answers = CounterMetricFamily(
-            "keyfob_http_responses", "Answers by route and status.", labels=["route", "status"]
-        )
-        for (route, status), count in sorted(self._metrics.answers.items()):
-            answers.add_metric([route, str(status)], count)
-        yield answers
-        refusals = CounterMetricFamily("keyfob_refusals", "Refusals by cause.", labels=["cause"])
-        for code, count in sorted(self._metrics.refusals.items()):
-            refusals.add_metric([code], count)
-        yield refusals
-        yield CounterMetricFamily("keyfob_faults", "Unexpected errors.", value=self._metrics.failures)
-        yield from _feed_families(self._feed())
-        yield from self._slo
+        return self._families
 
 
-def _feed_families(stats: FeedStats) -> Iterator[Metric]:
+def feed_families(stats: FeedStats) -> Iterator[Metric]:
+    """Give where a feed stands."""
     yield GaugeMetricFamily("keyfob_feed_position", "The last entry applied here.", value=stats.position)
     yield GaugeMetricFamily(
         "keyfob_feed_live_entries", "Entries that can still cover something.", value=stats.live

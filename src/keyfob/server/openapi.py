@@ -26,7 +26,7 @@ _SECURITY: dict[Challenge, list[dict[str, list[str]]]] = {
 Json = dict[str, object]
 
 
-def openapi_route(routes: Sequence[Route]) -> Route:
+def openapi_route(routes: Sequence[Route[Site]]) -> Route[Site]:
     """Return the route that shows *routes*, and itself."""
     shown: list[Json] = []
 
@@ -38,7 +38,7 @@ def openapi_route(routes: Sequence[Route]) -> Route:
     return own
 
 
-def openapi_document(routes: Iterable[Route]) -> Json:
+def openapi_document(routes: Iterable[Route[Site]]) -> Json:
     """Return the OpenAPI 3.1 document of *routes*."""
     documented = [route for route in routes if route.method != "*" or not route.path.endswith("/{rest}")]
     structs = [ProblemBody, OAuthErrorBody]
@@ -63,7 +63,7 @@ def openapi_document(routes: Iterable[Route]) -> Json:
     }
 
 
-def _operation(route: Route) -> Json:
+def _operation(route: Route[Site]) -> Json:
     operation: Json = {
         "summary": route.summary,
         "operationId": _operation_id(route),
@@ -77,7 +77,7 @@ def _operation(route: Route) -> Json:
     return operation
 
 
-def _responses(route: Route) -> Json:
+def _responses(route: Route[Site]) -> Json:
     good: Json = {"description": "Done."}
     if route.response is not None:
         good["content"] = {route.response_type: {"schema": _ref(route.response)}}
@@ -91,7 +91,7 @@ def _responses(route: Route) -> Json:
     return {str(route.status): good, "default": refused}
 
 
-def _parameters(route: Route) -> list[Json]:
+def _parameters(route: Route[Site]) -> list[Json]:
     in_path: list[Json] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(route.path)
@@ -110,7 +110,7 @@ def _parameters(route: Route) -> list[Json]:
     return in_path + in_query
 
 
-def _operation_id(route: Route) -> str:
+def _operation_id(route: Route[Site]) -> str:
     words = re.sub(r"[^a-z0-9]+", "_", route.path.lower()).strip("_")
     return f"{'any' if route.method == '*' else route.method.lower()}_{words}"
 

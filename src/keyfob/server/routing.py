@@ -5,36 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from keyfob.base.errors import NotFound
 from keyfob.endpoints.route import Route
 from keyfob.http.problem import MethodNotAllowed
 
+S = TypeVar("S")
+
 ANY_METHOD = "*"
 REST = "{rest}"
 """As the last part of a path: whatever follows, even what is no text at all."""
 MAX_PATH = 2048  # bytes
 
-_Methods = dict[str, Route]
+_Methods = dict[str, Route[S]]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Match(Generic[S]):
     """A route, and the parts of the path that its template names."""
 
-    route: Route
+    route: Route[S]
     parameters: Mapping[str, str]
 
 
-class Router:
+class Router(Generic[S]):
     """Finds routes. A path matches as a whole, with every slash; `GET` answers `HEAD` too."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._exact: dict[str, _Methods] = {}
-        self._prefixes: dict[bytes, _Methods] = {}
-        self._templates: dict[tuple[str, ...], _Methods] = {}
+    def __init__(self, routes: Iterable[Route[S]]) -> None:
+        self._exact: dict[str, _Methods[S]] = {}
+        self._prefixes: dict[bytes, _Methods[S]] = {}
+        self._templates: dict[tuple[str, ...], _Methods[S]] = {}
         for route in routes:
             methods = self._methods_at(route.path)
             if route.method in methods:
@@ -46,14 +49,14 @@ class Router:
             for method, route in _with_head(methods).items()
         }
 
-    def _methods_at(self, path: str) -> _Methods:
+    def _methods_at(self, path: str) -> _Methods[S]:
         if path.endswith(REST):
             return self._prefixes.setdefault(path.removesuffix(REST).encode("ascii"), {})
         if "{" in path:
             return self._templates.setdefault(tuple(path.split("/")[1:]), {})
         return self._exact.setdefault(path, {})
 
-    def find(self, method: str, path: str, raw_path: bytes) -> Match:
+    def find(self, method: str, path: str, raw_path: bytes) -> Match[S]:
         """Return the route of *method* and *path*; *raw_path* is the path before percent-decoding, in which an escaped slash separates nothing.
 
         Raises:
@@ -63,7 +66,7 @@ class Router:
         found = self._found.get((method, path))
         return found if found is not None else self._search(method, path, raw_path)
 
-    def _search(self, method: str, path: str, raw_path: bytes) -> Match:
+    def _search(self, method: str, path: str, raw_path: bytes) -> Match[S]:
         methods, parameters = self._exact.get(path), _NOTHING
         if methods is None:
             methods, parameters = self._by_template(raw_path)
@@ -72,7 +75,7 @@ class Router:
             raise MethodNotAllowed(sorted(_with_head(methods)))
         return Match(route, parameters)
 
-    def _by_template(self, raw_path: bytes) -> tuple[_Methods, Mapping[str, str]]:
+    def _by_template(self, raw_path: bytes) -> tuple[_Methods[S], Mapping[str, str]]:
         for prefix, methods in self._prefixes.items():
             if raw_path.startswith(prefix):
                 return methods, _NOTHING
@@ -84,7 +87,7 @@ class Router:
         raise NotFound("not_found", "There is nothing at this path.")
 
 
-def _with_head(methods: _Methods) -> _Methods:
+def _with_head(methods: _Methods[S]) -> _Methods[S]:
     return {**methods, "HEAD": methods["GET"]} if "GET" in methods else methods
 
 

@@ -10,28 +10,30 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 import uvicorn
 
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Issuer
-from keyfob.server.app import App
+from keyfob.server.app import App, Closable
 from keyfob.server.build import build
 from keyfob.server.connection import Connection
-from keyfob.server.settings import Settings
+from keyfob.server.settings import Settings, Tls
+
+S = TypeVar("S", bound=Closable)
 
 BACKLOG = 2048  # connections that wait to be accepted; the kernel may allow fewer
 GRACE = 1  # seconds for requests under way at shutdown, so that all of it stays within 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def bind(settings: Settings) -> socket.socket:
-    """Return a socket that listens where *settings* say; port 0 takes a free one.
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on *port* of *host*; port 0 takes a free one.
 
     Raises:
         ConfigurationError: the port is in use or not allowed, or the host is none of this machine's.
     """
-    host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -70,15 +72,31 @@ def run(settings: Settings, listener: socket.socket, issuer: Issuer, *, ready: C
         ConfigurationError: the settings do not fit the store.
         StoreUnavailable: the store does not answer.
     """
+    run_app(lambda: build(settings, issuer=issuer), listener, tls=settings.tls, ready=ready)
+
+
+def run_app(
+    make: Callable[[], App[S]], listener: socket.socket, *, tls: Tls | None, ready: Callable[[], None]
+) -> None:
+    """Serve the application that *make* gives, as `run` does.
+
+    Raises:
+        ConfigurationError, Unavailable: it cannot be started.
+    """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, listener, issuer, ready))
+        runner.run(_serve(make, listener, tls, ready))
+
+
+def place_of(listener: socket.socket, *, tls: Tls | None) -> str:
+    """Return the address that *listener* has."""
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{name}:{port}"
 
 
 def announcement(settings: Settings, listener: socket.socket, issuer: Issuer) -> str:
     """Return the line that says where the server is."""
-    host, port = listener.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    place = f"{'https' if settings.tls else 'http'}://{name}:{port}"
+    place = place_of(listener, tls=settings.tls)
     known = "" if issuer == place else f" as {issuer}"
     processes = "" if settings.workers == 1 else f", {settings.workers} workers"
     return f"keyfob: serving on {place}{known}{processes}; ctrl-c ends it"
@@ -91,20 +109,19 @@ def say(line: str) -> None:
 
 
 async def _serve(
-    settings: Settings, listener: socket.socket, issuer: Issuer, ready: Callable[[], None]
+    make: Callable[[], App[S]], listener: socket.socket, tls: Tls | None, ready: Callable[[], None]
 ) -> None:
-    app = build(settings, issuer=issuer)
+    app = make()
     # Before uvicorn would: so that what is wrong becomes one line and not a traceback.
     await app.start()
     try:
-        server = Server(_config(app, settings), app, ready=ready)
+        server = Server(_config(app, tls), app, ready=ready)
         await server.serve(sockets=[listener])
     finally:
         await app.stop()
 
 
-def _config(app: App, settings: Settings) -> uvicorn.Config:
-    tls = settings.tls
+def _config(app: App[S], tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
@@ -126,9 +143,9 @@ def _config(app: App, settings: Settings) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """uvicorn's server, which ends the open streams before it waits for its connections, and returns after a signal."""
 
-    def __init__(self, config: uvicorn.Config, app: App, *, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: App[S], *, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._app = app
+        self._close_streams = app.close_streams
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -141,7 +158,7 @@ class Server(uvicorn.Server):
         """End: no new connections, then the streams, which would never end by themselves, then what is under way."""
         for server in self.servers:
             server.close()
-        await self._app.close_streams()
+        await self._close_streams()
         await super().shutdown(sockets=sockets)
 
     @contextmanager

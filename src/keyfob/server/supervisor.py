@@ -45,7 +45,7 @@ def serve(settings: Settings) -> int:
     """
     logs.configure(settings.log_level)
     _allow_many_connections()
-    with serving.bind(settings) as listener:
+    with serving.bind(settings.host, settings.port) as listener:
         issuer = settings.issuer_at(listener.getsockname()[1])
         line = serving.announcement(settings, listener, issuer)
         if settings.workers == 1:
