@@ -58,7 +58,8 @@ class RevocationReports:
     async def summary(self) -> RevocationSlo:
         """Sum up what is known now."""
         reports = await self._store.reports()
-        return sum_up(reports, timeline=self._feed.live.head.timeline, now=self._clock.now())
+        timeline, now = self._feed.live.head.timeline, self._clock.now()
+        return await asyncio.to_thread(sum_up, reports, timeline=timeline, now=now)
 
     async def recent_summary(self) -> RevocationSlo:
         """Return a summary that is at most `REMEMBERED_FOR` old. Whoever asks at the same time shares one.
