@@ -22,7 +22,7 @@ from keyfob.base.identifiers import ClientId, Position, Timeline
 from keyfob.cli import opened
 from keyfob.cli.commands import commands
 from keyfob.revocation.entry import Entry
-from keyfob.revocation.reports import Report, Reporter
+from keyfob.revocation.reports import Denial, Report, Reporter
 from keyfob.server.opening import open_authority
 from keyfob.server.settings import Settings
 
@@ -447,3 +447,48 @@ def test_who_is_behind_is_named_and_deceives_no_terminal() -> None:
     assert "[red]orders[/red]" in said
     assert "3.6e+03" not in said
     assert "1 h" in said
+
+
+def test_a_command_is_no_server_and_revokes_no_canaries() -> None:
+    async def period(authority: Authority) -> timedelta:
+        return authority.reports.period
+
+    assert Settings.load().canary == timedelta(seconds=5)
+    assert opened.with_authority(period, store=None, config=None) == timedelta(0)
+
+
+def test_what_was_measured_is_said_beforehand_and_a_session_that_is_over_changes_nothing() -> None:
+    async def measured(authority: Authority) -> str:
+        reporter = Reporter(client_id=ClientId("orders"), name="orders-1", instance="0" * 16)
+
+        async def report(*denials: Denial) -> None:
+            now, head = authority.clock.now(), authority.feed.live.head
+            told = Report(
+                sent_at=now,
+                timeline=head.timeline,
+                position=Position(1),
+                level_at=now,
+                max_staleness=timedelta(seconds=5),
+                bound=timedelta(seconds=90),
+                denials=denials,
+            )
+            await authority.reports.report(reporter, told)
+
+        await report()
+        canary = await authority.store.reports.revoke_canary(
+            now=authority.clock.now(), period=timedelta(seconds=5)
+        )
+        assert canary is not None
+        await report(Denial(canary.position, canary.at))
+        issued = await authority.login("alice", strategy="session")
+        await authority.revoke("session", issued.session_id)
+        return issued.session_id
+
+    over = with_store(measured)
+    said = done("revoke", "session", over, "--explain")
+    assert "it is over already: nothing would change" in said
+    assert "1 level" in said
+    assert "p50 0 ms, p99 0 ms, longest 0 ms, over 15 minutes" in said
+    assert "1.5 min at most" in said
+    assert "not level" not in said
+    assert json.loads(done("revoke", "session", over, "--explain", "--json"))["is_over"] is True

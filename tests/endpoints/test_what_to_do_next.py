@@ -129,7 +129,15 @@ async def test_an_answer_explains_which_path_gave_it_and_why(desk) -> None:
     for token in (login["access_token"], session):
         for _ in range(2):
             said.append((await desk.authority.authenticate(token)).explain())
-    for line, why in zip(said[::2], ("its signature and claims hold", "its session stands"), strict=True):
+    paths = ("signature", "verdict cache", "session", "session cache")
+    reasons = (
+        "its signature and claims hold,",
+        "its signature and claims held when it was first seen,",
+        "its session stands in the store,",
+        "its session was read before,",
+    )
+    for line, path, why in zip(said, paths, reasons, strict=True):
+        assert line.startswith(f"{path}: ")
         assert why in line
         assert f"subject {login['subject']}" in line
         assert "nothing that is known of the feed after position 0 covers it" in line

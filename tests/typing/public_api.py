@@ -72,6 +72,9 @@ async def checks(authority: Authority, token: str) -> None:
 
 async def revokes(authority: Authority, token: str) -> None:
     assert_type(await authority.logout(token, devices="others"), Entry | None)
+    preview = await authority.preview_revocation("subject", "alice", reach="end")
+    assert_type(preview.worst, timedelta)
+    assert_type(preview.sessions, int)
     entry = await authority.revoke("subject", "alice", reach="end", reason="stolen laptop")
     assert_type(entry, Entry)
     assert_type(entry.at, datetime)

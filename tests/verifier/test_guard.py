@@ -67,6 +67,7 @@ async def test_many_guards_end_at_one_entry_and_the_others_stay(server, followin
             await event.wait()
         await revoke(server, Scope.SUBJECT, "alice")
         assert set(await asyncio.gather(*ending)) == {Cause.REVOKED}
+        assert following.stats().denials == {"revoked": 200}
 
 
 async def test_an_entry_that_comes_between_verify_and_guard_is_seen(server, following):
@@ -287,3 +288,13 @@ async def test_without_a_feed_it_guards_the_expiry_alone(server):
     verifier = Verifier.from_jwks(server.key_sets.access, issuer=server.issuer, audience="orders")
     now = int(server.clock.time())
     assert await guarded(verifier, verifier.verify(server.token(exp=now + 1))) is Cause.EXPIRED
+
+
+async def test_one_that_is_refused_at_its_door_is_counted_once(server, following):
+    principal = following.verify(server.token())
+    entry = await revoke(server, Scope.SUBJECT, "alice")
+    await asyncio.to_thread(
+        following._view.wait_for, lambda: following.stats().position >= entry.position, timeout=15
+    )
+    assert await guarded(following, principal) is Cause.REVOKED
+    assert following.stats().denials == {"revoked": 1}

@@ -129,6 +129,16 @@ def test_each_process_of_a_name_is_told_apart(server, new_verifier, eventually):
     assert len(first) == 16
 
 
+def test_a_goodbye_that_nobody_hears_is_no_error(server, new_verifier, eventually):
+    verifier = new_verifier(report_as="orders-1")
+    with verifier:
+        eventually(lambda: server.reports)
+        reporting = verifier._following.reporting
+        server.status["/feed/reports"] = 503
+    assert (reporting.sent, reporting.failures) == (1, 1)
+    assert not server.reports[-1]["leaving"]
+
+
 # The log, apart from any server
 
 

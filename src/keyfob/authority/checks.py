@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import math
 
+from msgspec.structs import replace
+
 from keyfob.authority.claims import ClaimsSource
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied
@@ -124,7 +126,7 @@ class Checks:
         idle = idle_limit(session, idle_timeout=self._sessions.idle_timeout(session))
         touch_interval = self._policy.touch_interval_within(idle)
         cached = CachedSession(
-            principal,
+            replace(principal, path="session cache"),
             cached_at=before,
             stale_at=stale_at,
             idle_at=None if idle is None else (session.last_seen_at + idle).timestamp(),
@@ -160,7 +162,11 @@ class Checks:
             raise Denied(cause, f"covered by the feed at position {live.head.position}")
         if live.is_settled(principal):  # else its position may yet prove never to have been (precondition 1)
             verdict = CachedSession(
-                principal, cached_at=now, stale_at=math.inf, idle_at=None, report_at=math.inf
+                replace(principal, path="verdict cache"),
+                cached_at=now,
+                stale_at=math.inf,
+                idle_at=None,
+                report_at=math.inf,
             )
             verdict.checked = changes
             self._cache.put(text, verdict)

@@ -75,10 +75,9 @@ class Previews:
         self._endings.checked_order(scope, target, reach=reach, reason="", actor="preview")
         is_over = scope is Scope.SESSION and await self._is_over(SessionId(target))
         count, looked_at = 0, 0
-        if not is_over:
-            async for session in self._listed(scope, target):
-                looked_at += 1
-                count += _is_in_scope(session, scope, target)
+        async for session in self._listed(scope, target):
+            looked_at += 1
+            count += _is_in_scope(session, scope, target)
         return RevocationPreview(
             scope=scope,
             id=target,

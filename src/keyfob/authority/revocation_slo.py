@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import timedelta
 
 from keyfob.base.clock import Clock
-from keyfob.base.errors import Conflict
+from keyfob.base.errors import Conflict, StoreUnavailable
 from keyfob.revocation.feed import Feed
 from keyfob.revocation.reports import MAX_VERIFIERS_PER_CLIENT, Report, Reporter, ReportStore
 from keyfob.revocation.slo import RevocationSlo, sum_up
@@ -28,7 +29,7 @@ class RevocationReports:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._remembered: RevocationSlo | None = None
-        self._remembered_at = 0.0
+        self._remembered_at = -math.inf
 
     async def revoke_canary(self) -> None:
         """Revoke the next canary if it is due, somebody reports, and no other authority has."""
@@ -57,13 +58,22 @@ class RevocationReports:
     async def summary(self) -> RevocationSlo:
         """Sum up what is known now."""
         reports = await self._store.reports()
-        return sum_up(reports, timeline=self._feed.live.head.timeline, now=self._clock.now())
+        timeline, now = self._feed.live.head.timeline, self._clock.now()
+        return await asyncio.to_thread(sum_up, reports, timeline=timeline, now=now)
 
     async def recent_summary(self) -> RevocationSlo:
-        """Return a summary that is at most `REMEMBERED_FOR` old. Whoever asks at the same time shares one."""
+        """Return a summary that is at most `REMEMBERED_FOR` old. Whoever asks at the same time shares one.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or did not that lately: a store in trouble is not asked by everybody in turn.
+        """
         async with self._turn:
-            now = self._clock.elapsed()
-            if self._remembered is None or now - self._remembered_at >= REMEMBERED_FOR:
-                self._remembered = await self.summary()
-                self._remembered_at = now
+            if self._clock.elapsed() - self._remembered_at >= REMEMBERED_FOR:
+                try:
+                    self._remembered = await self.summary()
+                except StoreUnavailable:
+                    self._remembered = None
+                self._remembered_at = self._clock.elapsed()
+            if self._remembered is None:
+                raise StoreUnavailable("the reports of verifiers could not be read a moment ago")
             return self._remembered

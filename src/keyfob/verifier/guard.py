@@ -58,13 +58,15 @@ class Guard:
         limit: float,
         verify: Callable[[str], Principal],
         task: asyncio.Task[object] | None = None,
+        denied: Callable[[Cause], None] | None = None,
     ) -> None:
-        """*limit* is how many seconds without a level heartbeat are borne; infinity where no feed is followed."""
+        """*limit* is how many seconds without a level heartbeat are borne; infinity where no feed is followed. *denied* hears why it ended."""
         self.principal = principal
         """Who is inside, by the latest credential."""
         self._view = view
         self._limit = limit
         self._verify = verify
+        self._denied = denied or _tell_nobody
         self._cause: Cause | None = None
         self._watch: Watch | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -95,6 +97,7 @@ class Guard:
             self._end(cause)
         else:
             self._leave()
+            self._denied(cause)
             raise Denied(cause, "before the guard began")
         return self
 
@@ -158,6 +161,7 @@ class Guard:
                 return
             cause = current
         self._cause = cause
+        self._denied(cause)
         assert self._task is not None
         self._task.cancel()
 
@@ -191,3 +195,7 @@ class Guard:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _tell_nobody(cause: Cause) -> None:
+    """Take a cause that nobody wants to hear of."""

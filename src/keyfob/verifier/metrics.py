@@ -54,7 +54,7 @@ def families(stats: VerifierStats) -> Iterator[Family]:
     yield Family(
         "keyfob_denials_total",
         "counter",
-        "Refused checks by cause.",
+        "Refused checks, and guards that ended, by cause.",
         [Sample("", ("cause", cause), count) for cause, count in sorted(stats.denials.items())],
     )
     yield from _caches(stats)

@@ -21,6 +21,7 @@ from keyfob.base.principal import Principal
 from keyfob.verifier.checker import Checker
 from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.following import Following
+from keyfob.verifier.forking import call_in_forked_child
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.jwks_source import JwksSource
 from keyfob.verifier.metrics import exposition
@@ -56,7 +57,7 @@ class Verifier:
         self.issuer = issuer
         self.audiences = audiences
         self.denials: Counter[str] = Counter()
-        """Refused checks by cause."""
+        """Refused checks, and guards that ended, by cause."""
         self._keys = keys
         self._view = view
         self._clock = clock
@@ -171,7 +172,7 @@ class Verifier:
             self._following.start()
             if not self._hooked:
                 self._hooked = True
-                _call_in_forked_child(weakref.WeakMethod(self._forget_threads))
+                call_in_forked_child(weakref.WeakMethod(self._forget_threads))
 
     def close(self) -> None:
         """Stop following, within about two seconds. Twice is once."""
@@ -317,7 +318,9 @@ class Verifier:
             self._checker.widest = max(self._checker.widest, limit)
         elif self._settings is not None and self._on_stale == "accept" and self._settings.accept_within:
             limit = self._settings.accept_within.total_seconds()
-        return Guard(principal, view=self._view, limit=limit, verify=self.verify, task=task)
+        return Guard(
+            principal, view=self._view, limit=limit, verify=self.verify, task=task, denied=self._count
+        )
 
     @property
     def is_level(self) -> bool:
@@ -336,6 +339,9 @@ class Verifier:
     def metrics(self) -> str:
         """Return what `stats` says in Prometheus's text format, for whatever answers `/metrics` in this process."""
         return exposition(self.stats())
+
+    def _count(self, cause: Cause) -> None:
+        self.denials[cause.value] += 1
 
     def _begin(
         self,
@@ -385,14 +391,3 @@ class Verifier:
 
 def _log_nowhere(event: Event) -> None:
     """Take an event that nobody wants to hear of."""
-
-
-def _call_in_forked_child(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Have *method* called in every forked child, for as long as its object lives: such a hook cannot be taken back."""
-
-    def call() -> None:
-        alive = method()
-        if alive is not None:
-            alive()
-
-    os.register_at_fork(after_in_child=call)
