@@ -396,8 +396,8 @@ def test_entries_that_continue_but_name_another_timeline_break_it(server, verifi
     }
     entry = Entry(**fields, chain=next_chain(head.chain, **fields))
     payload = wire.encode_batch(server.issuer, Timeline("another"), [entry])
+    signed = jws.sign(payload, server.feed_key, typ=wire.ENTRIES_TYPE)
     with pytest.raises(FeedBroken, match="another timeline"):
-        signed = jws.sign(payload, server.feed_key, typ=wire.ENTRIES_TYPE)
         verifier._following.reader._hear_entries(StreamEvent("entry", signed))
 
 
