@@ -33,6 +33,7 @@ class OpenOptions(TypedDict, total=False):
     heartbeat: timedelta
     canary: timedelta
     cache_capacity: int
+    followers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,8 @@ class Options:
     """What an authority is opened with, besides its store and its master key.
 
     `issuer` is its URL. `algorithm` is ES256, ES384, EdDSA, PS256 or RS256. `access_lifetime` is 1 second to 24 hours. `claims_source`
-    replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered. `canary` is how often a canary is
+    replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered, `followers` how many may
+    follow the feed of this process at once. `canary` is how often a canary is
     revoked while verifiers report: 1 second to 1 minute, or 0 for never.
 
     Raises:
@@ -57,6 +59,7 @@ class Options:
     heartbeat: timedelta = timedelta(seconds=1)
     canary: timedelta = timedelta(0)
     cache_capacity: int = 100_000
+    followers: int = 2_000
 
     def __post_init__(self) -> None:
         require_issuer(self.issuer)

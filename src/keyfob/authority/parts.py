@@ -95,7 +95,7 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
         sign=lambda payload, typ: jws.sign(payload, keys.feed_signer(), typ=typ),
         key_sets=lambda: KeySets(access=keys.jwks(), feed=keys.feed_jwks()),
         clock=clock,
-        settings=FeedSettings(heartbeat=options.heartbeat),
+        settings=FeedSettings(heartbeat=options.heartbeat, followers=options.followers),
         on_event=trail.tell,
         on_entries=KeyRevocations(keys).take,
     )

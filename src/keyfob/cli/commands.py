@@ -18,7 +18,7 @@ from keyfob.base.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from keyfob.cli import client, demo, doctor, keys, migrate, revoke, serve, sessions, user, version
+from keyfob.cli import client, demo, doctor, keys, migrate, relay, revoke, serve, sessions, user, version
 from keyfob.cli.output import examples, plain
 
 # What to do next, where the message does not say it already.
@@ -70,6 +70,7 @@ commands = typer.Typer(
     rich_markup_mode="rich",
 )
 serve.register(commands)
+relay.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)

@@ -22,7 +22,7 @@ from keyfob.http.query import once, parse_query
 RECHECK_INTERVAL: Final = 30.0
 """Seconds between two looks at whether a follower may still follow. What it can learn in between is who was logged out."""
 
-_STREAM_HEADERS = (
+STREAM_HEADERS = (
     (b"content-type", b"text/event-stream"),
     NO_STORE,
     (b"x-accel-buffering", b"no"),  # a proxy that buffers would make every follower stale
@@ -30,12 +30,18 @@ _STREAM_HEADERS = (
 
 
 async def feed(site: Site, request: HttpRequest) -> HttpResponse:
-    """Stream the feed from `Last-Event-ID` on, or from its head, until the client is gone or may no longer follow."""
+    """Stream the feed from `Last-Event-ID` on, or from its head, until the client is gone or may no longer follow.
+
+    Raises:
+        Denied: the cause.
+        Unavailable: as many follow here as are served at once.
+    """
     await follower(site, request)
     once(parse_query(request.query), allowed=frozenset())
+    site.authority.feed.require_room()
     last = request.one(b"last-event-id")
     last_event_id = None if last is None else last.decode("latin-1")
-    return HttpResponse(status=200, headers=_STREAM_HEADERS, stream=_frames(site, request, last_event_id))
+    return HttpResponse(status=200, headers=STREAM_HEADERS, stream=_frames(site, request, last_event_id))
 
 
 async def snapshot(site: Site, request: HttpRequest) -> HttpResponse:

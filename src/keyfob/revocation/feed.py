@@ -40,7 +40,8 @@ class FeedSettings:
     """How a feed is served.
 
     `heartbeat`: how often the head is signed, 0.1 to 5 s. `recent`: entries in memory for followers that come back; one that missed more
-    is served from the store, up to `backlog`, and past that told to resynchronise. `buffer`: bytes that a follower may lag behind.
+    is served from the store, up to `backlog`, and past that told to resynchronise. `buffer`: bytes that a follower may lag behind. `followers`: how many
+    this process serves at once.
 
     Raises:
         ConfigurationError: a bound is broken.
@@ -50,12 +51,15 @@ class FeedSettings:
     recent: int = 10_000
     backlog: int = 50_000
     buffer: int = 8 << 20
+    followers: int = 2_000
 
     def __post_init__(self) -> None:
         if not _SHORTEST <= self.heartbeat <= _LONGEST:
             raise ConfigurationError("feed.heartbeat must be 0.1 to 5 seconds")
-        if min(self.recent, self.backlog, self.buffer) < 1:
-            raise ConfigurationError("feed.recent, feed.backlog and feed.buffer must be at least 1")
+        if min(self.recent, self.backlog, self.buffer, self.followers) < 1:
+            raise ConfigurationError(
+                "feed.recent, feed.backlog, feed.buffer and feed.followers must be at least 1"
+            )
 
 
 class Feed:
@@ -82,7 +86,7 @@ class Feed:
         self._on_event = on_event
         self._on_entries = on_entries or _tell_nobody
         self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
-        self._followers = Followers(buffer=self._settings.buffer)
+        self._followers = Followers(buffer=self._settings.buffer, limit=self._settings.followers)
         self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
         self._snapshots = SnapshotCache(store, self._frames, clock=clock)
         self._announced: KeySets | None = None
@@ -197,6 +201,14 @@ class Feed:
             if self._followers:
                 self._followers.publish(self._frames.keys(key_sets, self._clock.now()))
 
+    def require_room(self) -> None:
+        """Refuse one more follower where there are as many as are served at once.
+
+        Raises:
+            Unavailable: come back later, or follow another server.
+        """
+        self._followers.require_room()
+
     async def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
         """Give the frames of the event stream after *last_event_id*; None begins at the head of this moment.
 
@@ -218,6 +230,8 @@ class Feed:
         # No await from here to the joining: nothing may be published in between.
         missed = [self._frame_of(batch) for batch in self._recent.after(position)]
         follower = self._followers.join()
+        if follower is None:  # others were faster to the last places
+            return
         try:
             if missed:
                 yield b"".join(missed)

@@ -6,8 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
+from keyfob.base.errors import Unavailable
 from keyfob.revocation.event_stream import StreamEvent, encode_event
 
+_RETRY_AFTER = 5.0  # seconds
 RESYNC_FRAME = encode_event(StreamEvent("resync", "{}"))
 """Tells a follower to take the snapshot. It is not signed: who forges it only makes a follower fetch."""
 
@@ -59,8 +61,9 @@ class Follower:
 class Followers:
     """All followers of one feed in one process."""
 
-    def __init__(self, *, buffer: int) -> None:
+    def __init__(self, *, buffer: int, limit: int) -> None:
         self._buffer = buffer
+        self._limit = limit
         self._followers: set[Follower] = set()
         self.overflows = 0
         """How many followers were too slow and were told to resynchronise."""
@@ -68,8 +71,19 @@ class Followers:
     def __len__(self) -> int:
         return len(self._followers)
 
-    def join(self) -> Follower:
-        """Add a follower: it gets every frame published from now on."""
+    def require_room(self) -> None:
+        """Refuse one more where *limit* are here.
+
+        Raises:
+            Unavailable: there is no room.
+        """
+        if len(self._followers) >= self._limit:
+            raise Unavailable(f"{self._limit} followers are served here already", retry_after=_RETRY_AFTER)
+
+    def join(self) -> Follower | None:
+        """Add a follower: it gets every frame published from now on. None where there is no room."""
+        if len(self._followers) >= self._limit:
+            return None
         follower = Follower(self._buffer)
         self._followers.add(follower)
         return follower

@@ -27,6 +27,7 @@ def open_authority(
         policy=settings.policy,
         passwords=settings.passwords,
         heartbeat=settings.heartbeat,
+        followers=settings.followers,
         canary=settings.canary,
         cache_capacity=settings.cache_capacity,
         clock=clock or SystemClock(),

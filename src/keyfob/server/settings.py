@@ -56,7 +56,10 @@ _READERS: Mapping[str, values.Reader] = {
     "sessions.hybrid.absolute": _SESSION_LIFETIME,
     "sessions.jwt.absolute": values.duration(_SECOND, 24 * _HOUR),
     "feed.heartbeat": values.duration(_SECOND / 10, 5 * _SECOND),
+    "feed.followers": values.whole(1, 100_000),
     "feed.canary": values.off_or_duration(SHORTEST_CANARY, LONGEST_CANARY),
+    "relay.upstream": values.issuer,
+    "relay.ca": values.file_path,
     "passwords.memory_kib": values.whole(19_456, 4_194_304),
     "passwords.iterations": values.whole(2, 100),
     "passwords.threads": values.whole(1, 64),
@@ -67,9 +70,11 @@ SETTINGS = tuple(_READERS)
 
 _PREFIX = "KEYFOB_"
 _BY_VARIABLE = {_PREFIX + name.upper().replace(".", "_"): name for name in SETTINGS}
+RELAY_ONLY = frozenset({"relay.upstream", "relay.ca"})
 _MASTER_KEY = "KEYFOB_MASTER_KEY"
 _NEW_MASTER_KEY = "KEYFOB_NEW_MASTER_KEY"
 _CONFIG = "KEYFOB_CONFIG"
+_CLIENT_ID, _CLIENT_SECRET = "KEYFOB_CLIENT_ID", "KEYFOB_CLIENT_SECRET"
 _APART = (_MASTER_KEY, _NEW_MASTER_KEY, _CONFIG)  # variables that are no settings
 # What others of this project read, and what Kubernetes sets in every pod beside a service of this name.
 _NOT_OURS = re.compile(r"KEYFOB_(CLIENT_ID|CLIENT_SECRET|TEST_\w+|SERVICE_\w+|PORT_\d+_\w+)")
@@ -104,6 +109,7 @@ class Settings:
     log_level: str = "info"
     tls: Tls | None = None
     heartbeat: timedelta = timedelta(seconds=1)
+    followers: int = 2_000
     canary: timedelta = timedelta(seconds=5)
     policy: SessionPolicy = field(default_factory=SessionPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
@@ -128,14 +134,10 @@ class Settings:
             ConfigurationError: the first thing that is wrong.
         """
         variables = os.environ if environ is None else environ
-        file = _file(config, variables)
-        given: dict[str, _Given] = {}
-        if file is not None:
-            given |= _from_file(file)
-        given |= _from_environment(variables)
-        given |= _from_flags(flags or {})
-        read = {name: _read(name, one) for name, one in given.items()}
-        settings = cls._of(read, config=file)
+        read, file = read_settings(config=config, flags=flags, environ=variables)
+        settings = cls._of(
+            {name: value for name, value in read.items() if name not in RELAY_ONLY}, config=file
+        )
         return replace(
             settings,
             master_key=_key(variables, _MASTER_KEY),
@@ -148,7 +150,7 @@ class Settings:
         plain |= _section(read, "feed")
         settings = cls(
             **plain,
-            tls=_tls(read),
+            tls=read_tls(read),
             policy=_policy(read),
             passwords=_passwords(read),
             config=config,
@@ -178,6 +180,36 @@ class Settings:
             return self.issuer
         name = f"[{self.host}]" if ":" in self.host else self.host
         return Issuer(f"{'https' if self.tls else 'http'}://{name.lower()}:{port}")
+
+
+def read_settings(
+    *, config: Path | None, flags: Mapping[str, object] | None, environ: Mapping[str, str]
+) -> tuple[dict[str, Any], Path | None]:
+    """Return what is set, by name, and the file that was read.
+
+    Raises:
+        ConfigurationError: the first thing that is wrong.
+    """
+    file = _file(config, environ)
+    given: dict[str, _Given] = {}
+    if file is not None:
+        given |= _from_file(file)
+    given |= _from_environment(environ)
+    given |= _from_flags(flags or {})
+    return {name: _read(name, one) for name, one in given.items()}, file
+
+
+def read_client(environ: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+    """Return the client that the environment names, for what is itself a client of an authority; None if it names none.
+
+    Raises:
+        ConfigurationError: one of the two variables is there without the other.
+    """
+    variables = os.environ if environ is None else environ
+    client_id, secret = variables.get(_CLIENT_ID, ""), variables.get(_CLIENT_SECRET, "")
+    if bool(client_id) != bool(secret):
+        raise ConfigurationError(f"{_CLIENT_ID} and {_CLIENT_SECRET} are set together, or not at all")
+    return (client_id, secret) if client_id else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +307,12 @@ def _section(read: Mapping[str, Any], section: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in read.items() if name.startswith(prefix)}
 
 
-def _tls(read: Mapping[str, Any]) -> Tls | None:
+def read_tls(read: Mapping[str, Any]) -> Tls | None:
+    """Return the files of TLS among what is set; None if there are none.
+
+    Raises:
+        ConfigurationError: one of the two is missing.
+    """
     files = _section(read, "tls")
     if not files:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 from urllib.parse import quote
 
@@ -47,8 +47,8 @@ class AuthorityClient:
         return self._answer("GET", f"{self._issuer}/feed/keys")
 
     def time(self, nonce: str) -> str:
-        """Read the authority's time, signed with *nonce*."""
-        return _ascii(self._answer("GET", f"{self._issuer}/feed/time?nonce={nonce}"))
+        """Read the authority's time, signed with *nonce*; a relay passes the question on, and can only make it take longer."""
+        return _ascii(self._answer("GET", f"{self._feed}/feed/time?nonce={nonce}"))
 
     def introspect(self, token: str) -> bytes:
         """Ask what *token* is worth (RFC 7662, section 2)."""
@@ -81,9 +81,13 @@ class AuthorityClient:
 
     def snapshot(self) -> Generator[bytes, None, None]:
         """Read the snapshot, unpacked, in pieces."""
-        url = f"{self._feed}/feed/snapshot"
-        with self._open(url, read_timeout=self._timeout) as response, _named_failures():
+        with self._open_snapshot() as response, _named_failures():
             yield from response.stream(_PIECE, decode_content=True)
+
+    def packed_snapshot(self) -> Generator[bytes, None, None]:
+        """Read the snapshot as it is sent, compressed, in pieces."""
+        with self._open_snapshot() as response, _named_failures():
+            yield from response.stream(_PIECE, decode_content=False)
 
     def follow(self, last_event_id: str) -> Generator[bytes, None, None]:
         """Read the event stream after *last_event_id*, in pieces as they come, until it ends.
@@ -112,6 +116,9 @@ class AuthorityClient:
         """Close what is open."""
         self.abort()
         self._pool.clear()
+
+    def _open_snapshot(self) -> AbstractContextManager[urllib3.BaseHTTPResponse]:
+        return self._open(f"{self._feed}/feed/snapshot", read_timeout=self._timeout)
 
     def _answer(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None

@@ -19,13 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
+from typing import Protocol
 
 from keyfob.base.clock import Clock, to_micros
 from keyfob.base.errors import AuthorityUnavailable, ConfigurationError, Denied, KeyfobError
 from keyfob.base.events import Event
 from keyfob.jwt import jws
 from keyfob.revocation import wire
-from keyfob.revocation.entry import Entry
+from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.event_stream import EventStreamReader, StreamEvent
 from keyfob.revocation.live_entries import FeedGap
 from keyfob.revocation.snapshot import Snapshot, SnapshotReader
@@ -36,6 +37,18 @@ from keyfob.verifier.jwks_source import JwksSource
 _NONCE = 24  # bytes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds between two connections, before jitter
 _REFUSED_PAUSE = 30.0  # seconds after the authority refused the credentials: asking often will not help
+
+
+class FeedTap(Protocol):
+    """Hears what a reader hears, once it was checked, in the reader's thread: what a relay passes on."""
+
+    def begin(self, head: Head) -> None:
+        """What is held begins anew at *head*."""
+        ...
+
+    def hear(self, event: StreamEvent, head: Head) -> None:
+        """*event* came, and holds; what is held reaches *head* now."""
+        ...
 
 
 class FeedBroken(Exception):
@@ -55,6 +68,7 @@ class FeedReader:
         clock: Clock,
         on_event: Callable[[Event], None],
         on_entries: Callable[[Sequence[Entry]], None] | None = None,
+        tap: FeedTap | None = None,
     ) -> None:
         """*on_entries* is told of entries that came by the stream, right after they are applied, in the reader's thread."""
         self.failure: KeyfobError | None = None
@@ -70,6 +84,8 @@ class FeedReader:
         self._clock = clock
         self._on_event = on_event
         self._on_entries = on_entries or _tell_nobody
+        self._tap = tap
+        self._is_resuming = False
         self._closed = threading.Event()
         self._needs_snapshot = True
         self._failures = 0
@@ -139,7 +155,10 @@ class FeedReader:
         self.learn_time()
         if self._needs_snapshot:
             self._take(self._read_snapshot())
+            if self._tap is not None:
+                self._tap.begin(self._view.live.head)
         head = self._view.live.head
+        self._is_resuming = True
         events = EventStreamReader()
         self.connections += 1
         with closing(self._client.follow(wire.event_id(head.timeline, head.position))) as pieces:
@@ -156,36 +175,46 @@ class FeedReader:
         """Take one event; unknown ones are for readers of a later version."""
         match event.name:
             case "entry":
-                self._hear_entries(event.data)
+                self._hear_entries(event)
             case "heartbeat":
-                self._hear_heartbeat(event.data)
+                self._hear_heartbeat(event)
             case "keys":
                 notice = wire.decode_keys(self._signed(event.data, wire.KEYS_TYPE))
                 self._require_issuer(notice.issuer)
                 self._keys.adopt(notice.key_sets, notice.at)
+                self._pass_on(event)
             case "resync":
                 raise FeedBroken("the authority asks to begin anew")
             case _:
                 pass
 
-    def _hear_entries(self, data: str) -> None:
+    def _pass_on(self, event: StreamEvent) -> None:
+        if self._tap is not None:
+            self._tap.hear(event, self._view.live.head)
+
+    def _hear_entries(self, event: StreamEvent) -> None:
         live = self._view.live
-        batch = wire.decode_batch(self._signed(data, wire.ENTRIES_TYPE))
+        batch = wire.decode_batch(self._signed(event.data, wire.ENTRIES_TYPE))
         self._require_issuer(batch.issuer)
         if batch.timeline != live.head.timeline:
             raise FeedBroken("entries of another timeline")
+        entries = _not_held(batch.entries, live.head) if self._is_resuming else batch.entries
+        if not entries:
+            return
+        self._is_resuming = False
         try:
-            live.apply(batch.entries)
+            live.apply(entries)
         except FeedGap as gap:
             raise FeedBroken(str(gap)) from None
-        self._on_entries(batch.entries)
+        self._on_entries(entries)
         now = self._view.time.now()
-        for entry in batch.entries:
+        for entry in entries:
             self._view.lag.add(now - _seconds(entry.at))
+        self._pass_on(event)
 
-    def _hear_heartbeat(self, data: str) -> None:
+    def _hear_heartbeat(self, event: StreamEvent) -> None:
         live = self._view.live
-        heartbeat = wire.decode_heartbeat(self._signed(data, wire.HEARTBEAT_TYPE))
+        heartbeat = wire.decode_heartbeat(self._signed(event.data, wire.HEARTBEAT_TYPE))
         self._require_issuer(heartbeat.issuer)
         said, held = heartbeat.head, live.head
         self._view.time.heard(_seconds(heartbeat.at))
@@ -201,6 +230,7 @@ class FeedReader:
         self.is_level = True
         self._level(heartbeat.at)
         live.drop_expired(heartbeat.at)
+        self._pass_on(event)
 
     def _read_snapshot(self) -> Snapshot:
         reader = SnapshotReader(self._signed)
@@ -276,6 +306,18 @@ class FeedReader:
 
     def _report(self, code: str, facts: dict[str, str | int]) -> None:
         self._on_event(Event(at=self._clock.now(), code=code, facts=facts))
+
+
+def _not_held(entries: tuple[Entry, ...], head: Head) -> tuple[Entry, ...]:
+    """Return what of a stream's first *entries* comes after *head*.
+
+    A batch is signed whole, so the one that holds the next entry may begin before it. What lies before is passed over if its chain is the
+    one that is held, and so the history the same; else all are returned, and do not fit.
+    """
+    for index, entry in enumerate(entries):
+        if entry.position == head.position:
+            return entries[index + 1 :] if entry.chain == head.chain else entries
+    return entries
 
 
 def _tell_nobody(entries: Sequence[Entry]) -> None:

@@ -28,6 +28,8 @@ class JwksSource:
         """Keys of access tokens."""
         self.feed: _Keys = _NONE
         """Keys of the feed."""
+        self.key_sets: KeySets | None = None
+        """Both as they came, once there are any."""
         self.is_wanting = False
         """Whether a token named a key that is not here: somebody should fetch, at most every `REFETCH_INTERVAL`."""
         self._removed: Callable[[], None] = lambda: None
@@ -81,7 +83,7 @@ class JwksSource:
         if not access or not feed:
             raise WireError("key sets without a key")
         before = self.access
-        self.feed = feed
+        self.feed, self.key_sets = feed, key_sets
         if access == before:
             return
         self.access = access
