@@ -16,6 +16,7 @@ from keyfob.jwt.algorithms import Algorithm
 from keyfob.jwt.jwk import PrivateKey, jwk_set
 from keyfob.revocation import wire
 from keyfob.revocation.entry import Entry, Reach, Scope, next_chain
+from keyfob.revocation.event_stream import StreamEvent
 from keyfob.verifier.feed_reader import FeedBroken
 from keyfob.verifier.verifier import Verifier
 
@@ -395,8 +396,9 @@ def test_entries_that_continue_but_name_another_timeline_break_it(server, verifi
     }
     entry = Entry(**fields, chain=next_chain(head.chain, **fields))
     payload = wire.encode_batch(server.issuer, Timeline("another"), [entry])
+    signed = jws.sign(payload, server.feed_key, typ=wire.ENTRIES_TYPE)
     with pytest.raises(FeedBroken, match="another timeline"):
-        verifier._following.reader._hear_entries(jws.sign(payload, server.feed_key, typ=wire.ENTRIES_TYPE))
+        verifier._following.reader._hear_entries(StreamEvent("entry", signed))
 
 
 def test_a_heartbeat_of_a_server_that_is_behind_says_nothing(server, verifier, waits):
@@ -406,7 +408,7 @@ def test_a_heartbeat_of_a_server_that_is_behind_says_nothing(server, verifier, w
     head = replace(server.feed.live.head, position=Position(0))
     beat = wire.Heartbeat(issuer=server.issuer, head=head, at=server.clock.now() + 100 * SECONDS)
     signed = jws.sign(wire.encode_heartbeat(beat), server.feed_key, typ=wire.HEARTBEAT_TYPE)
-    verifier._following.reader._hear_heartbeat(signed)
+    verifier._following.reader._hear_heartbeat(StreamEvent("heartbeat", signed))
     assert verifier._view.level_at < level_at + 50
 
 

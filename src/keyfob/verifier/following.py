@@ -18,6 +18,7 @@ from keyfob.verifier.reporting import Reporting
 from keyfob.verifier.session_cache import CachedSession
 from keyfob.verifier.session_uses import SessionUses
 from keyfob.verifier.settings import FollowSettings
+from keyfob.verifier.sources import Sources
 from keyfob.verifier.upkeep import Upkeep
 
 
@@ -54,6 +55,7 @@ class Following:
             issuer=settings.issuer,
             audiences=settings.audiences,
             time=view.time,
+            sources=Sources(clock.elapsed),
             max_cache_age=settings.max_cache_age.total_seconds(),
         )
         self.upkeep = Upkeep(
@@ -79,9 +81,9 @@ class Following:
         self.introspection.close()
         self._client.close()
 
-    def ask(self, token: str) -> Future[CachedSession]:
+    def ask(self, token: str, *, source: str) -> Future[CachedSession]:
         """Ask the authority about *token*; see `Introspection.ask`."""
-        return self.introspection.ask(token)
+        return self.introspection.ask(token, source=source)
 
     def wait_until_level(self) -> None:
         """Wait until the event stream said that everything is held.
