@@ -10,8 +10,8 @@ from functools import partial
 from keyfob.base.clock import to_micros
 from keyfob.base.identifiers import Position, Timeline
 from keyfob.revocation.entry import Entry, Head
+from keyfob.stores.rows import ENTRY_COLUMNS, entry_from, span_micros
 from keyfob.stores.sqlite.database import Database
-from keyfob.stores.sqlite.rows import ENTRY_COLUMNS, entry_from, span_micros
 from keyfob.stores.sqlite.writer import Transaction
 
 _DELETED_AT_ONCE = 500  # rows: they are small, and lie together
