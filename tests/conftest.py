@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +49,8 @@ async def _make_template(server: PostgresServer) -> None:
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: PostgresServer) -> str:
-    """Return the URL of a new migrated database."""
-    return postgres_server.url(await postgres_server.create_database(template="keyfob_template"))
+async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """Give the URL of a new migrated database."""
+    name = await postgres_server.create_database(template="keyfob_template")
+    yield postgres_server.url(name)
+    await postgres_server.drop_database(name)

@@ -21,10 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
 _UNPRIVILEGED = 65534  # nobody
 _PATIENCE = 60  # seconds: to start or to stop
+_PLENTY = 4 << 30  # bytes
 _USER = "keyfob"
 _SETTINGS = {
     "fsync": "off",
@@ -58,7 +59,7 @@ class PostgresServer:
         self._settings = {**_SETTINGS, **(settings or {})}
         self._numbers = count()
         # Short: the path of a Unix socket has at most 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix="kfpg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="kfpg-", dir=_roomy_memory()))
         self.data = self.folder / "data"
         self.port = 0
         if os.geteuid() == 0:
@@ -105,6 +106,10 @@ class PostgresServer:
         name = f"keyfob_{next(self._numbers)}"
         await self.execute(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return name
+
+    async def drop_database(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     async def execute(self, statement: str, *, database: str = "postgres") -> None:
         """Carry out one statement as the superuser."""
@@ -156,6 +161,14 @@ class PostgresServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove()
+
+
+def _roomy_memory() -> Path | None:
+    """Return a folder in memory if there is plenty of it: a cluster is thousands of small files. None for the usual place."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < _PLENTY:
+        return None
+    return memory
 
 
 def _free_port() -> int:

@@ -73,7 +73,7 @@ class DirectConnection(Connection, Protocol):
         """Call *callback* when the connection is lost."""
         ...
 
-    async def close(self, *, timeout: float | None = None) -> None:
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the driver's
         """Close it."""
         ...
 

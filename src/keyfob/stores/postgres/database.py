@@ -147,7 +147,7 @@ class Database:
         if len(self._steps) >= MAX_WAITING:
             raise StoreUnavailable("too much waits for the database; try again")
         task = self._loop.create_task(self._patiently(query))
-        self._steps.add(task)  # type: ignore[arg-type]  # what it returns is nobody's business
+        self._steps.add(task)
         task.add_done_callback(self._forget)
         done, _ = await asyncio.wait([task], timeout=self.options.deadline.total_seconds())
         if not done:

@@ -10,7 +10,7 @@ from keyfob.stores.postgres.texts import storable
 from keyfob.stores.rows import EVENT_COLUMNS, event_to
 
 _INSERT = (
-    f"INSERT INTO keyfob.events ({EVENT_COLUMNS})"
+    f"INSERT INTO keyfob.events ({EVENT_COLUMNS})"  # noqa: S608 - constants
     " SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],"
     " $9::text[])"
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
@@ -171,8 +171,9 @@ async def lock_free_sessions(connection: Connection, session_ids: Collection[Ses
 
 async def insert_sessions(connection: Connection, sessions: Collection[Session]) -> set[SessionId]:
     """Write new rows; return the ids of those that were not taken."""
-    columns = zip(*map(session_to, sessions), strict=True)
-    return _ids(await connection.fetch(_INSERT, *(list(column) for column in columns)))
+    rows = [session_to(session) for session in sessions]
+    columns = [[row[number] for row in rows] for number in range(SESSION_WIDTH)]
+    return _ids(await connection.fetch(_INSERT, *columns))
 
 
 async def write_columns(connection: Connection, session_ids: Collection[SessionId], **columns: int) -> None:
@@ -180,9 +181,7 @@ async def write_columns(connection: Connection, session_ids: Collection[SessionI
     await write_rows(connection, dict.fromkeys(session_ids, columns))
 
 
-async def write_rows(
-    connection: Connection, changes: dict[SessionId, dict[str, int]] | dict[SessionId, dict[str, Value]]
-) -> None:
+async def write_rows(connection: Connection, changes: Mapping[SessionId, Mapping[str, Value]]) -> None:
     """Write values into rows that are locked; the same columns into each."""
     if not changes:
         return

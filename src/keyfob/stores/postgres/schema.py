@@ -234,10 +234,12 @@ async def check_server(connection: Connection, name: str) -> None:
     Raises:
         ConfigurationError: what is wrong and how to mend it.
     """
-    version, encoding, commit = await connection.fetchrow(
+    row = await connection.fetchrow(
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
         " current_setting('synchronous_commit')"
     )
+    assert row is not None
+    version, encoding, commit = row
     if version < OLDEST_SERVER:
         raise ConfigurationError(
             f"the database {name} is PostgreSQL {version // 10_000}: 14 or newer is needed"
@@ -285,12 +287,9 @@ async def _migrate(connection: Connection, name: str) -> int:
 
 async def _versions(connection: Connection, name: str) -> tuple[int, int]:
     """Return the version of the schema (0: there is none), and the oldest one whose Keyfob can work on it."""
-    has_schema, has_meta = await connection.fetchrow(
-        "SELECT to_regnamespace('keyfob') IS NOT NULL, to_regclass('keyfob.meta') IS NOT NULL"
-    )
-    if not has_schema:
+    if await connection.fetchval("SELECT to_regnamespace('keyfob')") is None:
         return 0, 0
-    if not has_meta:
+    if await connection.fetchval("SELECT to_regclass('keyfob.meta')") is None:
         raise ConfigurationError(
             f"the database {name} has a schema keyfob that is not Keyfob's: use another database"
         )

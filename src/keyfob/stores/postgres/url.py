@@ -14,6 +14,7 @@ _PORT = 5432
 _MAX_CONNECTIONS = 500
 _KNOWN = {"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "connections", "pooler"}
 _TLS_MODES = {"disable", "require", "verify-ca", "verify-full"}
+_TLS_FILES = {"sslrootcert", "sslcert", "sslkey"}
 _FORM = "postgresql://user:password@host:port/database"
 
 
@@ -101,7 +102,7 @@ def _tls(query: dict[str, str], addresses: tuple[Address, ...]) -> ssl.SSLContex
     mode = query.get("sslmode")
     if mode is not None and mode not in _TLS_MODES:
         raise _refused(f"takes ?sslmode= {', '.join(sorted(_TLS_MODES))}")
-    files = {name: query[name] for name in ("sslrootcert", "sslcert", "sslkey") if name in query}
+    files = {name: value for name, value in query.items() if name in _TLS_FILES}
     if mode is None:
         mode = "disable" if not files and all(_is_here(host) for host, _ in addresses) else "verify-full"
     if mode == "disable":
