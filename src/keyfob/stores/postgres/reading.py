@@ -156,6 +156,22 @@ async def child_ids(connection: Connection, session_id: SessionId) -> set[Sessio
     )
 
 
+async def children_of(
+    connection: Connection, session_ids: Collection[SessionId]
+) -> dict[SessionId, set[SessionId]]:
+    """Return the children of each of *session_ids* that has any."""
+    keys = [key for key in map(session_key, session_ids) if key is not None]
+    if not keys:
+        return {}
+    children: dict[SessionId, set[SessionId]] = {}
+    for parent, child in await connection.fetch(
+        "SELECT parent_session_id, session_id FROM keyfob.sessions WHERE parent_session_id = ANY($1::bytea[])",
+        keys,
+    ):
+        children.setdefault(SessionId(parent.hex()), set()).add(SessionId(child.hex()))
+    return children
+
+
 async def lock_sessions(connection: Connection, session_ids: Collection[SessionId]) -> set[SessionId]:
     """Lock the rows of *session_ids* until the transaction ends, waiting for others; return those that there are.
 

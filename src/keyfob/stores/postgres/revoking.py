@@ -7,6 +7,7 @@ and no cut-off can come between reading a session and raising its `as_of`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,6 +26,16 @@ from keyfob.stores.postgres.reading import child_ids, lock_sessions, read_ids, s
 from keyfob.stores.revoking import leaves_cut_off, next_entry
 from keyfob.stores.rows import ENTRY_COLUMNS, entry_to
 from keyfob.stores.standing import is_live, over_since
+
+# $9 is the number of the last entry: it becomes the head.
+_APPEND = f"""
+    WITH appended AS (
+        INSERT INTO keyfob.entries ({ENTRY_COLUMNS})
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[])
+    )
+    UPDATE keyfob.meta SET position = ($1::bigint[])[$9], at = ($2::bigint[])[$9], chain = ($8::bytea[])[$9]
+    RETURNING pg_notify('{CHANNEL}', '')
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +104,18 @@ async def append_entry(
     entry = next_entry(
         revocation, position=head.position, chain=head.chain, last_at=head.at, now=now, longest=longest
     )
-    # The notification is sent at the commit, and once, however many are asked for in one transaction.
-    await transaction.connection.execute(
-        f"WITH appended AS (INSERT INTO keyfob.entries ({ENTRY_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8))"  # noqa: S608 - constants
-        f" UPDATE keyfob.meta SET position = $1, at = $2, chain = $8 RETURNING pg_notify('{CHANNEL}', '')",
-        *entry_to(entry),
-    )
-    transaction.has_moved = True
+    await append_entries(transaction, [entry])
     return entry
+
+
+async def append_entries(transaction: Transaction, entries: Sequence[Entry]) -> None:
+    """Append *entries*, which continue the locked head; none is nothing to do."""
+    if not entries:
+        return
+    # The notification is sent at the commit, and once, however many are asked for in one transaction.
+    columns = zip(*map(entry_to, entries), strict=True)
+    await transaction.connection.execute(_APPEND, *(list(column) for column in columns), len(entries))
+    transaction.has_moved = True
 
 
 def is_spared(session: Session, spared: SessionId | None) -> bool:

@@ -27,10 +27,11 @@ from keyfob.sessions.store import (
     SessionPage,
     Unknown,
 )
-from keyfob.stores.postgres.adding import Addition, add
+from keyfob.stores.postgres.adding import Addition, add, add_together
 from keyfob.stores.postgres.coalescing import Coalescer
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
+from keyfob.stores.postgres.ending import Ending, can_be_together, end_together, place_of
 from keyfob.stores.postgres.partitions import Partitions
 from keyfob.stores.postgres.reading import Known, day_of, lock_sessions, read_ids, read_where, write_rows
 from keyfob.stores.postgres.revoking import end
@@ -50,8 +51,28 @@ class PostgresSessionStore:
         self._database = database
         self._clock = clock
         self._partitions = Partitions(database)
-        self._find = Coalescer(self._find_together)
-        self._rotate = Coalescer(self._rotate_together, key=_session_of)
+        deadline = database.options.deadline
+        self._find = Coalescer(self._find_together, deadline=deadline)
+        self._rotate = Coalescer(
+            lambda orders: database.transact(partial(rotate_together, orders=orders)),
+            deadline=deadline,
+            key=_session_of,
+            alone=lambda order: database.transact(partial(rotate, order=order)),
+        )
+        self._add = Coalescer(
+            lambda additions: database.transact(partial(add_together, additions=additions)),
+            deadline=deadline,
+            key=_subject_of,
+            alone=lambda addition: database.transact(partial(add, addition=addition)),
+        )
+        # They lock the head, one after another: with one batch under way, the next one gathers meanwhile.
+        self._end = Coalescer(
+            lambda endings: database.transact(partial(end_together, endings=endings)),
+            deadline=deadline,
+            key=place_of,
+            alone=self._end_alone,
+            at_once=1,
+        )
 
     async def add(
         self, session: Session, *, limit: int, at_limit: AtLimit, event: Event
@@ -62,7 +83,7 @@ class PostgresSessionStore:
             ValueError: an id of the wrong form or in use, an `as_of` past the head, a parent that is a child itself.
         """
         addition = Addition(session=session, limit=limit, at_limit=at_limit, event=event)
-        return await self._database.transact(partial(add, addition=addition))
+        return await self._database.at_home(lambda: self._add.ask(addition))
 
     async def find(self, session_id: SessionId) -> Found | None:
         """Return the session and the head position of one snapshot."""
@@ -105,7 +126,10 @@ class PostgresSessionStore:
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
-        return await self._database.transact(partial(end, revocation=revocation, now=now))
+        ending = Ending(revocation, now)
+        if not can_be_together(revocation):
+            return await self._end_alone(ending)
+        return await self._database.at_home(lambda: self._end.ask(ending))
 
     async def list(
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
@@ -140,12 +164,12 @@ class PostgresSessionStore:
         now = self._clock.now()
         return [_found(known, session_id, now) for session_id in session_ids]
 
-    async def _rotate_together(self, orders: Sequence[Presented]) -> Sequence[RotateOutcome]:
-        outcomes = await self._database.transact(partial(rotate_together, orders=orders))
-        return [
-            await self._database.transact(partial(rotate, order=order)) if outcome is None else outcome
-            for order, outcome in zip(orders, outcomes, strict=True)
-        ]
+    async def _end_alone(self, ending: Ending) -> EndOutcome:
+        return await self._database.transact(partial(end, revocation=ending.revocation, now=ending.now))
+
+
+def _subject_of(addition: Addition) -> Subject:
+    return addition.session.subject
 
 
 def _session_of(order: Presented) -> SessionId:
