@@ -124,8 +124,6 @@ class Coalescer(Generic[R, A]):
             self._busy.difference_update(asked.key for asked in batch)
             self._busy.update(asked.key for asked in left)
             self._left += left
-            self._begin_singles()
-            asyncio.get_running_loop().call_soon(self._resume)
 
     async def _answer_together(self, batch: list[_Asked[R, A]]) -> list[_Asked[R, A]]:
         """Answer all of *batch* that need not wait for somebody; return the others."""
@@ -146,10 +144,6 @@ class Coalescer(Generic[R, A]):
             return [asked for asked, answer in pairs if isinstance(answer, Left)]
         return []
 
-    def _begin_singles(self) -> None:
-        while self._left and len(self._singles) < MAX_ALONE:
-            self._spawn(self._answer_alone(self._left.pop(0)), self._singles)
-
     async def _answer_alone(self, asked: _Asked[R, A]) -> None:
         assert self._alone is not None
         try:
@@ -161,17 +155,21 @@ class Coalescer(Generic[R, A]):
             _fail([asked], error)
         finally:
             self._busy.discard(asked.key)
-            asyncio.get_running_loop().call_soon(self._resume)
 
     def _resume(self) -> None:
-        self._begin_singles()
+        while self._left and len(self._singles) < MAX_ALONE:
+            self._spawn(self._answer_alone(self._left.pop(0)), self._singles)
         if self._waiting:
             self._come_soon(asyncio.get_running_loop())
 
     def _spawn(self, work: Coroutine[object, object, None], among: set[asyncio.Task[None]]) -> None:
+        def over(task: asyncio.Task[None]) -> None:
+            among.discard(task)
+            self._resume()  # not before: until then its place is taken
+
         task = asyncio.get_running_loop().create_task(work)
         among.add(task)
-        task.add_done_callback(among.discard)
+        task.add_done_callback(over)
 
 
 def _expire(answer: asyncio.Future[A]) -> None:
