@@ -17,6 +17,7 @@ from keyfob.stores.sqlite.reports import SqliteReportStore
 from keyfob.stores.sqlite.schema import SCHEMA_VERSION, migrate
 from keyfob.stores.sqlite.sessions import SqliteSessionStore
 from keyfob.stores.sqlite.throttle import SqliteThrottleStore
+from keyfob.stores.sqlite.transfer import SqliteTransfer
 from keyfob.stores.store import Store
 
 __all__ = ["SCHEMA_VERSION", "SqliteOptions", "Synchronous", "migrate_sqlite_store", "open_sqlite_store"]
@@ -45,7 +46,10 @@ async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions 
     chosen = options or SqliteOptions()
     database = await asyncio.to_thread(_open, path, chosen)
 
+    transfer = SqliteTransfer(path, chosen)
+
     async def close() -> None:
+        await transfer.close()
         await asyncio.to_thread(database.close)
 
     return Store(
@@ -59,6 +63,7 @@ async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions 
         reports=SqliteReportStore(database),
         salt=database.salt,
         close=close,
+        transfer=transfer,
     )
 
 

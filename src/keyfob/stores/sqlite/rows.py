@@ -247,17 +247,22 @@ def write_event(connection: sqlite3.Connection, event: Event) -> None:
     connection.execute(
         "INSERT INTO events (at, code, actor, subject, session_id, client_id, address, reason, facts)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            to_micros(event.at),
-            event.code,
-            event.actor,
-            event.subject,
-            event.session_id,
-            event.client_id,
-            event.address,
-            event.reason,
-            msgspec.json.encode(event.facts).decode() if event.facts else None,
-        ),
+        event_to(event),
+    )
+
+
+def event_to(event: Event) -> Row:
+    """Return the row of *event*, in the order of `event_from`."""
+    return (
+        to_micros(event.at),
+        event.code,
+        event.actor,
+        event.subject,
+        event.session_id,
+        event.client_id,
+        event.address,
+        event.reason,
+        msgspec.json.encode(event.facts).decode() if event.facts else None,
     )
 
 
