@@ -229,7 +229,7 @@ class VerifierRow(Record, frozen=True, kw_only=True, tag="verifier"):
     def key(self) -> str:
         """Return its client, name and instance."""
         record = self.record
-        return msgspec.json.encode((record.client_id, record.name, record.instance)).decode()
+        return f"{len(record.client_id)}:{len(record.name)}:{record.client_id}{record.name}{record.instance}"
 
 
 class CanaryRow(Record, frozen=True, kw_only=True, tag="canary"):
@@ -402,7 +402,9 @@ def verifier_place(key: str) -> tuple[str, str, str]:
     Raises:
         ValueError: it is none.
     """
-    return msgspec.json.decode(key, type=tuple[str, str, str])
+    first, second, rest = key.split(":", 2)
+    name, instance = int(first), int(first) + int(second)
+    return rest[:name], rest[name:instance], rest[instance:]
 
 
 _MODULUS = 2**256

@@ -389,7 +389,9 @@ PLACES: dict[Kind, Place] = {
         columns="client_id, name, instance, heard_at, record",
         key=("client_id", "name", "instance"),
         key_of=verifier_place,
-        key_text="json_array({0}.client_id, {0}.name, {0}.instance)",
+        key_text=(
+            "length({0}.client_id) || ':' || length({0}.name) || ':' || {0}.client_id || {0}.name || {0}.instance"
+        ),
         record=_verifier,
         row=_verifier_row,
     ),
