@@ -182,6 +182,19 @@ async def test_a_store_that_was_used_is_never_filled(here: str, there: str, cloc
         await other.close()
 
 
+async def test_a_store_is_not_copied_onto_itself(here: str, clock: FrozenClock, tmp_path: Path) -> None:
+    await (await open_store(here, clock=clock)).close()
+    (tmp_path / "link.db").symlink_to(tmp_path / "here.db")
+    with pytest.raises(ConfigurationError, match="the store itself"):
+        await move(here, f"sqlite:///{tmp_path}/link.db", clock)
+    await (await open_store(here, clock=clock)).close()
+
+
+async def test_a_password_is_in_no_place() -> None:
+    url = "postgresql://user:secret@db.example:5432/keyfob?password=secret"
+    assert place_of(url) == "postgresql://db.example:5432/keyfob"
+
+
 async def test_of_two_copiers_one_works(here: str, there: str, clock: FrozenClock) -> None:
     await (await open_store(here, clock=clock)).close()
     async with copier(here, there, clock):

@@ -127,6 +127,7 @@ class Copier:
     async def _mark_both(self, left: Mark | None) -> _Marks:
         """Mark the target, then the source; *left* is what a run that was interrupted between the two has left."""
         ends = self._ends
+        await self._refuse_itself()
         target = left or Mark(role=Role.TARGET, copy_id=os.urandom(16).hex(), place=ends.source_place)
         if left is None:
             await self._refuse_used()
@@ -139,6 +140,14 @@ class Copier:
         source = Mark(role=Role.SOURCE, copy_id=target.copy_id, place=ends.target_place)
         await _set(ends.source, source, replaces=None)
         return _Marks(source, target)
+
+    async def _refuse_itself(self) -> None:
+        """Refuse one store under two names: every store has a salt of its own."""
+        now = self._clock.now()
+        async with self._ends.source.snapshot(now) as here, self._ends.target.snapshot(now) as there:
+            rows = [await side.read(Kind.FEED, after=None, limit=1) for side in (here, there)]
+        if rows[0] == rows[1]:
+            raise ConfigurationError(f"{self._ends.target_place} is the store itself; give one that is new")
 
     async def _refuse_used(self) -> None:
         async with self._ends.target.snapshot(self._clock.now()) as snapshot:

@@ -276,6 +276,14 @@ class Snapshot(Protocol):
         """
         ...
 
+    async def count(self, kind: Kind) -> int:
+        """Return how many records of *kind* there are.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        ...
+
 
 class Transfer(Protocol):
     """Carries a store's rows out of it and into it, without any of the rules of its verbs.

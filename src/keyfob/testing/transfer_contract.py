@@ -100,6 +100,7 @@ class TransferContract(StoreContract):
                 whole = [
                     record for page in [await snapshot.read(kind, after=None, limit=99)] for record in page
                 ]
+                assert await snapshot.count(kind) == len(whole)
                 for limit in (1, 2, len(whole)):
                     parts = [record async for page in pages(snapshot, kind, limit=limit) for record in page]
                     assert parts == whole

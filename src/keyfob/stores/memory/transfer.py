@@ -48,6 +48,10 @@ class MemorySnapshot:
         behind = (record for key, record in self._records[kind] if after is None or key > after)
         return [record for record, _ in zip(behind, range(limit), strict=False)]
 
+    async def count(self, kind: Kind) -> int:
+        """Return how many records of *kind* there are."""
+        return len(self._records[kind])
+
 
 class MemoryTransfer:
     """A `Transfer` of a memory store."""

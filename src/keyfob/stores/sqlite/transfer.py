@@ -33,6 +33,19 @@ class SqliteSnapshot:
         """Return up to *limit* records behind *after*, read on another thread."""
         return await asyncio.to_thread(self._read, kind, after, limit)
 
+    async def count(self, kind: Kind) -> int:
+        """Return how many records of *kind* there are, counted on another thread."""
+        return await asyncio.to_thread(self._count, kind)
+
+    def _count(self, kind: Kind) -> int:
+        place = PLACES[kind]
+        statement = f"SELECT count(*) FROM {place.source or place.table} WHERE {place.live}"  # noqa: S608 - constants
+        try:
+            count: int = self._connection.execute(statement, {"now": to_micros(self._now)}).fetchone()[0]
+        except sqlite3.Error as error:
+            raise unavailable(error, self._path) from error
+        return count
+
     def _read(self, kind: Kind, after: str | None, limit: int) -> list[AnyRecord]:
         place = PLACES[kind]
         values: dict[str, object] = {"now": to_micros(self._now), "limit": limit}
