@@ -22,6 +22,8 @@ def copy_master_key(source: str, target: str) -> None:
         raise ConfigurationError(f"there is no database {here}: nothing to copy")
     if here is None or there is None or not key_file_of(here).exists():
         return
+    if not there.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {there.parent}: make it, or give another path")
     key, file = master_key_beside(here), key_file_of(there)
     try:
         with contextlib.suppress(FileExistsError):
