@@ -219,7 +219,15 @@ class _Tap:
         self._feed = feed
         self._loop = loop
 
-    def begin(self, head: Head) -> None:
+    wants_snapshot = False
+
+    def begin_snapshot(self) -> None:
+        """Followers get the upstream's own; see `RelayedSnapshot`."""
+
+    def take_snapshot(self, piece: bytes) -> None:
+        """As `begin_snapshot`."""
+
+    def begin(self, head: Head, *, snapshot: Head) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody follows any longer
             self._loop.call_soon_threadsafe(self._feed.begin, head)
 
