@@ -64,6 +64,17 @@ async def test_nobody_else_reaches_it_and_learns_the_cause(authority, ask, scope
     assert json.loads(body)["next"] == "login"
 
 
+@pytest.mark.parametrize(("strategy", "helps"), [("hybrid", "refresh"), ("jwt", "login")])
+async def test_whoever_can_refresh_is_told_to(authority, ask, scopes, strategy, helps):
+    issued = await authority.login("alice", strategy=strategy, roles=["buyer"])
+    app = Auth(authority).protect(hello)
+    scope = scopes.http(headers=[scopes.bearer(issued.access_token)])
+    await authority.set_roles("alice", ["payer"])
+    status, headers, body = await ask(app, scope)
+    assert (status, headers[b"x-auth-cause"]) == (401, b"stale_claims")
+    assert json.loads(body)["next"] == helps
+
+
 async def test_a_revoked_credential_is_refused_on_the_next_request(authority, ask, scopes):
     issued = await authority.login("alice", strategy="jwt")
     app, scope = Auth(authority).protect(hello), scopes.http(headers=[scopes.bearer(issued.access_token)])

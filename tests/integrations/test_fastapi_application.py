@@ -174,6 +174,14 @@ async def test_the_policy_of_a_route_is_enforced_and_follows_the_roles(client, a
     assert (await client.post("/payments", headers=headers)).json() == {"paid": "usr-17"}
 
 
+async def test_whoever_can_refresh_is_told_to(client, auth):
+    for strategy, helps in (("hybrid", "refresh"), ("jwt", "login")):
+        grant = await login(client, "alice", strategy=strategy)
+        await auth.authority.set_roles("usr-17", [strategy])
+        refused = await client.get("/me", headers=bearer(grant["access_token"]))
+        assert (refused.json()["code"], refused.json()["next"]) == ("stale_claims", helps)
+
+
 async def test_a_decision_of_the_application_is_a_problem_document_too(client):
     answer = await client.get("/own")
 

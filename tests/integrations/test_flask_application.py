@@ -191,3 +191,11 @@ def test_a_forked_child_opens_its_own_even_if_a_thread_of_the_parent_was_opening
     with os.fdopen(reading, "rb") as answer:
         assert answer.read() == b"own"
     os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize(("strategy", "helps"), [("hybrid", "refresh"), ("jwt", "login")])
+def test_whoever_can_refresh_is_told_to(authority, client, strategy, helps):
+    issued = authority.login("alice", strategy=strategy, roles=["buyer"])
+    authority.set_roles("alice", ["payer"])
+    answer = client.get("/me", headers=bearer(issued.access_token))
+    assert (answer.status_code, answer.json["code"], answer.json["next"]) == (401, "stale_claims", helps)

@@ -169,6 +169,27 @@ def test_a_verifier_behind_a_chain_of_relays_denies_at_once(site, relay, follow,
     assert heads == {(position, True)}, "positions are the authority's everywhere"
 
 
+def test_a_verifier_behind_a_chain_of_relays_is_measured_as_any_other(site, relay, follow, eventually):
+    first = relay(site)
+    second = relay(site, first.url)
+    names = {"near": site.api.url, "far": second.url}
+    for name, url in names.items():
+        follow(site, url, report_as=name)
+
+    def slo() -> dict[str, Any]:
+        return site.api.get("/admin/api/revocation-slo", token=site.admin).body
+
+    eventually(
+        lambda: [one["canaries"] >= 1 for one in slo()["verifiers"]] == [True, True],
+        "a canary came through both relays",
+        within=40,
+    )
+    found = slo()
+    assert found["state"] == "level"
+    assert {one["verifier"] for one in found["verifiers"]} == set(names)
+    assert all(one["missed"] == one["doubtful"] == 0 for one in found["verifiers"])
+
+
 def test_a_hundred_followers_of_a_relay_are_one_to_the_authority(site, relay, follow, eventually):
     one = relay(site)
     for _ in range(5):

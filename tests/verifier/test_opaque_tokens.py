@@ -275,7 +275,7 @@ def test_a_closed_verifier_asks_nobody(server, verifier):
     with pytest.raises(AuthorityUnavailable, match="not started"):
         verifier.authenticate_blocking(server.opaque())
     with pytest.raises(AuthorityUnavailable, match="closed"):
-        following.ask(server.opaque())
+        following.ask(server.opaque(), source="")
 
 
 # Stale

@@ -6,19 +6,15 @@ credential and the browser sent neither header (403) → the change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import msgspec
-
-from keyfob.base import base64url
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import SessionId, Strategy
+from keyfob.base.identifiers import SessionId
 from keyfob.base.principal import Principal
 from keyfob.endpoints.site import Site
-from keyfob.http import bearer, cross_origin
+from keyfob.http import cross_origin
 from keyfob.http.credential import Presented, read_credential
 from keyfob.http.messages import HttpRequest
-from keyfob.http.problem import HELPED_BY_REFRESH, Refusal
 
 MAX_CSRF_TOKEN = 200  # characters
 ADMIN = "keyfob:admin"
@@ -125,33 +121,3 @@ def require_csrf_of(
         or not site.authority.csrf_matches(session_id, token)
     ):
         raise Denied(Cause.CROSS_ORIGIN, "no CSRF token of the session")
-
-
-class _StrategyClaim(msgspec.Struct, frozen=True):
-    strategy: str = ""
-
-
-def is_refreshable(token: str) -> bool:
-    """Say whether whoever holds *token* can use a refresh: it is an access token of a hybrid login.
-
-    A hint for `next` alone, read without a check; it decides nothing.
-    """
-    parts = token.split(".")
-    if len(parts) != 3:
-        return False
-    try:
-        claims = msgspec.json.decode(base64url.decode(parts[1].encode("ascii")), type=_StrategyClaim)
-    except (ValueError, msgspec.MsgspecError, RecursionError):
-        return False
-    return claims.strategy == Strategy.HYBRID
-
-
-def with_hint(refusal: Refusal, error: Exception, request: HttpRequest) -> Refusal:
-    """Return *refusal* saying whether the caller can refresh: its Bearer token is the access token of a hybrid login."""
-    if not isinstance(error, Denied) or error.cause not in HELPED_BY_REFRESH:
-        return refusal
-    try:
-        token = bearer.read_bearer(request.all(b"authorization"))
-    except Denied:
-        return refusal
-    return replace(refusal, refreshable=token is not None and is_refreshable(token))

@@ -147,16 +147,17 @@ class Auth:
                 await send(_closing(error))
                 return
             prefix = "websocket.http"
-        response, headers = self.answer(error, requirement)
+        response, headers = self.answer(error, scope, requirement=requirement)
         await send({"type": f"{prefix}.response.start", "status": response.status, "headers": headers})
         body = b"" if scope.get("method") == "HEAD" else response.body
         await send({"type": f"{prefix}.response.body", "body": body})
 
     def answer(
-        self, error: KeyfobError, requirement: Requirement | None
+        self, error: KeyfobError, scope: Scope, *, requirement: Requirement | None
     ) -> tuple[HttpResponse, list[Header]]:
-        """Return the problem document of *error*, and all of its headers."""
-        response = problem(error, refusal_of(requirement))
+        """Return the problem document of *error* for the request of *scope*, and all of its headers."""
+        authorization = [value for name, value in scope["headers"] if name == b"authorization"]
+        response = problem(error, refusal_of(requirement, error, authorization))
         return response, _SECURITY.complete(response)
 
 

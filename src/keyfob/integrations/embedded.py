@@ -11,13 +11,13 @@ from starlette.routing import Route as StarletteRoute
 
 from keyfob.base.errors import KeyfobError
 from keyfob.endpoints import login, logout, password, refresh, session, sessions
-from keyfob.endpoints.caller import with_hint
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.body_chunks import BodyChunks
 from keyfob.http.forwarded import TrustedProxies
 from keyfob.http.headers import SecurityHeaders
 from keyfob.http.messages import HttpRequest
+from keyfob.http.refresh_hint import with_hint
 
 FindSite = Callable[[], Site]
 
@@ -56,7 +56,7 @@ def _endpoint(
             security = SecurityHeaders(site.authority.issuer)
             response = await route.endpoint(site, asked)
         except KeyfobError as error:
-            response = route.render_error(error, with_hint(route.refusal, error, asked))
+            response = route.render_error(error, with_hint(route.refusal, error, asked.all(b"authorization")))
         answer = Response(response.body, response.status)
         answer.raw_headers = security.complete(response)
         return answer

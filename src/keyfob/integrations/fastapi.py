@@ -60,7 +60,7 @@ class Refused(HTTPException):
     """A refused request. Without `Auth.install` FastAPI answers its status and headers; with it, the whole problem document."""
 
     def __init__(self, error: KeyfobError, requirement: Requirement) -> None:
-        response = problem(error, refusal_of(requirement))
+        response = problem(error, refusal_of(requirement, error))
         super().__init__(
             response.status,
             detail=error.code,
@@ -157,7 +157,7 @@ class Auth(asgi.Auth):
         assert isinstance(cause, KeyfobError)
         if isinstance(connection, WebSocket):
             return _Closed(self, connection, cause, requirement=requirement)
-        response, headers = self.answer(cause, requirement)
+        response, headers = self.answer(cause, connection.scope, requirement=requirement)
         answer = Response(response.body, response.status)
         answer.raw_headers = headers
         return answer

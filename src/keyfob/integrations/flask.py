@@ -139,7 +139,8 @@ def _started(source: Verifier | Authority) -> Verifier | Authority:
 
 
 def _answer(error: KeyfobError) -> Response:
-    response = problem(error, refusal_of(g.get("keyfob_requirement")))
+    authorization = [value.encode("latin-1", "replace") for value in request.headers.getlist("Authorization")]
+    response = problem(error, refusal_of(g.get("keyfob_requirement"), error, authorization))
     answer = Response(response.body, response.status)
     answer.headers.clear()
     for name, value in _SECURITY.complete(response):

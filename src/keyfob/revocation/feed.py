@@ -21,7 +21,7 @@ from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.entry_table import EntryTable
 from keyfob.revocation.feed_stats import FeedStats
-from keyfob.revocation.followers import RESYNC_FRAME, Followers
+from keyfob.revocation.followers import RESYNC_FRAME, Followers, in_pieces
 from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
 from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
@@ -233,8 +233,8 @@ class Feed:
         if follower is None:  # others were faster to the last places
             return
         try:
-            if missed:
-                yield b"".join(missed)
+            for piece in in_pieces(missed):
+                yield piece
             self._beat_wanted = True
             self._moved.set()
             async for frames in follower.frames():

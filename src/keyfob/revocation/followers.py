@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from keyfob.base.errors import Unavailable
 from keyfob.revocation.event_stream import StreamEvent, encode_event
 
 _RETRY_AFTER = 5.0  # seconds
+MAX_PIECE = 256 << 10
+"""Bytes after which frames that wait are no longer joined: who does not read holds one piece in the socket, and frames shared with all others."""
 RESYNC_FRAME = encode_event(StreamEvent("resync", "{}"))
 """Tells a follower to take the snapshot. It is not signed: who forges it only makes a follower fetch."""
 
@@ -38,6 +40,7 @@ class Follower:
         if self.has_ended:
             return
         self._frames.clear()
+        self._size = len(last)
         if last:
             self._frames.append(last)
         self.has_ended = True
@@ -47,15 +50,36 @@ class Follower:
         """Give what was offered, joined where several wait, until the end."""
         while True:
             if self._frames:
-                joined = b"".join(self._frames)
-                self._frames.clear()
-                self._size = 0
-                yield joined
+                yield self._piece()
             elif self.has_ended:
                 return
             else:
                 self._moved.clear()
                 await self._moved.wait()
+
+    def _piece(self) -> bytes:
+        """Take the first frame, and those behind it as long as all stay within `MAX_PIECE`."""
+        taken = [self._frames.popleft()]
+        size = len(taken[0])
+        while self._frames and size + len(self._frames[0]) <= MAX_PIECE:
+            taken.append(self._frames.popleft())
+            size += len(taken[-1])
+        self._size -= size
+        return b"".join(taken)
+
+
+def in_pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Join *frames* into pieces of up to `MAX_PIECE` bytes; a longer frame is a piece of its own."""
+    taken: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if taken and size + len(frame) > MAX_PIECE:
+            yield b"".join(taken)
+            taken, size = [], 0
+        taken.append(frame)
+        size += len(frame)
+    if taken:
+        yield b"".join(taken)
 
 
 class Followers:

@@ -143,14 +143,20 @@ def noted(
     canaries: Mapping[Position, Canary],
     now: datetime,
 ) -> VerifierRecord:
-    """Return the record after *report* came at *now*. A canary that is unknown, or was reported before, changes nothing."""
+    """Return the record after *report* came at *now*. A canary that is unknown, or was reported before, changes nothing.
+
+    A report that was overtaken by a later one of its verifier adds its lags alone: where it stood then is no news.
+    """
     lags = {} if known is None else {lag.number: lag for lag in known.lags}
     for denial in report.denials:
         canary = canaries.get(denial.position)
         if canary is not None and canary.number not in lags:
             lags[canary.number] = _lag(canary, denial, now)
     since = to_micros(now - WINDOW)
-    kept = sorted((lag for lag in lags.values() if lag.at > since), key=lambda lag: lag.number)
+    recent = sorted((lag for lag in lags.values() if lag.at > since), key=lambda lag: lag.number)
+    kept = tuple(recent[-KEPT_CANARIES:])
+    if known is not None and report.sent_at < known.sent_at <= now + CLOCK_TOLERANCE:
+        return msgspec.structs.replace(known, lags=kept)
     return VerifierRecord(
         client_id=reporter.client_id,
         name=reporter.name,
@@ -163,7 +169,7 @@ def noted(
         level_at=report.level_at,
         max_staleness=report.max_staleness,
         bound=report.bound,
-        lags=tuple(kept[-KEPT_CANARIES:]),
+        lags=kept,
     )
 
 

@@ -14,13 +14,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from keyfob.base.errors import KeyfobError, Unavailable
-from keyfob.endpoints.caller import with_hint
 from keyfob.endpoints.route import Route
 from keyfob.http.body_chunks import BodyChunks
 from keyfob.http.forwarded import TrustedProxies
 from keyfob.http.headers import Header, SecurityHeaders
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.http.problem import DEFAULT_REFUSAL, problem
+from keyfob.http.refresh_hint import with_hint
 from keyfob.server.logs import describe
 from keyfob.server.metrics import Metrics
 from keyfob.server.routing import Match, Router
@@ -184,7 +184,7 @@ class App(Generic[S]):
             self._log.error("fault", route=route.path if route else UNKNOWN_ROUTE, **describe(error))
         if route is None:
             return problem(error, DEFAULT_REFUSAL)
-        return route.render_error(error, with_hint(route.refusal, error, request))
+        return route.render_error(error, with_hint(route.refusal, error, request.all(b"authorization")))
 
     async def _stream(self, response: HttpResponse, method: str, receive: Receive, send: Send) -> None:
         """Send a stream until it ends, the client is gone, or the server stops."""

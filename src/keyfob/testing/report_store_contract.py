@@ -183,6 +183,30 @@ class ReportStoreContract(StoreContract):
             assert (kept.lag, kept.vouched, kept.doubtful) == (lag, 2_000_000, doubtful)
             clock.advance(PERIOD)
 
+    async def test_a_report_that_was_overtaken_adds_its_lags_alone(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        canary = await a_canary(store, clock)
+        early = replace(a_report(clock, Denial(canary.position, canary.at)), level_at=None)
+        clock.advance(1)
+        later = a_report(clock)
+        await store.reports.report(ORDERS, later, now=clock.now())
+        heard_at = clock.now()
+        clock.advance(1)
+        await store.reports.report(ORDERS, early, now=clock.now())
+        record = await only_record(store)
+        assert (record.sent_at, record.level_at, record.heard_at) == (later.sent_at, later.level_at, heard_at)
+        assert [lag.number for lag in record.lags] == [1]
+
+    async def test_a_clock_that_was_ahead_does_not_silence_what_comes_after(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        ahead = clock.now() + CLOCK_TOLERANCE
+        for sent_at, kept in ((ahead, ahead), (ahead + TICK, clock.now())):
+            await store.reports.report(ORDERS, replace(a_report(clock), sent_at=sent_at), now=clock.now())
+            await store.reports.report(ORDERS, a_report(clock), now=clock.now())
+            assert (await only_record(store)).sent_at == kept
+
     async def test_lags_leave_with_the_window(self, store: Store, clock: FrozenClock) -> None:
         canary = await a_canary(store, clock)
         await store.reports.report(

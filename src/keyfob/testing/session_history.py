@@ -182,17 +182,17 @@ def _plan(chance: random.Random, sessions: Sequence[Session], *, first: int) -> 
 
 
 def _order(chance: random.Random, session_id: SessionId, subject: Subject) -> Order:
-    generation, chain = chance.randrange(4), chance.choice("aaab")
+    generation, chain = chance.choice((0, 0, 0, 1, 1, 2)), chance.choice("aaaaab")
     number = chance.randrange(100)
-    if number < 35:
+    if number < 45:
         return Rotate(session_id, generation, chain, chance.random() < 0.8)
-    if number < 65:
+    if number < 68:
         return Find(session_id)
-    if number < 80:
+    if number < 82:
         return Touch(session_id, chance.randrange(1, 9))
-    if number < 90:
+    if number < 92:
         return Renew(session_id, generation, chain, "b")
-    return End(session_id) if number < 96 else EndSubject(subject)
+    return End(session_id) if number < 97 else EndSubject(subject)
 
 
 def _shown(history: Sequence[SessionCall]) -> str:

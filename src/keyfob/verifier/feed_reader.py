@@ -16,8 +16,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import Protocol
 
@@ -30,9 +30,11 @@ from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.event_stream import EventStreamReader, StreamEvent
 from keyfob.revocation.live_entries import FeedGap
 from keyfob.revocation.snapshot import Snapshot, SnapshotReader
+from keyfob.verifier import state_file
 from keyfob.verifier.authority_client import AuthorityClient
 from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.jwks_source import JwksSource
+from keyfob.verifier.state_file import Kept
 
 _NONCE = 24  # bytes
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds between two connections, before jitter
@@ -40,10 +42,23 @@ _REFUSED_PAUSE = 30.0  # seconds after the authority refused the credentials: as
 
 
 class FeedTap(Protocol):
-    """Hears what a reader hears, once it was checked, in the reader's thread: what a relay passes on."""
+    """Hears what a reader hears, in the reader's thread: what a relay passes on, and what is kept over a restart."""
 
-    def begin(self, head: Head) -> None:
-        """What is held begins anew at *head*."""
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether it would rather begin anew with a snapshot."""
+        ...
+
+    def begin_snapshot(self) -> None:
+        """A snapshot is about to come. It may not hold, or end early: then `begin` is not called."""
+        ...
+
+    def take_snapshot(self, piece: bytes) -> None:
+        """The next *piece* of it, unpacked and not yet checked."""
+        ...
+
+    def begin(self, head: Head, *, snapshot: Head) -> None:
+        """The snapshot holds and reaches *snapshot*; what is held reaches *head*, which is further where the server is behind."""
         ...
 
     def hear(self, event: StreamEvent, head: Head) -> None:
@@ -120,13 +135,37 @@ class FeedReader:
         if not self._view.time.learn(_seconds(signed.at), sent=sent):
             raise AuthorityUnavailable("the authority takes too long to tell the time")
 
+    def restore(self, kept: Iterable[Kept]) -> None:
+        """Hold what was kept before a restart, as far as it holds. Before `start`; what the tap keeps is not told to it again."""
+        tap, self._tap = self._tap, None
+        snapshot = SnapshotReader(self._signed)
+        with suppress(FeedBroken, AuthorityUnavailable, ValueError):  # among them WireError
+            for record in kept:
+                match record.kind:
+                    case state_file.KEYS:
+                        self._trust(record.content)
+                    case state_file.PIECE:
+                        snapshot.feed(record.content)
+                    case state_file.SNAPSHOT_END:
+                        self._take(snapshot.finish())
+                    case state_file.EVENT | state_file.LEVEL:
+                        if record.kind == state_file.LEVEL:
+                            self._view.time.heard(self._view.time.instant().wall + record.offset)
+                        for event in EventStreamReader().feed(record.content):
+                            self._hear(event)
+        self._tap = tap
+        self.is_level = False
+        self._needs_snapshot = True  # so that the file begins anew
+
     def fetch_keys(self) -> None:
         """Read the key sets over TLS and trust them.
 
         Raises:
             AuthorityUnavailable: no answer, or none that can be used.
         """
-        raw = self._client.keys()
+        self._trust(self._client.keys())
+
+    def _trust(self, raw: bytes) -> None:
         try:
             issuer, key_sets = wire.decode_key_document(raw)
             if issuer != self._issuer:
@@ -154,9 +193,10 @@ class FeedReader:
         self.fetch_keys()
         self.learn_time()
         if self._needs_snapshot:
-            self._take(self._read_snapshot())
+            snapshot = self._read_snapshot()
+            self._take(snapshot)
             if self._tap is not None:
-                self._tap.begin(self._view.live.head)
+                self._tap.begin(self._view.live.head, snapshot=snapshot.head.head)
         head = self._view.live.head
         self._is_resuming = True
         events = EventStreamReader()
@@ -164,6 +204,9 @@ class FeedReader:
         with closing(self._client.follow(wire.event_id(head.timeline, head.position))) as pieces:
             for piece in pieces:
                 if self._closed.is_set():
+                    return
+                if self._tap is not None and self._tap.wants_snapshot:
+                    self._needs_snapshot = True
                     return
                 try:
                     for event in events.feed(piece):
@@ -233,11 +276,15 @@ class FeedReader:
         self._pass_on(event)
 
     def _read_snapshot(self) -> Snapshot:
-        reader = SnapshotReader(self._signed)
+        reader, tap = SnapshotReader(self._signed), self._tap
+        if tap is not None:
+            tap.begin_snapshot()
         try:
             with closing(self._client.snapshot()) as pieces:
                 for piece in pieces:
                     reader.feed(piece)
+                    if tap is not None:
+                        tap.take_snapshot(piece)
                     # Another thread may be waiting for the interpreter: it need not wait for all of a million entries.
                     time.sleep(0)
             snapshot = reader.finish()

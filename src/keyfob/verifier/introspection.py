@@ -25,6 +25,7 @@ from keyfob.verifier.authority_client import AuthorityClient
 from keyfob.verifier.generations import Generations
 from keyfob.verifier.server_time import ServerTime
 from keyfob.verifier.session_cache import CachedSession
+from keyfob.verifier.sources import Sources
 
 MAX_IN_FLIGHT = 256  # tokens asked about or waiting: past that the answer is 503, not a longer queue
 _CONNECTIONS = 8  # asked about at once
@@ -68,6 +69,7 @@ class Introspection:
         issuer: str,
         audiences: Collection[str],
         time: ServerTime,
+        sources: Sources,
         max_cache_age: float,
     ) -> None:
         self.asked = 0
@@ -75,19 +77,21 @@ class Introspection:
         self._issuer = issuer
         self._audiences = frozenset(audiences)
         self._time = time
+        self._sources = sources
         self._max_cache_age = max_cache_age
         self._lock = threading.Lock()
         self._in_flight: dict[str, Future[CachedSession]] = {}
         self._unknown: Generations[str, float] = Generations(_UNKNOWN_KEPT)
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="keyfob-introspect")
 
-    def ask(self, token: str) -> Future[CachedSession]:
-        """Return the answer about *token* to come; whoever asks meanwhile gets the same.
+    def ask(self, token: str, *, source: str = "") -> Future[CachedSession]:
+        """Return the answer about *token* to come; whoever asks meanwhile gets the same. *source* is who wants to know, empty for nobody in particular.
 
         The future raises `Denied` (`unknown_session` where the token is not active, `wrong_audience`) or `AuthorityUnavailable`.
 
         Raises:
             Denied: `unknown_session`, where it was that a moment ago.
+            RateLimited: *source* asks about too much, or about too many tokens that are nobody's.
             AuthorityUnavailable: too many are being asked about.
         """
         until = self._unknown.get(token)
@@ -99,21 +103,26 @@ class Introspection:
                 return future
             if len(self._in_flight) >= MAX_IN_FLIGHT:
                 raise AuthorityUnavailable("too many introspections are under way")
+            self._sources.begin(source)
             try:
                 future = self._in_flight[token] = self._pool.submit(self._ask, token)
             except RuntimeError:
+                self._sources.end(source, unknown=0)
                 raise AuthorityUnavailable("the verifier is closed") from None
             self.asked += 1
-        future.add_done_callback(lambda _: self._done(token))
+        future.add_done_callback(lambda done: self._done(token, source, done))
         return future
 
     def close(self) -> None:
         """Take no more. Those that wait get their answer, or hear that there is none."""
         self._pool.shutdown(wait=False)
 
-    def _done(self, token: str) -> None:
+    def _done(self, token: str, source: str, done: Future[CachedSession]) -> None:
         with self._lock:
             self._in_flight.pop(token, None)
+        error = None if done.cancelled() else done.exception()
+        is_unknown = isinstance(error, Denied) and error.cause is Cause.UNKNOWN_SESSION
+        self._sources.end(source, unknown=int(is_unknown))
 
     def _ask(self, token: str) -> CachedSession:
         before = self._time.now()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal, TypedDict
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ class FollowSettings:
     `issuer` is also the address. `feed_url` is where the feed itself is read, if not there: a relay. `credentials` are those of a client
     with scope `keyfob:feed`. `ca` is a file of certificates to trust in place of the system's. `accept_within` is the bound that
     `on_stale="accept"` needs. `heartbeat` is that of the authority. `start_timeout` is how long entering the context waits.
+    `state_file` is where what this verifier knows is kept over a restart; with `start="stale"` it begins with that where the authority does not
+    answer, as stale as it then is, and `on_stale="accept"` within its bound lets it serve.
     `report_as` is the name under which this verifier reports to the authority where it stands and when it began to deny each canary; None:
     it does not. Each process of the name is told apart.
 
@@ -48,6 +51,8 @@ class FollowSettings:
     verdicts: int = 20_000
     sessions: int = 20_000
     report_as: str | None = None
+    state_file: str | Path | None = None
+    start: Literal["level", "stale"] = "level"
 
     def __post_init__(self) -> None:
         for url in (self.issuer, self.feed_url):
@@ -68,6 +73,7 @@ class FollowSettings:
             raise ConfigurationError(
                 "touch_interval, start_timeout, request_timeout and heartbeat must be above 0"
             )
+        require_state_file(self)
         if self.report_as is not None and _NAME.fullmatch(self.report_as) is None:
             raise ConfigurationError(
                 f"report_as is {self.report_as!r}: a name has 1 to 64 ASCII letters, digits and . _ : -, "
@@ -92,6 +98,24 @@ class FollowOptions(TypedDict, total=False):
     verdicts: int
     sessions: int
     report_as: str | None
+    state_file: str | Path | None
+    start: Literal["level", "stale"]
+
+
+def require_state_file(settings: FollowSettings) -> None:
+    """Refuse a way to start that there is not, `stale` without a file, and a file without the secret that authenticates it.
+
+    Raises:
+        ConfigurationError: one of these.
+    """
+    if settings.start not in {"level", "stale"}:
+        raise ConfigurationError(f"start is {settings.start!r}: it takes level or stale")
+    if settings.start == "stale" and settings.state_file is None:
+        raise ConfigurationError('start="stale" needs a file to start from: say state_file="/var/lib/..."')
+    if settings.state_file is not None and settings.credentials is None:
+        raise ConfigurationError(
+            "state_file needs credentials: their secret tells the file from a forged one"
+        )
 
 
 def require_audiences(audiences: Collection[str]) -> None:

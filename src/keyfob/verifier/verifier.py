@@ -254,18 +254,21 @@ class Verifier:
         max_auth_age: timedelta | None = None,
         roles: Collection[str] | None = None,
         scopes: Collection[str] | None = None,
+        source: str = "",
     ) -> Principal:
         """Check *token* as `verify` does, and ask the authority where memory does not answer.
 
         It is asked about a session token that is not cached, or whose claims have changed; and with `on_stale="introspect"` about any
-        credential while the verifier is stale. Whoever asks about one token at the same time shares one request.
+        credential while the verifier is stale. Whoever asks about one token at the same time shares one request. *source* is who
+        presents it (an address): each may make the authority be asked only so often about tokens that are nobody's.
 
         Raises:
             Denied: the first cause in the order of contract.md.
+            RateLimited: *source* brought too many tokens that are nobody's.
             AuthorityUnavailable: the authority does not answer, or too many are being asked about.
         """
         try:
-            answer = self._begin(token, max_staleness, on_stale, max_auth_age, roles, scopes)
+            answer = self._begin(token, max_staleness, on_stale, max_auth_age, roles, scopes, source)
             if isinstance(answer, Principal):
                 return answer
             # Shielded: who gives up waiting must not take the answer from the others.
@@ -284,15 +287,17 @@ class Verifier:
         max_auth_age: timedelta | None = None,
         roles: Collection[str] | None = None,
         scopes: Collection[str] | None = None,
+        source: str = "",
     ) -> Principal:
         """Do as `authenticate`, for callers without an event loop: waits for the authority's answer.
 
         Raises:
             Denied: the first cause in the order of contract.md.
+            RateLimited: *source* brought too many tokens that are nobody's.
             AuthorityUnavailable: the authority does not answer, or too many are being asked about.
         """
         try:
-            answer = self._begin(token, max_staleness, on_stale, max_auth_age, roles, scopes)
+            answer = self._begin(token, max_staleness, on_stale, max_auth_age, roles, scopes, source)
             if isinstance(answer, Principal):
                 return answer
             return self._checker.finish(token, answer.result(), max_auth_age, roles, scopes)
@@ -351,6 +356,7 @@ class Verifier:
         max_auth_age: timedelta | None,
         roles: Collection[str] | None,
         scopes: Collection[str] | None,
+        source: str,
     ) -> Principal | Future[CachedSession]:
         """Answer from memory, or begin to ask."""
         word = on_stale or self._on_stale
@@ -367,7 +373,7 @@ class Verifier:
                 raise
         if not is_stale and word != "introspect":
             self._checker.require_level(max_staleness, in_memory)
-        return self._running().ask(token)
+        return self._running().ask(token, source=source)
 
     def _running(self) -> Following:
         self._restart_after_fork()

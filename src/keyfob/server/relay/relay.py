@@ -15,7 +15,7 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import AuthorityUnavailable, ConfigurationError, Unavailable
 from keyfob.base.events import Event
 from keyfob.endpoints.answers import json_answer
-from keyfob.endpoints.feed import RECHECK_INTERVAL, STREAM_HEADERS
+from keyfob.endpoints.feed import STREAM_HEADERS
 from keyfob.endpoints.health import MAX_STALENESS, Health
 from keyfob.http.headers import JSON, NO_STORE, PUBLIC
 from keyfob.http.messages import HttpRequest, HttpResponse
@@ -28,7 +28,7 @@ from keyfob.revocation.feed_stats import FeedStats
 from keyfob.server.relay.relayed_feed import RelayedFeed
 from keyfob.server.relay.relayed_snapshot import RelayedSnapshot
 from keyfob.server.relay.settings import RelaySettings
-from keyfob.server.relay.upstream import Upstream, still_admits
+from keyfob.server.relay.upstream import Standing, Upstream
 from keyfob.verifier.authority_client import AuthorityClient
 from keyfob.verifier.feed_reader import FeedReader
 from keyfob.verifier.feed_view import FeedView
@@ -194,14 +194,12 @@ class Relay:
     async def _frames(
         self, authorization: list[bytes], last_event_id: str | None
     ) -> AsyncGenerator[bytes, None]:
-        checked_at = self._clock.elapsed()
+        standing = Standing(self._upstream, authorization, clock=self._clock)
         async with aclosing(self._feed.follow(last_event_id)) as frames:
             async for frame in frames:
                 yield frame
-                if self._clock.elapsed() - checked_at >= RECHECK_INTERVAL:
-                    checked_at = self._clock.elapsed()
-                    if not await still_admits(self._upstream, authorization):
-                        return
+                if not await standing.holds():
+                    return
 
     def _require_begun(self) -> None:
         if self._feed.timeline is None:
@@ -221,7 +219,15 @@ class _Tap:
         self._feed = feed
         self._loop = loop
 
-    def begin(self, head: Head) -> None:
+    wants_snapshot = False
+
+    def begin_snapshot(self) -> None:
+        """Followers get the upstream's own; see `RelayedSnapshot`."""
+
+    def take_snapshot(self, piece: bytes) -> None:
+        """As `begin_snapshot`."""
+
+    def begin(self, head: Head, *, snapshot: Head) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody follows any longer
             self._loop.call_soon_threadsafe(self._feed.begin, head)
 

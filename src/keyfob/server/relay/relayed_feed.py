@@ -15,11 +15,12 @@ from typing import Final
 from keyfob.base.identifiers import Position, Timeline
 from keyfob.revocation.entry import Head
 from keyfob.revocation.event_stream import StreamEvent, encode_event
-from keyfob.revocation.followers import RESYNC_FRAME, Followers
+from keyfob.revocation.followers import RESYNC_FRAME, Followers, in_pieces
 from keyfob.revocation.wire import parse_event_id
 
-RECENT: Final = 10_000
-"""Entries that are kept for followers that come back; one that missed more takes the snapshot."""
+RECENT: Final = 50_000
+"""Entries that are kept for followers that come back, in some 20 MB; one that missed more takes the snapshot. As many as an authority
+reads back from its store, which a relay has not: a snapshot made in the middle of a burst must still be continued here."""
 BUFFER: Final = 8 << 20
 """Bytes that a follower may lag behind."""
 _AHEAD: Final = 2.0  # seconds that a follower which is ahead of this relay (it was at another) waits for it
@@ -93,14 +94,14 @@ class RelayedFeed:
             yield RESYNC_FRAME
             return
         # No await from here to the joining: nothing may be published in between.
-        missed = b"".join(kept.frame for kept in self._kept if kept.last > position)
-        first = self._keys + missed + self._heartbeat
+        missed = [kept.frame for kept in self._kept if kept.last > position]
+        first = [frame for frame in (self._keys, *missed, self._heartbeat) if frame]
         follower = self.followers.join()
         if follower is None:
             return
         try:
-            if first:
-                yield first
+            for piece in in_pieces(first):
+                yield piece
             async for frames in follower.frames():
                 yield frames
         finally:

@@ -19,6 +19,7 @@ from keyfob.server.relay.relayed_feed import RelayedFeed
 from keyfob.verifier.authority_client import AuthorityClient
 
 MAX_PACKED: Final = 256 << 20  # bytes, compressed: some 8 million entries
+_PAUSE: Final = 1.0  # seconds between two fetches: who asks in between gets what there is, and is told to come back if it is too old
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PIECE: Final = 1 << 20  # bytes unpacked at once, so that a small bomb does not fill the memory
 
@@ -55,7 +56,9 @@ class RelayedSnapshot:
         """
         async with self._turn:
             held = self._held
-            if held is not None and self._continues(held) and self._elapsed() - held.at < MAX_AGE:
+            if held is not None and self._elapsed() - held.at < (
+                MAX_AGE if self._continues(held) else _PAUSE
+            ):
                 return held.packed
             started = self._elapsed()
             try:

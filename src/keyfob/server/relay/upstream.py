@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import urllib3
 
@@ -24,18 +24,22 @@ from keyfob.server.relay.settings import RelaySettings
 ADMITTED_FOR: Final = 30.0
 """Seconds for which an answer about a follower counts: `endpoints.feed.RECHECK_INTERVAL`."""
 REFUSED_FOR: Final = 5.0  # seconds
+SILENT_FOR: Final = 300.0
+"""Seconds for which a stream goes on while nobody can say whether its follower still may: else whoever was shut out could keep reading who
+is logged out, by keeping the relay from asking."""
 MOST_REMEMBERED: Final = 10_000  # credentials: each takes some 200 bytes
 MOST_QUESTIONS: Final = 8
 """Questions to the upstream at once: threads, and connections."""
 MOST_WAITING: Final = 500
 """Questions that may wait for a thread; one more is refused at once."""
+_REFUSES: Final = "the upstream refuses this follower"
 _MAX_ANSWER: Final = 8 << 10  # bytes: a signed time has 300
 _MAX_CREDENTIAL: Final = 16 << 10  # bytes of an Authorization header
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    cause: Cause | None
+class _Refused:
+    cause: Cause
     until: float  # seconds of the boot-time clock
 
 
@@ -45,7 +49,9 @@ class Upstream:
     def __init__(self, settings: RelaySettings, *, clock: Clock) -> None:
         self._url = settings.upstream.rstrip("/")
         self._elapsed = clock.elapsed
-        self._verdicts: dict[bytes, _Verdict] = {}
+        # Apart, so that who guesses credentials cannot push out those that are good.
+        self._admitted: dict[bytes, float] = {}  # until when, in seconds of the boot-time clock
+        self._refused: dict[bytes, _Refused] = {}
         self._asked: dict[bytes, asyncio.Task[Cause | None]] = {}
         self._threads = ThreadPoolExecutor(MOST_QUESTIONS, thread_name_prefix="keyfob-relay")
         self._waiting = 0
@@ -67,13 +73,12 @@ class Upstream:
         """
         value = _one(authorization)
         digest = hashlib.sha256(value).digest()
-        verdict = self._verdicts.get(digest)
-        if verdict is None or self._elapsed() >= verdict.until:
-            cause = await self._ask_once(digest, value)
-        else:
-            cause = verdict.cause
+        if self._elapsed() < self._admitted.get(digest, 0.0):
+            return
+        self._require_unrefused(digest)
+        cause = await self._ask_once(digest, value)
         if cause is not None:
-            raise Denied(cause, "the upstream refuses this follower")
+            raise Denied(cause, _REFUSES)
 
     async def time(self, authorization: Sequence[bytes], nonce: str) -> bytes:
         """Return the authority's time, signed with *nonce*.
@@ -89,10 +94,12 @@ class Upstream:
         ):
             raise InvalidRequest("invalid_nonce", "nonce must be 16 to 64 characters of base64url")
         value = _one(authorization)
+        digest = hashlib.sha256(value).digest()
+        self._require_unrefused(digest)
         cause, answer = await self._in_thread(value, nonce)
-        self._remember(hashlib.sha256(value).digest(), cause)
+        self._remember(digest, cause)
         if cause is not None:
-            raise Denied(cause, "the upstream refuses this follower")
+            raise Denied(cause, _REFUSES)
         return answer
 
     def close(self) -> None:
@@ -114,12 +121,20 @@ class Upstream:
         self._remember(digest, cause)
         return cause
 
+    def _require_unrefused(self, digest: bytes) -> None:
+        refused = self._refused.get(digest)
+        if refused is not None and self._elapsed() < refused.until:
+            raise Denied(refused.cause, _REFUSES)
+
     def _remember(self, digest: bytes, cause: Cause | None) -> None:
-        if len(self._verdicts) >= MOST_REMEMBERED:
-            self._verdicts.pop(next(iter(self._verdicts)))  # the oldest
-        self._verdicts.pop(digest, None)
-        lasting = ADMITTED_FOR if cause is None else REFUSED_FOR
-        self._verdicts[digest] = _Verdict(cause, self._elapsed() + lasting)
+        self._admitted.pop(digest, None)
+        self._refused.pop(digest, None)
+        if cause is None:
+            _make_room(self._admitted)
+            self._admitted[digest] = self._elapsed() + ADMITTED_FOR
+        else:
+            _make_room(self._refused)
+            self._refused[digest] = _Refused(cause, self._elapsed() + REFUSED_FOR)
 
     async def _in_thread(self, value: bytes, nonce: str) -> tuple[Cause | None, bytes]:
         if self._waiting >= MOST_WAITING:
@@ -156,6 +171,11 @@ class Upstream:
                 raise AuthorityUnavailable(f"the upstream answered {status}")
 
 
+def _make_room(remembered: dict[bytes, Any]) -> None:
+    if len(remembered) >= MOST_REMEMBERED:
+        del remembered[next(iter(remembered))]  # the oldest
+
+
 def _one(authorization: Sequence[bytes]) -> bytes:
     if not authorization:
         raise Denied(Cause.NO_CREDENTIAL, "no credential of a follower")
@@ -171,12 +191,26 @@ def _cause(code: str) -> Cause:
         return Cause.BAD_CREDENTIALS
 
 
-async def still_admits(upstream: Upstream, authorization: Sequence[bytes]) -> bool:
-    """Say whether a follower may go on. While the upstream is away nobody is thrown out: the stream goes stale by itself."""
-    try:
-        await upstream.admit(authorization)
-    except Denied:
-        return False
-    except Unavailable:
+class Standing:
+    """Whether one follower may go on, from the moment at which it was admitted."""
+
+    def __init__(self, upstream: Upstream, authorization: Sequence[bytes], *, clock: Clock) -> None:
+        self._upstream = upstream
+        self._authorization = authorization
+        self._elapsed = clock.elapsed
+        self._asked_at = self._known_at = clock.elapsed()
+
+    async def holds(self) -> bool:
+        """Ask anew every `ADMITTED_FOR`. While the upstream is away nobody is thrown out before `SILENT_FOR`: the stream goes stale by itself."""
+        now = self._elapsed()
+        if now - self._asked_at < ADMITTED_FOR:
+            return True
+        self._asked_at = now
+        try:
+            await self._upstream.admit(self._authorization)
+        except Denied:
+            return False
+        except Unavailable:
+            return now - self._known_at < SILENT_FOR
+        self._known_at = now
         return True
-    return True

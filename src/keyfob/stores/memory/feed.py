@@ -25,9 +25,9 @@ class MemoryFeedStore:
         """Return up to *limit* consecutive entries after *position*: from the first one that is left, up to the next gap."""
         state = self._state
         with state.step():
-            first = next((kept for kept in state.entries if kept > position), None)
-            if first is None:
+            if position >= state.position:
                 return []
+            first = self._first_after(position)
             entries: list[Entry] = []
             for following in range(first, first + limit):
                 entry = state.entries.get(Position(following))
@@ -35,6 +35,13 @@ class MemoryFeedStore:
                     break
                 entries.append(entry)
             return entries
+
+    def _first_after(self, position: Position) -> int:
+        """Return the position of the first entry after *position*, or one after the head: nearly always the very next, so no others are looked at."""
+        following = position + 1
+        if following in self._state.entries:
+            return following
+        return next((kept for kept in self._state.entries if kept > position), self._state.position + 1)
 
     async def live(self, now: datetime) -> tuple[Head, Sequence[Entry]]:
         """Return the live entries and the head."""
