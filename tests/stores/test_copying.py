@@ -9,15 +9,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keyfob.authority.authority import Authority
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
-from keyfob.base.identifiers import Subject
+from keyfob.base.identifiers import SessionId, Subject
 from keyfob.revocation.entry import Scope
 from keyfob.sessions.store import Replayed, Rotated
 from keyfob.stores.copying import Copier, Ends
@@ -30,6 +32,7 @@ from keyfob.testing.store_contract import ALICE, WINDOW, codes, found, is_live, 
 from keyfob.testing.transfer_contract import fill
 
 CHILD = Path(__file__).parent / "copier_child.py"
+WRITER = Path(__file__).parent / "sqlite_crash_child.py"
 
 
 @pytest.fixture
@@ -303,6 +306,99 @@ async def test_a_copier_that_is_killed_anywhere_goes_on(
         assert await is_live(moved, session.session_id, clock.now()) == (number > attempt)
     await moved.close()
     await store.close()
+
+
+async def test_a_switch_that_was_interrupted_is_finished_or_given_up(
+    here: str, there: str, clock: FrozenClock
+) -> None:
+    store = await open_store(here, clock=clock)
+    session = await fill(store, clock)
+    source = await open_movable(here)
+    async with copier(here, there, clock) as copying:
+        await copying.copy()
+        mark = await source.mark()
+        assert mark is not None
+        fenced = replace(mark, role=Role.FENCED)
+        assert await source.set_mark(fenced, replaces=mark)
+    async with copier(here, there, clock) as copying:
+        await copying.abandon()
+    await put_new(store, clock)
+    await store.close()
+    await source.close()
+    again = there.replace("there", "again")
+    source = await open_movable(here)
+    async with copier(here, again, clock) as copying:
+        await copying.copy()
+        mark = await source.mark()
+        assert mark is not None
+        assert await source.set_mark(replace(mark, role=Role.MOVED), replaces=mark)
+        with pytest.raises(ConfigurationError):
+            await copying.abandon()
+    await source.close()
+    with pytest.raises(ConfigurationError, match="being filled"):
+        await open_store(again, clock=clock)
+    await move(here, again, clock)
+    moved = await open_store(again, clock=clock)
+    assert await is_live(moved, session.session_id, clock.now())
+    await moved.close()
+
+
+async def test_whatever_was_acknowledged_under_load_is_there_after_the_switch(
+    here: str, there: str, clock: FrozenClock
+) -> None:
+    """Two other processes log in, rotate and end all the time."""
+    await (await open_store(here, clock=clock)).close()
+    writers = [Writer(here) for _ in range(2)]
+    async with copier(here, there, clock) as copying:
+        for heard in (20, 200, 400):
+            for writer in writers:
+                await asyncio.to_thread(writer.wait_for_lines, heard)
+            await copying.copy()
+        held = await copying.switch()
+    lines = [line.split() for writer in writers for line in writer.end()]
+    moved = await open_store(there, clock=clock)
+    head = (await moved.feed.head()).position
+    kinds = {line[0] for line in lines}
+    for kind, session_id, *rest in lines:
+        session = await found(moved, SessionId(session_id))
+        if kind == "rotated":
+            assert session.generation >= int(rest[0])
+        if kind == "ended":
+            assert session.ended_position == int(rest[0]) <= head
+    assert kinds == {"added", "rotated", "ended"}
+    assert held[Kind.SESSIONS].count >= sum(line[0] == "added" for line in lines)
+    await moved.close()
+
+
+class Writer:
+    """A process that writes until it is refused, and what it has said so far."""
+
+    def __init__(self, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(WRITER), url], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as said:
+            for line in said:
+                with self._changed:
+                    self._lines.append(line)
+                    self._changed.notify_all()
+
+    def wait_for_lines(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._lines) >= count, timeout=60)
+
+    def end(self) -> list[str]:
+        """Return all that it said, once it was refused and ended by itself."""
+        assert self._process.wait(60) == 1
+        self._thread.join()
+        return self._lines
 
 
 async def test_nobody_is_logged_out_on_the_way_there_and_back(tmp_path: Path, here: str, there: str) -> None:

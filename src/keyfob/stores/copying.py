@@ -3,7 +3,7 @@
 1. The target is marked: nobody opens it before it is whole. Only a store that was never used is taken.
 2. The source is marked: from here on each transaction notes the rows that it changes.
 3. Every row is carried, page by page. The target remembers how far this came.
-4. Rows that changed since are carried as they are now, or removed, until none is left: the target is level.
+4. Rows that changed since are carried as they are now, or removed, until less than a page is left: the target is level.
 
 Interrupted anywhere, the next run goes on where this one stopped. To switch:
 
@@ -91,7 +91,7 @@ class Copier:
         """
         marks = await self._begin()
         source = await self._advance(self._ends.source, marks.source, Role.FENCED)
-        await self._level()
+        await self._drain()
         held = await self._verified(source)
         await self._advance(self._ends.source, source, Role.MOVED)
         await asyncio.sleep(READERS_LEAVE)
@@ -186,12 +186,26 @@ class Copier:
         return noted
 
     async def _level(self) -> int:
-        """Carry changes until a look finds none; return how many."""
-        carried = 0
-        while (changes := await self._ends.source.changes(PAGE)).through:
-            await self._carry(changes)
-            carried += len(changes.put) + len(changes.removed)
+        """Carry changes until a look finds less than a page of them; return how many.
+
+        Until it found none, it might never end while others write.
+        """
+        carried = count = await self._carry_changes()
+        while count >= PAGE:
+            count = await self._carry_changes()
+            carried += count
         return carried
+
+    async def _drain(self) -> None:
+        """Carry what is left while nobody writes."""
+        while await self._carry_changes():
+            continue
+
+    async def _carry_changes(self) -> int:
+        changes = await self._ends.source.changes(PAGE)
+        if changes.through:
+            await self._carry(changes)
+        return len(changes.put) + len(changes.removed)
 
     async def _carry(self, changes: Changes) -> None:
         target = self._ends.target

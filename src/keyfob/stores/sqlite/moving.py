@@ -47,7 +47,7 @@ class SqliteMovable(SqliteTransfer):
 
     async def mark(self) -> Mark | None:
         """Return the mark."""
-        return await self.write(read_mark)
+        return await self.read(read_mark)
 
     async def set_mark(self, mark: Mark | None, *, replaces: Mark | None) -> bool:
         """Set the mark and its triggers in one transaction."""
@@ -62,8 +62,8 @@ class SqliteMovable(SqliteTransfer):
         return await self.write(operation)
 
     async def changes(self, limit: int) -> Changes:
-        """Return changed rows, in a transaction that lets no writer in between."""
-        return await self.write(lambda connection: _changes(connection, limit))
+        """Return changed rows, of one snapshot."""
+        return await self.read(lambda connection: _changes(connection, limit))
 
     async def forget_changes(self, through: int) -> None:
         """Forget the changes up to *through*."""

@@ -98,6 +98,14 @@ class SqliteTransfer:
 
         await self.write(operation)
 
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what *query* reads of one moment, on another thread; no writer waits for it.
+
+        Raises:
+            StoreUnavailable: the file does not answer.
+        """
+        return await asyncio.to_thread(self._read, query)
+
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Carry *operation* out in one transaction, on another thread.
 
@@ -122,6 +130,15 @@ class SqliteTransfer:
         except sqlite3.Error as error:
             raise unavailable(error, self._path) from error
         return connection
+
+    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._begin_reading()
+        try:
+            return query(connection)
+        except sqlite3.Error as error:
+            raise unavailable(error, self._path) from error
+        finally:
+            connection.close()
 
     def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
