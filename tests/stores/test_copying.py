@@ -118,6 +118,7 @@ async def test_every_kind_of_change_is_carried(here: str, there: str, clock: Fro
     async with copier(here, there, clock) as copying:
         await copying.copy()
         await fill(store, clock)
+        await copying.copy()
         await store.accounts.delete(ALICE, revocation=revocation(Scope.SUBJECT, ALICE, clock.now()))
         await store.throttle.forget(["account"])
         held = await copying.switch()
@@ -271,6 +272,17 @@ async def test_a_change_that_comes_while_changes_are_carried_is_kept(here: str, 
     assert [record.key for record in second.put if record.kind is Kind.SESSIONS] == [session.session_id]
     await source.close()
     await store.close()
+
+
+async def test_of_two_that_set_a_mark_one_does(here: str, clock: FrozenClock) -> None:
+    await (await open_store(here, clock=clock)).close()
+    source = await open_movable(here)
+    first, second = (Mark(role=Role.SOURCE, copy_id=name, place="p") for name in ("first", "second"))
+    assert await source.set_mark(first, replaces=None)
+    assert not await source.set_mark(second, replaces=None)
+    assert not await source.set_mark(None, replaces=second)
+    assert await source.mark() == first
+    await source.close()
 
 
 @pytest.mark.parametrize("round_", range(3))
