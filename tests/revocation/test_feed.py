@@ -18,7 +18,8 @@ from keyfob.jwt.jwk import PrivateKey, jwk_set
 from keyfob.revocation import wire
 from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.event_stream import EventStreamReader
-from keyfob.revocation.feed import Feed, FeedSettings
+from keyfob.revocation.feed import Feed
+from keyfob.revocation.feed_settings import FeedSettings
 from keyfob.revocation.followers import RESYNC_FRAME, Follower
 from keyfob.revocation.recent_entries import RecentEntries
 from keyfob.revocation.revocation import Revocation
@@ -89,6 +90,8 @@ class Bench:
                 "read_after": lambda _, position, limit: self.read_after(position, limit),
                 "live": lambda _, now: self.live(now),
                 "subscribe": lambda _, wake: self.subscribe(wake),
+                "reappend": lambda _, *given, **more: self.store.feed.reappend(*given, **more),
+                "begin_timeline": lambda _, *given, **more: self.store.feed.begin_timeline(*given, **more),
             },
         )()
         self.feed = await Feed.start(
