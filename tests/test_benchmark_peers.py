@@ -66,6 +66,6 @@ def test_a_library_that_is_not_installed_is_named_in_the_report(monkeypatch: pyt
     assert "python-jose is not installed" in missing(Algorithm.ES256)
     assert "python-jose has no EdDSA" in missing(Algorithm.EDDSA)
     assert "python-jose" not in {peer.name for peer in able(Algorithm.ES256)}
-    figure = Figure(name="jwt.sign.ES256", measured=1.0, facts={"not_measured": missing(Algorithm.ES256)})
+    figure = Figure(name="jwt.issue.ES256", measured=1.0, facts={"not_measured": missing(Algorithm.ES256)})
     page = as_markdown(Run(machine={}, figures=[figure, figure], is_measurement=True))
     assert page.count("python-jose is not installed") == 1

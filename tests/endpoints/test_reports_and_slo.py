@@ -79,7 +79,7 @@ async def test_a_verifier_that_went_silent_is_shown_as_silent_and_never_as_good(
     assert (verifier["state"], verifier["lag"], verifier["vouched"]) == ("silent", None, None)
     assert verifier["staleness_seconds"] == 31.0
     metrics = (await desk.ask("GET", "/metrics")).body.decode()
-    labels = 'client="orders",instance="0123456789abcdef"'
+    labels = 'client="orders",process="0123456789abcdef"'
     assert 'keyfob_verifiers{state="silent"} 1.0' in metrics
     assert f'keyfob_verifier_state{{{labels},state="silent",verifier="orders-1"}} 1.0' in metrics
     assert f'keyfob_verifier_staleness_seconds{{{labels},verifier="orders-1"}} 31.0' in metrics
@@ -208,7 +208,7 @@ async def test_metrics_show_each_verifier_and_read_the_store_once_in_five_second
     for _ in range(3):
         metrics = (await desk.ask("GET", "/metrics")).body.decode()
     assert reads == 1
-    labels = 'client="orders",instance="0123456789abcdef"'
+    labels = 'client="orders",process="0123456789abcdef"'
     for quantile in ("0.5", "0.99", "1"):
         sample = f'{labels},quantile="{quantile}",verifier="orders-1"}} 0.0'
         assert f"keyfob_verifier_revocation_lag_seconds{{{sample}" in metrics

@@ -16,6 +16,7 @@ from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
@@ -49,6 +50,10 @@ class TestSessionEndsInMemory(OnMemory, SessionEndContract):
 
 class TestRenewalInMemory(OnMemory, RenewalContract):
     pass
+
+
+class TestMendingAFeedInMemory(OnMemory, FeedMendingContract):
+    """A feed that went back."""
 
 
 class TestFeedInMemory(OnMemory, FeedStoreContract):

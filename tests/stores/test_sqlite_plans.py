@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keyfob.base.identifiers import Position, Subject
 from keyfob.revocation.entry import Scope
+from keyfob.revocation.reports import Denial
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.store import Seen
 from keyfob.stores.opening import open_store
@@ -17,6 +18,7 @@ from keyfob.testing.client_store_contract import a_client
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import a_key
 from keyfob.testing.renewal_contract import renewal
+from keyfob.testing.report_store_contract import ORDERS, a_canary, a_report
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     ALICE,
@@ -42,6 +44,7 @@ GROWING = {
     "s",
     "a",
     "cut_offs",
+    "verifiers",
 }
 
 
@@ -96,8 +99,12 @@ async def test_every_statement_goes_by_an_index(tmp_path: Path) -> None:
         {"subject": ALICE, "code": "login"},
     ):
         await store.audit.list(after="9", limit=1, **filters)
+    canary = await a_canary(store, clock)
+    denial = Denial(canary.position, canary.at)
+    await store.reports.report(ORDERS, a_report(clock, denial), now=clock.now())
+    await store.reports.leave(ORDERS)
     later = clock.now() + LIFETIME + LIFETIME
-    for cleaning in (store.sessions, store.feed, store.throttle, store.audit):
+    for cleaning in (store.sessions, store.feed, store.throttle, store.audit, store.reports):
         await cleaning.delete_expired(later, 100)  # type: ignore[attr-defined]
     await store.close()
 

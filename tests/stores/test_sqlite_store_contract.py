@@ -12,6 +12,7 @@ from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
@@ -45,6 +46,10 @@ class TestSessionEndsInSqlite(OnSqlite, SessionEndContract):
 
 class TestRenewalInSqlite(OnSqlite, RenewalContract):
     pass
+
+
+class TestMendingAFeedInSqlite(OnSqlite, FeedMendingContract):
+    """A feed that went back."""
 
 
 class TestFeedInSqlite(OnSqlite, FeedStoreContract):

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from keyfob.revocation.slo import RevocationSlo, VerifierSlo, VerifierState
 
-_LABELS = ("client", "verifier", "instance")
+_LABELS = ("client", "verifier", "process")  # `instance` is what Prometheus calls the scraped server
 
 
 def slo_families(slo: RevocationSlo | None, *, canaries: int) -> Iterator[Metric]:
