@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gzip
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,14 +15,22 @@ import pytest
 
 from keyfob.base.errors import AuthorityUnavailable, Cause, Denied, InvalidRequest
 from keyfob.base.identifiers import Position, Timeline
+from keyfob.jwt import jws
+from keyfob.jwt.algorithms import Algorithm
+from keyfob.jwt.jwk import PrivateKey, jwk_set
 from keyfob.revocation.entry import CHAIN_START, Head
 from keyfob.revocation.event_stream import StreamEvent
 from keyfob.revocation.followers import MAX_PIECE, RESYNC_FRAME, Followers, in_pieces
+from keyfob.revocation.snapshot import encode_body, pack
+from keyfob.revocation.snapshot_cache import MAX_AGE
+from keyfob.revocation.wire import MAX_SIGNED, KeySets, SnapshotHead
 from keyfob.server.relay import upstream as asking
 from keyfob.server.relay.relayed_feed import RelayedFeed
+from keyfob.server.relay.relayed_snapshot import RelayedSnapshot
 from keyfob.server.relay.settings import RelaySettings
 from keyfob.server.relay.upstream import Standing, Upstream
-from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.frozen_clock import START, FrozenClock
+from keyfob.verifier.authority_client import AuthorityClient
 
 NONCE = "0123456789abcdef"
 GOOD, BAD = [b"Basic good"], [b"Basic bad"]
@@ -40,6 +50,9 @@ class Authority:
                 pass
 
             def do_GET(self) -> None:
+                if self.path == "/feed/snapshot":
+                    self._give_snapshot()
+                    return
                 who = self.headers["Authorization"]
                 authority.asked.append(who)
                 is_good = who in authority.good
@@ -49,6 +62,16 @@ class Authority:
                 self.end_headers()
                 self.wfile.write(b"time")
 
+            def _give_snapshot(self) -> None:
+                authority.snapshots += 1
+                self.send_response(503 if authority.is_away else 200)
+                self.send_header("Content-Encoding", "gzip")
+                self.send_header("Content-Length", str(len(authority.packed)))
+                self.end_headers()
+                self.wfile.write(authority.packed)
+
+        self.packed = b""
+        self.snapshots = 0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -172,6 +195,108 @@ async def test_a_stream_goes_on_for_five_minutes_while_nobody_can_be_asked_and_n
     assert await standing.holds()
     pass_by(clock, asking.ADMITTED_FOR)
     assert not await standing.holds()
+
+
+# The snapshot
+
+KEY = PrivateKey.generate(Algorithm.EDDSA)
+
+
+def sign(payload: bytes, typ: str) -> str:
+    return jws.sign(payload, KEY, typ=typ)
+
+
+def snapshot_at(position: int, timeline: str = "t1") -> bytes:
+    body = encode_body([])
+    keys = jwk_set([KEY.public])
+    return pack(
+        SnapshotHead(
+            issuer="http://127.0.0.1",
+            head=head(position, timeline),
+            at=START,
+            count=0,
+            digest=body.digest,
+            key_sets=KeySets(access=keys, feed=keys),
+        ),
+        body,
+        sign=sign,
+    )
+
+
+@pytest.fixture
+def relayed(authority: Authority, clock: FrozenClock) -> Iterator[tuple[RelayedSnapshot, RelayedFeed]]:
+    feed = RelayedFeed(followers=10, recent=2)
+    feed.begin(head(5))
+    client = AuthorityClient(RelaySettings(upstream=authority.url).following())
+    verify = functools.partial(jws.verify, keys={KEY.key_id: KEY.public}, limit=MAX_SIGNED)
+    yield (
+        RelayedSnapshot(client, feed, verify=lambda text, typ: verify(text, typ=typ), clock=clock),
+        feed,
+    )
+    client.close()
+
+
+async def test_a_snapshot_is_fetched_once_for_all_and_kept_half_a_minute(relayed, authority, clock):
+    snapshot, _ = relayed
+    authority.packed = snapshot_at(5)
+    assert await asyncio.gather(*(snapshot.get() for _ in range(10))) == [authority.packed] * 10
+    pass_by(clock, MAX_AGE - 0.1)
+    await snapshot.get()
+    assert authority.snapshots == 1
+    pass_by(clock, 0.1)
+    await snapshot.get()
+    assert authority.snapshots == 2
+
+
+async def test_a_snapshot_that_cannot_be_continued_is_not_served_and_not_fetched_for_everybody(
+    relayed, authority, clock
+):
+    snapshot, feed = relayed
+    authority.packed = snapshot_at(5)
+    await snapshot.get()
+    for last in (6, 7, 8):
+        feed.hear(entry(last), head(last))
+    for _ in range(5):
+        with pytest.raises(AuthorityUnavailable):
+            await snapshot.get()
+    assert authority.snapshots == 1
+    pass_by(clock, 1)
+    authority.packed = snapshot_at(8)
+    assert await snapshot.get() == authority.packed
+    feed.begin(head(2**32, "t2"))
+    with pytest.raises(AuthorityUnavailable):
+        await snapshot.get()
+
+
+async def test_an_old_snapshot_is_served_while_the_upstream_is_away_if_it_can_be_continued(
+    relayed, authority, clock
+):
+    snapshot, feed = relayed
+    authority.packed = snapshot_at(5)
+    old = await snapshot.get()
+    authority.is_away = True
+    pass_by(clock, 1_000)
+    assert await snapshot.get() == old
+    feed.begin(head(9))
+    with pytest.raises(AuthorityUnavailable):
+        await snapshot.get()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda packed: packed[:-9],
+        lambda packed: gzip.compress(gzip.decompress(packed)[:-1]),
+        lambda packed: gzip.compress(gzip.decompress(packed) + b'["session","end",[1],[-1],["x"]]\n'),
+        lambda packed: gzip.compress(gzip.decompress(packed).replace(b".", b"..", 1)),
+        lambda packed: b"no gzip",
+    ],
+)
+async def test_a_snapshot_that_does_not_hold_is_not_served(relayed, authority, change):
+    snapshot, _ = relayed
+    authority.packed = change(snapshot_at(5))
+    with pytest.raises(AuthorityUnavailable):
+        await snapshot.get()
 
 
 # What is kept
