@@ -295,10 +295,11 @@ def _reserve_port() -> tuple[socket.socket, int]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--crash-rounds N` makes a soak test of the crash test."""
+    """`--crash-rounds N` makes a soak test of the crash test, `--burst N` of the burst."""
     parser.addoption(
         "--crash-rounds", type=int, default=None, help="how often the crash test kills the server"
     )
+    parser.addoption("--burst", type=int, default=10_000, help="revocations of the burst")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
