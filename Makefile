@@ -7,7 +7,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup lock run test check format bench fuzz soak clean
+.PHONY: help setup lock run test check format bench distributed fuzz soak clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -33,8 +33,10 @@ run: .venv/ready  ## Start the server on SQLite, play the demo, stay up (ARGS=--
 test: .venv/ready  ## Run the tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS)
 
-soak: .venv/ready  ## Kill a server a few hundred times, and see that nothing acknowledged is lost (about half an hour)
+soak: .venv/ready  ## Kill a server a few hundred times, revoke a hundred thousand at once, and see that nothing is lost (about half an hour)
+	@$(BIN)/python -m pytest tests/system/test_distributed.py --burst 100000 -s
 	@$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds 300 --timeout 7200 $(ARGS)
+	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
 
 fuzz: .venv/ready  ## Fuzz the parser of tokens for a minute (FUZZ_SECONDS=60; puts atheris into .venv)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
@@ -53,6 +55,9 @@ format: .venv/ready  ## Format the code
 bench: .venv/ready  ## Measure, and write benchmarks/results/latest.json
 	@$(BIN)/python -c 'import authlib, jose, jwcrypto' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || echo "measuring without the libraries that could not be installed"
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+distributed: .venv/ready  ## Measure revocations at 50 verifier processes behind a relay; writes benchmarks/results/distributed.json and .svg
+	@$(BIN)/python -m benchmarks.distributed_bench $(ARGS)
 
 clean:  ## Remove what was built
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis

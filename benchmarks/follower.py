@@ -48,7 +48,7 @@ async def follow(order: Order) -> Denials:
         start_timeout=START_TIMEOUT,
     ) as verifier:
         guarded = asyncio.Barrier(len(order.tokens) + 1)
-        tasks = [asyncio.create_task(_denial(verifier, token, guarded)) for token in order.tokens]
+        tasks = [asyncio.create_task(denial(verifier, token, guarded)) for token in order.tokens]
         await guarded.wait()
         _say(READY)
         try:
@@ -58,7 +58,7 @@ async def follow(order: Order) -> Denials:
             return Denials(denied_at=[], failure=f"{type(error).__name__}: {error}")
 
 
-async def _denial(verifier: Verifier, token: str, guarded: asyncio.Barrier) -> float:
+async def denial(verifier: Verifier, token: str, guarded: asyncio.Barrier) -> float:
     """Wait for the end of *token*, and return when it was first denied."""
     principal = verifier.verify(token)
     try:

@@ -18,8 +18,9 @@ from keyfob.jwt.jwk import PrivateKey, jwk_set
 from keyfob.revocation import wire
 from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.event_stream import EventStreamReader
-from keyfob.revocation.feed import Feed, FeedSettings
-from keyfob.revocation.followers import RESYNC_FRAME, Follower
+from keyfob.revocation.feed import Feed
+from keyfob.revocation.feed_settings import FeedSettings
+from keyfob.revocation.followers import MAX_PIECE, RESYNC_FRAME, Follower
 from keyfob.revocation.recent_entries import RecentEntries
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.snapshot import SnapshotReader
@@ -89,6 +90,8 @@ class Bench:
                 "read_after": lambda _, position, limit: self.read_after(position, limit),
                 "live": lambda _, now: self.live(now),
                 "subscribe": lambda _, wake: self.subscribe(wake),
+                "reappend": lambda _, *given, **more: self.store.feed.reappend(*given, **more),
+                "begin_timeline": lambda _, *given, **more: self.store.feed.begin_timeline(*given, **more),
             },
         )()
         self.feed = await Feed.start(
@@ -330,6 +333,23 @@ async def test_a_slow_follower_is_ended_and_holds_up_nobody(bench):
     assert feed.stats().overflows == 1
     assert feed.stats().followers == 1
     await quick.close()
+
+
+async def test_what_a_follower_missed_leaves_in_pieces_of_a_bounded_size(bench):
+    feed = await bench.start(recent=5_000)
+    for number in range(1_200):
+        await bench.revoke(f"{number:0200}")
+    await feed.catch_up(1_200)
+    frames = feed.follow(wire.event_id(feed.live.head.timeline, 0))
+    pieces, seen = [], 0
+    while seen < 1_200:
+        pieces.append(await anext(frames))
+        seen = max(
+            [seen, *(int(line.rpartition(b":")[2]) for line in pieces[-1].split(b"\n") if line[:3] == b"id:")]
+        )
+    await frames.aclose()
+    assert sum(map(len, pieces)) > 2 * MAX_PIECE
+    assert max(map(len, pieces)) <= MAX_PIECE
 
 
 async def test_changed_keys_are_announced_once(bench):

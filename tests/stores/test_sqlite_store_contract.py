@@ -12,6 +12,7 @@ from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
@@ -21,6 +22,7 @@ from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+from keyfob.testing.transfer_contract import TransferContract
 
 
 class OnSqlite:
@@ -45,6 +47,10 @@ class TestSessionEndsInSqlite(OnSqlite, SessionEndContract):
 
 class TestRenewalInSqlite(OnSqlite, RenewalContract):
     pass
+
+
+class TestMendingAFeedInSqlite(OnSqlite, FeedMendingContract):
+    """A feed that went back."""
 
 
 class TestFeedInSqlite(OnSqlite, FeedStoreContract):
@@ -73,3 +79,11 @@ class TestAuditInSqlite(OnSqlite, AuditStoreContract):
 
 class TestReportsInSqlite(OnSqlite, ReportStoreContract):
     pass
+
+
+class TestTransferInSqlite(OnSqlite, TransferContract):
+    @pytest.fixture
+    async def other(self, clock: FrozenClock, tmp_path: Path) -> AsyncIterator[Store]:
+        other = await open_store(f"sqlite:///{tmp_path}/other.db", clock=clock)
+        yield other
+        await other.close()

@@ -170,7 +170,7 @@ class Deployment:
 
     @property
     def store(self) -> str:
-        return f"sqlite:///{self.database}"
+        return self._settings.get("store", f"sqlite:///{self.database}")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -195,7 +195,8 @@ class Deployment:
         """Open the database in this process, as `keyfob` commands do, and return what *work* returns."""
 
         async def opened() -> T:
-            async with Authority.open(self.store, issuer=self.url) as authority:
+            key = self._settings.get("master_key")
+            async with Authority.open(self.store, issuer=self.url, master_key=key) as authority:
                 return await work(authority)
 
         return asyncio.run(opened())
@@ -295,10 +296,11 @@ def _reserve_port() -> tuple[socket.socket, int]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--crash-rounds N` makes a soak test of the crash test."""
+    """`--crash-rounds N` makes a soak test of the crash test, `--burst N` of the burst."""
     parser.addoption(
         "--crash-rounds", type=int, default=None, help="how often the crash test kills the server"
     )
+    parser.addoption("--burst", type=int, default=10_000, help="revocations of the burst")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -170,10 +170,15 @@ def _restore(database: Path, backup: Path) -> None:
     shutil.copy(backup, database)
 
 
+def _forget_head(database: Path) -> None:
+    """Lose what tells the server that its database is an older copy, as where a whole folder was put back."""
+    database.with_name(database.name + ".head").unlink()
+
+
 def test_what_a_follower_knows_to_be_revoked_stays_so_when_the_database_goes_back(
     site: Site, follow: Any, eventually: Any
 ) -> None:
-    """An older copy of the database lacks revocations, and the server on it cannot know that; whoever followed it does."""
+    """An older copy of the database lacks revocations, and without its head file the server cannot know that; whoever followed it does."""
     follower = follow(site)
     by_session, by_subject, kept = site.login("alice"), site.login("carol"), site.login("bob")
     backup = _back_up(site.deployment)
@@ -183,6 +188,7 @@ def test_what_a_follower_knows_to_be_revoked_stays_so_when_the_database_goes_bac
     eventually(lambda: {follower.says(grant) for grant in ended} == {"revoked"}, "both are denied")
     site.server.kill()
     _restore(site.deployment.database, backup)
+    _forget_head(site.deployment.database)
     site.server = site.deployment.start()
     seen: set[str] = set()
 
@@ -214,6 +220,7 @@ def test_the_steps_after_a_restore_end_all_that_was_issued_before_it(
     after = site.login("bob")
     site.server.kill()
     _restore(site.deployment.database, backup)
+    _forget_head(site.deployment.database)
     for arguments in (("revoke", "everything"), ("keys", "revoke", _part(before, 0, "kid"))):
         done = site.deployment.command(*arguments)
         assert done.returncode == 0, done.stderr
@@ -234,6 +241,38 @@ def test_the_steps_after_a_restore_end_all_that_was_issued_before_it(
         require_all_denied()
     fresh = site.login("bob")
     eventually(lambda: follower.says(fresh) == "ok", "a new login is good")
+
+
+def test_a_server_on_an_older_copy_of_its_database_ends_all_that_was_issued_before_it(
+    site: Site, follow: Any, eventually: Any
+) -> None:
+    site.deployment.expected_errors |= {"feed_went_back", "feed_begun_anew"}
+    follower = follow(site)
+    before, ended = site.login("alice"), site.login("carol")
+    backup = _back_up(site.deployment)
+    site.revoke("session", ended["session_id"])
+    after = site.login("bob")
+    eventually(lambda: follower.says(ended) == "revoked", "denied")
+    site.server.kill()
+    _restore(site.deployment.database, backup)
+
+    site.server = site.deployment.start()
+
+    seen: set[str] = set()
+
+    def all_denied() -> bool:
+        said = [follower.says(grant) for grant in (before, ended, after)]
+        seen.update(said[1:2])
+        return follower.verifier.is_level and set(said) <= {"revoked", "unknown_key"}
+
+    eventually(all_denied, "level, and nothing of before is good", within=30)
+    assert "ok" not in seen, "what it knew to be ended never came back"
+    fresh = site.login("bob")
+    eventually(lambda: follower.says(fresh) == "ok", "a new login is good", within=30)
+    for grant in (before, ended, after):
+        assert follower.says(grant) in {"revoked", "unknown_key"}
+        assert site.api.get("/session", token=grant["access_token"]).status == 401
+        assert site.api.post("/refresh", {"refresh_token": grant["refresh_token"]}).status == 401
 
 
 def test_whoever_may_not_follow_is_told_so_at_once(site: Site, follow: Any) -> None:

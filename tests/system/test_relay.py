@@ -403,3 +403,34 @@ def test_a_relay_that_withholds_everything_makes_verifiers_stale_within_their_bo
 
     eventually(lambda: says(verifier, grant) != "ok", "stale", within=15)
     assert time.monotonic() - revoked_at <= MAX_STALENESS.total_seconds() + 1
+
+
+def test_a_relay_and_its_verifiers_keep_what_an_authority_on_an_older_copy_has_lost(
+    site, relay, follow, eventually
+):
+    one = relay(site)
+    verifier = follow(site, one.url)
+    grant, other = site.login(), site.login("bob")
+    site.server.end()
+    copies = {path: path.read_bytes() for path in site.deployment.folder.glob("keyfob.db*")}
+    site.server = site.deployment.start()
+    lost = site.revoke("session", grant["session_id"])
+    eventually(lambda: says(verifier, grant) == "revoked", "denied", within=10)
+    site.server.end()
+    for path in site.deployment.folder.glob("keyfob.db*"):
+        path.unlink()
+    for path, raw in copies.items():
+        path.write_bytes(raw)
+        path.chmod(0o600)
+    site.server = site.deployment.start()
+
+    eventually(lambda: one.status("/readyz") == 503, "what is behind is no reason to be level", within=15)
+    assert says(verifier, grant) in {"revoked", "verifier_stale"}
+    assert says(verifier, other) in {"ok", "verifier_stale"}
+    position = 0
+    while position <= lost:
+        position = site.revoke("token", f"jti-{position}")
+    eventually(lambda: one.status("/readyz") == 200, "level with the new history", within=30)
+    eventually(lambda: verifier.stats().position >= position, "so is the verifier", within=30)
+    eventually(lambda: says(verifier, other) == "ok", "and fresh", within=30)
+    assert says(verifier, grant) == "revoked"

@@ -30,7 +30,8 @@ from keyfob.jwt import jws
 from keyfob.jwt.algorithms import Algorithm
 from keyfob.jwt.jwk import PrivateKey, jwk_set
 from keyfob.revocation.entry import Reach, Scope
-from keyfob.revocation.feed import Feed, FeedSettings
+from keyfob.revocation.feed import Feed
+from keyfob.revocation.feed_settings import FeedSettings
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.wire import KeySets
 from keyfob.stores.memory import open_memory_store

@@ -120,6 +120,10 @@ class Checks:
         principal = principal_of(
             session, subject_claims, as_of=found.as_of, timeline=self._feed.live.head.timeline
         )
+        if (
+            self._feed.live.cause(principal) is Cause.REVOKED
+        ):  # this process knows more than the store shows: it went back
+            raise Denied(Cause.REVOKED, "covered by an entry after the read")
         stale_at = before + self._policy.max_cache_age.total_seconds()
         if session.previous_until is not None and token.digest != session.digest:
             stale_at = min(stale_at, session.previous_until.timestamp())

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 from keyfob.accounts.accounts import Accounts
 from keyfob.accounts.passwords import Passwords
@@ -14,6 +16,7 @@ from keyfob.audit.trail import Trail
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import ClaimsSource, RecordedClaims
 from keyfob.authority.endings import Endings
+from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.introspection import Introspection
 from keyfob.authority.key_revocations import KeyRevocations
@@ -21,13 +24,17 @@ from keyfob.authority.logout import Logout
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.client import Client
 from keyfob.clients.clients import Clients
 from keyfob.jwt import jws
 from keyfob.keys.key_ring import KeyRing
 from keyfob.keys.policy import KeyPolicy
-from keyfob.revocation.feed import Feed, FeedSettings
+from keyfob.revocation.entry import Scope
+from keyfob.revocation.feed import Feed
+from keyfob.revocation.feed_settings import FeedSettings
+from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.wire import KeySets
 from keyfob.sessions.activity import Activity
 from keyfob.sessions.policy import SessionPolicy
@@ -72,8 +79,8 @@ class Parts:
         return client.access_lifetime or self.options.access_lifetime
 
 
-async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
-    """Open the key ring, start the feed, and put the rest around them.
+async def build(store: Store, *, master_key: bytes, options: Options, head_file: Path | None = None) -> Parts:
+    """Open the key ring, start the feed, and put the rest around them. *head_file* is where the last known head is kept, if anywhere.
 
     Raises:
         ConfigurationError: the master key does not fit the store.
@@ -96,6 +103,8 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
         key_sets=lambda: KeySets(access=keys.jwks(), feed=keys.feed_jwks()),
         clock=clock,
         settings=FeedSettings(heartbeat=options.heartbeat, followers=options.followers),
+        cut_off=partial(_cut_off, keys),
+        heads=_heads(head_file, master_key=master_key, trail=trail, options=options),
         on_event=trail.tell,
         on_entries=KeyRevocations(keys).take,
     )
@@ -158,6 +167,22 @@ async def build(store: Store, *, master_key: bytes, options: Options) -> Parts:
         claims_source=claims_source,
         housekeeping=Housekeeping(store, activity, keys, reports, clock=clock),
     )
+
+
+def _cut_off(keys: KeyRing, event: Event) -> list[Revocation]:
+    """Return what ends everything that was issued before a feed went back: which keys were revoked in what was lost, nobody knows."""
+    orders = [Revocation(scope=Scope.EVERYTHING, id="", event=event)]
+    return orders + [Revocation(scope=Scope.KEY, id=key_id, event=event) for key_id in keys.public_keys()]
+
+
+def _heads(path: Path | None, *, master_key: bytes, trail: Trail, options: Options) -> HeadFile | None:
+    if path is None:
+        return None
+
+    def failed(why: str) -> None:
+        trail.tell(Event(at=options.clock.now(), code="head_not_kept", facts={"why": why}))
+
+    return HeadFile(path, issuer=options.issuer, master_key=master_key, failed=failed)
 
 
 async def _extend_retention(store: Store, options: Options) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from keyfob.authority.head_file import head_file_of
 from keyfob.authority.master_key import (
     MASTER_KEY,
     master_key_beside,
@@ -28,13 +31,18 @@ async def start(store: str | Store, *, master_key: bytes | str | None, options: 
     try:
         if coming is not None and fits(await opened.keys.all(), Sealing(coming)):
             key = coming
-        parts = await build(opened, master_key=key, options=options)
+        parts = await build(opened, master_key=key, options=options, head_file=_head_file(store))
     except BaseException:
         if isinstance(store, str):
             await opened.close()
         raise
     parts.housekeeping.start()
     return parts
+
+
+def _head_file(store: str | Store) -> Path | None:
+    database = sqlite_path(store) if isinstance(store, str) else None
+    return None if database is None else head_file_of(database)
 
 
 def _master_keys(store: str | Store, given: bytes | str | None) -> tuple[bytes, bytes | None]:

@@ -10,56 +10,30 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
 from keyfob.base.clock import Clock
-from keyfob.base.errors import ConfigurationError, StoreUnavailable, Unavailable
+from keyfob.base.errors import StoreUnavailable, Unavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.entry_table import EntryTable
+from keyfob.revocation.feed_settings import FeedSettings
 from keyfob.revocation.feed_stats import FeedStats
 from keyfob.revocation.followers import RESYNC_FRAME, Followers, in_pieces
 from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
+from keyfob.revocation.mending import Heads, Mending, cut_off_everything, went_back
 from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
+from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.snapshot_cache import SnapshotCache
 from keyfob.revocation.store import FeedStore
 from keyfob.revocation.wire import MAX_BATCH, KeySets, Sign, parse_event_id
 
 _LARGE = 2_000  # entries: more than this are put into a table in a thread
-_SHORTEST, _LONGEST = timedelta(seconds=0.1), timedelta(seconds=5)  # heartbeat
 _LEVEL_HEARTBEATS = 5  # how many may be missed before this process no longer answers from its caches
 _RETRY = 0.1  # seconds until a read that failed is tried again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedSettings:
-    """How a feed is served.
-
-    `heartbeat`: how often the head is signed, 0.1 to 5 s. `recent`: entries in memory for followers that come back; one that missed more
-    is served from the store, up to `backlog`, and past that told to resynchronise. `buffer`: bytes that a follower may lag behind. `followers`: how many
-    this process serves at once.
-
-    Raises:
-        ConfigurationError: a bound is broken.
-    """
-
-    heartbeat: timedelta = timedelta(seconds=1)
-    recent: int = 10_000
-    backlog: int = 50_000
-    buffer: int = 8 << 20
-    followers: int = 2_000
-
-    def __post_init__(self) -> None:
-        if not _SHORTEST <= self.heartbeat <= _LONGEST:
-            raise ConfigurationError("feed.heartbeat must be 0.1 to 5 seconds")
-        if min(self.recent, self.backlog, self.buffer, self.followers) < 1:
-            raise ConfigurationError(
-                "feed.recent, feed.backlog, feed.buffer and feed.followers must be at least 1"
-            )
 
 
 class Feed:
@@ -74,6 +48,8 @@ class Feed:
         key_sets: Callable[[], KeySets],
         clock: Clock,
         settings: FeedSettings,
+        cut_off: Callable[[Event], Sequence[Revocation]],
+        heads: Heads | None,
         on_event: Callable[[Event], None] | None,
         on_entries: Callable[[Sequence[Entry]], None] | None,
     ) -> None:
@@ -94,7 +70,9 @@ class Feed:
         self._moved = asyncio.Event()
         self._beat_wanted = False
         self._closed = False
-        self._went_back = False
+        self._mending = Mending(store, cut_off=cut_off, clock=clock, report=self._report)
+        self._heads = heads
+        self._kept: Head | None = None
         self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
         # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
         self._level = (-math.inf, -math.inf)
@@ -111,11 +89,14 @@ class Feed:
         key_sets: Callable[[], KeySets],
         clock: Clock,
         settings: FeedSettings | None = None,
+        cut_off: Callable[[Event], Sequence[Revocation]] = cut_off_everything,
+        heads: Heads | None = None,
         on_event: Callable[[Event], None] | None = None,
         on_entries: Callable[[Sequence[Entry]], None] | None = None,
     ) -> Self:
         """Read what is live, and follow the store from then on. *sign* signs with the feed's key; *key_sets* are the keys of the moment.
 
+        A store that went back behind what *heads* kept is mended first; *cut_off* gives what that may take (`Mending`).
         *on_entries* is told of entries after they are applied, of all that are live at the start and after a resynchronisation; it runs in
         the event loop and must not block.
 
@@ -129,6 +110,8 @@ class Feed:
             key_sets=key_sets,
             clock=clock,
             settings=settings or FeedSettings(),
+            cut_off=cut_off,
+            heads=heads,
             on_event=on_event,
             on_entries=on_entries,
         )
@@ -137,6 +120,8 @@ class Feed:
         feed._unsubscribe = store.subscribe(lambda: feed._wake_from(loop))
         try:
             async with feed._turn:
+                if heads is not None:
+                    await feed._mending.mend_behind(heads)
                 await feed._resynchronise()
             await feed.beat()
         except BaseException:
@@ -192,6 +177,10 @@ class Feed:
             self.announce_keys()
             if self._followers:
                 self._followers.publish(self._frames.heartbeat(self.live.head, at))
+            head = self.live.head
+        if self._heads is not None and head != self._kept:
+            await asyncio.to_thread(self._heads.keep, head)
+            self._kept = head
 
     def announce_keys(self) -> None:
         """Send the key sets to all followers if they have changed."""
@@ -287,8 +276,7 @@ class Feed:
 
     async def _run(self) -> None:
         """Advance at each wake-up, beat at each heartbeat; a store that fails makes the feed stale and is asked again."""
-        loop = asyncio.get_running_loop()
-        interval = self._settings.heartbeat.total_seconds()
+        loop, interval = asyncio.get_running_loop(), self._settings.heartbeat.total_seconds()
         next_beat = loop.time() + interval
         while True:
             with suppress(TimeoutError):
@@ -313,9 +301,9 @@ class Feed:
         if head.timeline != held.timeline:
             await self._resynchronise()
             return
-        if head.position < held.position or (head.position == held.position and head.chain != held.chain):
-            self._gone_back(head)
-        self._went_back = False
+        if went_back(head, held):
+            await self._mend()
+            return
         if head.position > held.position:
             await self._advance()
         if self.live.head.position < head.position:  # what lies between is gone from the store
@@ -330,6 +318,9 @@ class Feed:
             try:
                 self.live.apply(entries)
             except FeedGap:
+                if await self._mending.is_forked(self.live.head, await self._store.head()):
+                    await self._mend()
+                    return
                 await self._resynchronise()
                 return
             self._on_entries(entries)
@@ -340,12 +331,22 @@ class Feed:
                 return
             await asyncio.sleep(0)
 
+    async def _mend(self) -> None:
+        """Mend a store that went back behind what this process holds, and hold what it shows then. Nothing is signed as level meanwhile."""
+        known = self.live.head
+        self._level = (-math.inf, -math.inf)
+        await self._mending.mend(known, held=self._recent.entries())
+        await self._resynchronise()
+
     async def _resynchronise(self) -> None:
-        """Read all that is live, in place of what is held; followers must do the same."""
+        """Read all that is live, in place of what is held; followers must do the same.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or shows less than is held, for which `_mend` is there.
+        """
         head, entries = await self._store.live(self._clock.now())
-        held = self.live.head
-        if head.timeline == held.timeline and head.position < held.position:
-            self._gone_back(head)
+        if went_back(head, self.live.head):
+            raise StoreUnavailable(f"the feed went back to position {head.position}")
         if len(entries) > _LARGE:
             table = await asyncio.to_thread(EntryTable.of, entries)
         else:
@@ -354,22 +355,6 @@ class Feed:
         self._on_entries(entries)
         self._recent = RecentEntries(head.position, capacity=self._settings.recent)
         self._followers.end_all(RESYNC_FRAME)
-
-    def _gone_back(self, head: Head) -> None:
-        """The store shows less than it did, or another history: nothing of it may be signed as level.
-
-        Raises:
-            StoreUnavailable: always.
-        """
-        if not self._went_back:
-            self._went_back = True
-            self._report(
-                "feed_went_back",
-                {"position": head.position, "known_position": self.live.head.position},
-            )
-        raise StoreUnavailable(
-            f"the feed went back: the store shows position {head.position}, known is {self.live.head.position}"
-        )
 
     async def _resume_at(self, last_event_id: str | None) -> Position | None:
         """Return the position after which to continue; None if that cannot be."""
@@ -411,4 +396,4 @@ class Feed:
 
 
 def _tell_nobody(entries: Sequence[Entry]) -> None:
-    """Take entries that nobody else wants to hear of."""
+    """Take entries that nobody wants to hear of."""

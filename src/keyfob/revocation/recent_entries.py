@@ -39,6 +39,10 @@ class RecentEntries:
             self.start = oldest.entries[-1].position
         return batch
 
+    def entries(self) -> list[Entry]:
+        """Return all entries that are kept, in order."""
+        return [entry for batch in self._batches for entry in batch.entries]
+
     def after(self, position: Position) -> list[RecentBatch]:
         """Return the batches after *position*, which is at least `start`; the first one is cut where *position* lies within it."""
         found = []

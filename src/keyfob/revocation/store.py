@@ -6,11 +6,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
+from keyfob.revocation.revocation import Revocation
 
 RETENTION_MARGIN = timedelta(minutes=5)
 """How much longer than anything that it can cover an entry lives (design.md, precondition 6)."""
+
+
+LEAP = 2**32
+"""How far the positions of a new timeline lie past those of the one before: further than any that can have been handed out meanwhile."""
 
 
 class FeedStore(Protocol):
@@ -37,6 +43,29 @@ class FeedStore(Protocol):
 
         Called before anything of such a lifetime is granted. It only ever raises; repeated calls are cheap and harmless. An entry's
         `until` is its moment + the longest credential lifetime + `RETENTION_MARGIN`; entries of scope `key` have none.
+        """
+        ...
+
+    async def reappend(
+        self, entries: Sequence[Entry], *, instead_of: Head, event: Event, now: datetime
+    ) -> Head | None:
+        """Append *entries* again, as they were, behind *instead_of*, and end what is in their scope: what a store that went back has lost.
+
+        Their positions and their chain continue *instead_of*. Of several that mend at once one wins: None where the head is another by
+        now, and nothing was changed. *event* is written to the audit trail in the same step.
+
+        Raises:
+            ValueError: the entries do not continue *instead_of*.
+        """
+        ...
+
+    async def begin_timeline(
+        self, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
+    ) -> Head | None:
+        """Begin a new timeline, whose positions are 2^32 past *past* and past the head, and carry out *revocations* in it.
+
+        The answer to a feed that went back where what was lost cannot be had again (design.md, precondition 7). Of several that mend at
+        once one wins: None where the head is not *instead_of* by now, and nothing was changed. Entries of before stay until they expire.
         """
         ...
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.memory import open_memory_store
+from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
 
 if TYPE_CHECKING:
@@ -74,6 +75,29 @@ async def migrate_store(url: str) -> SchemaChange:
     path, options = _sqlite(url)
     before = await migrate_sqlite_store(path, options=options)
     return SchemaChange(before=before, after=SCHEMA_VERSION)
+
+
+async def open_movable(url: str) -> Movable:
+    """Open the store at *url* for a move, making it if there is none.
+
+    Raises:
+        ConfigurationError: it cannot be opened, or is in memory, which no other process can see.
+        StoreUnavailable: it does not answer.
+    """
+    if _scheme(url) == "memory":
+        raise ConfigurationError("a store in memory is gone with its process: it cannot be copied")
+    if _scheme(url) == "postgresql":
+        raise ConfigurationError("a store in PostgreSQL cannot be copied yet")
+    from keyfob.stores.sqlite import open_sqlite_movable
+
+    path, options = _sqlite(url)
+    return await open_sqlite_movable(path, options=options)
+
+
+def place_of(url: str) -> str:
+    """Return *url* without user, password and query: what a message and the other store may say."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from keyfob.base.errors import InvalidRequest
 from keyfob.base.events import Event
-from keyfob.base.identifiers import ClientId, Position, SessionId, Subject, is_session_id
-from keyfob.revocation.entry import Entry, Reach, Scope, next_chain
+from keyfob.base.identifiers import ClientId, Position, SessionId, Subject, Timeline, is_session_id
+from keyfob.revocation.entry import Entry, Head, Reach, Scope, next_chain
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import RETENTION_MARGIN
 from keyfob.sessions.session import Session
@@ -53,7 +55,37 @@ def next_entry(
     )
 
 
-def leaves_cut_off(revocation: Revocation) -> bool:
+def check_continues(entries: Sequence[Entry], head: Head) -> None:
+    """Refuse *entries* that are not the next ones after *head*.
+
+    Raises:
+        ValueError: none, a gap, or a chain that does not hold.
+    """
+    position, chain = head.position, head.chain
+    for entry in entries:
+        position = Position(position + 1)
+        chain = next_chain(
+            chain,
+            position=position,
+            at=entry.at,
+            scope=entry.scope,
+            id=entry.id,
+            reach=entry.reach,
+            spared=entry.spared,
+            until=entry.until,
+        )
+        if (entry.position, entry.chain) != (position, chain):
+            raise ValueError(f"the entries do not continue the feed at position {position}")
+    if not entries:
+        raise ValueError("no entries to append again")
+
+
+def new_timeline() -> Timeline:
+    """Return the id of a new timeline."""
+    return Timeline(os.urandom(8).hex())
+
+
+def leaves_cut_off(revocation: Revocation | Entry) -> bool:
     """Say whether *revocation* leaves a cut-off in the store: one of reach `claims` never does."""
     return revocation.reach is Reach.END and revocation.scope in CUT_OFF_SCOPES
 

@@ -81,7 +81,9 @@ async def test_what_must_wait_is_carried_out_alone_and_the_others_are_answered()
         await release.wait()
         return f"{request}, alone"
 
-    coalescer: Coalescer[str, str] = Coalescer(together, deadline=LONG, key=lambda request: request, alone=alone)
+    coalescer: Coalescer[str, str] = Coalescer(
+        together, deadline=LONG, key=lambda request: request, alone=alone
+    )
     held = [asyncio.ensure_future(coalescer.ask(f"held {number}")) for number in range(5)]
     assert await ask_all(coalescer, ["free"]) == ["free"]
     again = asyncio.ensure_future(coalescer.ask("held 0"))

@@ -11,6 +11,7 @@ from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import KeyStoreContract
@@ -47,6 +48,10 @@ class TestRenewalInPostgres(OnPostgres, RenewalContract):
 
 
 class TestFeedInPostgres(OnPostgres, FeedStoreContract):
+    pass
+
+
+class TestFeedMendingInPostgres(OnPostgres, FeedMendingContract):
     pass
 
 

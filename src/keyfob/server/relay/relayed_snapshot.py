@@ -19,7 +19,7 @@ from keyfob.server.relay.relayed_feed import RelayedFeed
 from keyfob.verifier.authority_client import AuthorityClient
 
 MAX_PACKED: Final = 256 << 20  # bytes, compressed: some 8 million entries
-_PAUSE: Final = 1.0  # seconds between two fetches: who asks in between gets what there is, and is told to come back if it is too old
+_PAUSE: Final = 1.0  # seconds until a snapshot that cannot be continued is fetched anew, however many ask
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PIECE: Final = 1 << 20  # bytes unpacked at once, so that a small bomb does not fill the memory
 
@@ -52,13 +52,11 @@ class RelayedSnapshot:
         """Return a snapshot that can be continued from here.
 
         Raises:
-            AuthorityUnavailable: there is none, and the upstream does not give one.
+            AuthorityUnavailable: there is none, and the upstream does not give one; or it gave one just now that cannot be continued.
         """
         async with self._turn:
             held = self._held
-            if held is not None and self._elapsed() - held.at < (
-                MAX_AGE if self._continues(held) else _PAUSE
-            ):
+            if held is not None and self._is_good(held):
                 return held.packed
             started = self._elapsed()
             try:
@@ -69,6 +67,21 @@ class RelayedSnapshot:
                 return held.packed
             self._held = _Held(head, started, packed)
             return packed
+
+    def _is_good(self, held: _Held) -> bool:
+        """Say whether *held* can be served without asking the upstream.
+
+        Raises:
+            AuthorityUnavailable: it cannot be continued, and is so young that the upstream would give the same.
+        """
+        age = self._elapsed() - held.at
+        if self._continues(held):
+            return age < MAX_AGE
+        if age < _PAUSE:
+            raise AuthorityUnavailable(
+                "the snapshot cannot be continued; there will be another", retry_after=_PAUSE
+            )
+        return False
 
     def _continues(self, held: _Held) -> bool:
         return held.head.timeline == self._feed.timeline and held.head.position >= self._feed.start

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
-from keyfob.revocation.entry import Entry, Head
+from keyfob.revocation.entry import CHAIN_START, Entry, Head
+from keyfob.revocation.revocation import Revocation
+from keyfob.revocation.store import LEAP
+from keyfob.stores.memory.revoking import end, reappend
 from keyfob.stores.memory.state import State
+from keyfob.stores.revoking import check_continues, new_timeline
 
 
 class MemoryFeedStore:
@@ -56,6 +61,33 @@ class MemoryFeedStore:
         with state.step():
             state.longest_credential = max(state.longest_credential, credential)
             state.longest_session = max(state.longest_session, session)
+
+    async def reappend(
+        self, entries: Sequence[Entry], *, instead_of: Head, event: Event, now: datetime
+    ) -> Head | None:
+        """Append *entries* again where the head is still *instead_of*.
+
+        Raises:
+            ValueError: they do not continue it.
+        """
+        check_continues(entries, instead_of)
+        state = self._state
+        with state.step():
+            return reappend(state, entries, event, now) if state.head() == instead_of else None
+
+    async def begin_timeline(
+        self, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
+    ) -> Head | None:
+        """Begin a new timeline where the head is still *instead_of*."""
+        state = self._state
+        with state.step():
+            if state.head() != instead_of:
+                return None
+            state.timeline, state.chain = new_timeline(), CHAIN_START
+            state.position = Position(max(state.position, past) + LEAP)
+            for revocation in revocations:
+                end(state, revocation, now)
+            return state.head()
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call *wake* right after each step that appended; return what ends the subscription.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, SessionId, Subject
-from keyfob.revocation.entry import Entry, Reach, Scope
+from keyfob.revocation.entry import Entry, Head, Reach, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import RETENTION_MARGIN
 from keyfob.sessions.session import Session
@@ -47,20 +50,46 @@ def end(state: State, revocation: Revocation, now: datetime) -> EndOutcome:
         and (over := _over(state, SessionId(revocation.id), now)) is not None
     ):
         return AlreadyEnded(over.position)
-    if revocation.reach is Reach.CLAIMS:
-        return Ended(append(state, revocation, now), 0)
-    spared = set() if revocation.spared is None else _with_children(state, revocation.spared)
-    kept = _live(state, spared, now)
-    ending = _live(state, _listed(state, revocation) - spared, now)
+    touched = _touched(state, revocation, now)
     entry = append(state, revocation, now)
-    if leaves_cut_off(revocation):
+    _take_effect(state, entry, touched)
+    return Ended(entry, len(touched.ending))
+
+
+def reappend(state: State, entries: Sequence[Entry], event: Event, now: datetime) -> Head:
+    """Append *entries*, which continue the head, as they were, and end what is in their scope."""
+    for entry in entries:
+        touched = _touched(state, entry, now)
+        _insert(state, entry)
+        _take_effect(state, entry, touched)
+    state.write_event(event)
+    return state.head()
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """The rows that an entry changes: those that are over by it, and those that it spares."""
+
+    ending: Sequence[SessionId]
+    kept: Sequence[SessionId]
+
+
+def _touched(state: State, revocation: Revocation | Entry, now: datetime) -> _Touched:
+    """Return what *revocation* is about to change: to be read before its entry is there, since that would show it as changed."""
+    if revocation.reach is Reach.CLAIMS:
+        return _Touched((), ())
+    spared = set() if revocation.spared is None else _with_children(state, revocation.spared)
+    return _Touched(_live(state, _listed(state, revocation) - spared, now), _live(state, spared, now))
+
+
+def _take_effect(state: State, entry: Entry, touched: _Touched) -> None:
+    if leaves_cut_off(entry):
         until = entry.at + state.longest_session + RETENTION_MARGIN
-        state.cut_offs[revocation.scope, revocation.id] = CutOffMark(Over(entry.at, entry.position), until)
-    for session_id in kept:
+        state.cut_offs[entry.scope, entry.id] = CutOffMark(Over(entry.at, entry.position), until)
+    for session_id in touched.kept:
         _change(state, session_id, as_of=entry.position)
-    for session_id in ending:
+    for session_id in touched.ending:
         _change(state, session_id, ended_at=entry.at, ended_position=entry.position)
-    return Ended(entry, len(ending))
 
 
 def append(state: State, revocation: Revocation, now: datetime) -> Entry:
@@ -80,9 +109,13 @@ def append_entry(state: State, revocation: Revocation, now: datetime, *, longest
         now=now,
         longest=longest,
     )
+    _insert(state, entry)
+    return entry
+
+
+def _insert(state: State, entry: Entry) -> None:
     state.entries[entry.position] = entry
     state.position, state.chain, state.last_at = entry.position, entry.chain, entry.at
-    return entry
 
 
 def _cut_offs(state: State, session: Session) -> list[Over]:
@@ -103,7 +136,7 @@ def _with_children(state: State, session_id: SessionId) -> set[SessionId]:
     return {session_id} | state.children.get(session_id, set())
 
 
-def _listed(state: State, revocation: Revocation) -> set[SessionId]:
+def _listed(state: State, revocation: Revocation | Entry) -> set[SessionId]:
     """Return the rows in scope that are worth listing; those of a client or of everything are left to the cut-off."""
     if revocation.scope is Scope.SESSION:
         return _with_children(state, SessionId(revocation.id))

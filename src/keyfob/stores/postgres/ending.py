@@ -108,13 +108,15 @@ class _Batch:
         head = self.head
         entry = next_entry(
             one.revocation,
-            position=head.position,
-            chain=head.chain,
+            position=head.head.position,
+            chain=head.head.chain,
             last_at=head.at,
             now=one.now,
             longest=head.longest_credential,
         )
-        self.head = replace(head, position=entry.position, chain=entry.chain, at=entry.at)
+        self.head = replace(
+            head, head=replace(head.head, position=entry.position, chain=entry.chain), at=entry.at
+        )
         self.entries.append(entry)
         self.events.append(one.revocation.event)
         return entry

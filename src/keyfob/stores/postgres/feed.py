@@ -7,11 +7,15 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from keyfob.base.clock import to_micros
+from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, Timeline
 from keyfob.revocation.entry import Entry, Head
+from keyfob.revocation.revocation import Revocation
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.deleting import delete_in_portions
+from keyfob.stores.postgres.revoking import begin_timeline, reappend
+from keyfob.stores.revoking import check_continues
 from keyfob.stores.rows import ENTRY_COLUMNS, entry_from, span_micros
 
 
@@ -39,6 +43,27 @@ class PostgresFeedStore:
         wanted = (span_micros(credential) or 0, span_micros(session) or 0)
         if wanted[0] > self._longest[0] or wanted[1] > self._longest[1]:
             self._longest = await self._database.transact(partial(_extend, wanted=wanted))
+
+    async def reappend(
+        self, entries: Sequence[Entry], *, instead_of: Head, event: Event, now: datetime
+    ) -> Head | None:
+        """Append *entries* again where the head is still *instead_of*.
+
+        Raises:
+            ValueError: they do not continue it.
+        """
+        check_continues(entries, instead_of)
+        return await self._database.transact(
+            partial(reappend, entries=entries, instead_of=instead_of, event=event, now=now)
+        )
+
+    async def begin_timeline(
+        self, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
+    ) -> Head | None:
+        """Begin a new timeline where the head is still *instead_of*."""
+        return await self._database.transact(
+            partial(begin_timeline, revocations=revocations, instead_of=instead_of, past=past, now=now)
+        )
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call *wake* right after each commit of this process that appended, and within milliseconds of another's.

@@ -8,14 +8,15 @@ and no cut-off can come between reading a session and raising its `as_of`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from keyfob.base.clock import from_micros, to_micros
-from keyfob.base.identifiers import Position, SessionId
-from keyfob.revocation.entry import Entry, Reach, Scope
+from keyfob.base.events import Event
+from keyfob.base.identifiers import Position, SessionId, Timeline
+from keyfob.revocation.entry import CHAIN_START, Entry, Head, Reach, Scope
 from keyfob.revocation.revocation import Revocation
-from keyfob.revocation.store import RETENTION_MARGIN
+from keyfob.revocation.store import LEAP, RETENTION_MARGIN
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import AlreadyEnded, Ended, EndOutcome
 from keyfob.stores.postgres.connecting import Connection
@@ -23,7 +24,7 @@ from keyfob.stores.postgres.database import Transaction
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.listening import CHANNEL
 from keyfob.stores.postgres.reading import child_ids, lock_sessions, read_ids, subject_ids, write_columns
-from keyfob.stores.revoking import leaves_cut_off, next_entry
+from keyfob.stores.revoking import leaves_cut_off, new_timeline, next_entry
 from keyfob.stores.rows import ENTRY_COLUMNS, entry_to
 from keyfob.stores.standing import is_live, over_since
 
@@ -33,7 +34,7 @@ _APPEND = f"""
         INSERT INTO keyfob.entries ({ENTRY_COLUMNS})
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[])
     )
-    UPDATE keyfob.meta SET position = ($1::bigint[])[$9], at = ($2::bigint[])[$9], chain = ($8::bytea[])[$9]
+    UPDATE keyfob.meta SET position = ($1::bigint[])[$9], at = greatest(at, ($2::bigint[])[$9]), chain = ($8::bytea[])[$9]
     RETURNING pg_notify('{CHANNEL}', '')
 """  # noqa: S608 - constants
 
@@ -42,8 +43,7 @@ _APPEND = f"""
 class LockedHead:
     """The row `meta`, which nobody else changes until the transaction ends."""
 
-    position: Position
-    chain: bytes
+    head: Head
     at: datetime
     longest_credential: timedelta
     longest_session: timedelta
@@ -52,24 +52,30 @@ class LockedHead:
 async def lock_head(connection: Connection) -> LockedHead:
     """Lock the head of the feed until the transaction ends, and return it."""
     row = await connection.fetchrow(
-        "SELECT position, chain, at, longest_credential, longest_session FROM keyfob.meta FOR UPDATE"
+        "SELECT timeline, position, chain, at, longest_credential, longest_session FROM keyfob.meta FOR UPDATE"
     )
     assert row is not None
     return LockedHead(
-        position=Position(row[0]),
-        chain=row[1],
-        at=from_micros(row[2]),
-        longest_credential=timedelta(microseconds=row[3]),
-        longest_session=timedelta(microseconds=row[4]),
+        head=Head(timeline=Timeline(row[0]), position=Position(row[1]), chain=row[2]),
+        at=from_micros(row[3]),
+        longest_credential=timedelta(microseconds=row[4]),
+        longest_session=timedelta(microseconds=row[5]),
     )
+
+
+async def lock_scope(connection: Connection, revocation: Revocation | Entry) -> set[SessionId]:
+    """Lock the rows that *revocation* may change; return their ids. For several at once: before any of them is carried out."""
+    if revocation.reach is Reach.CLAIMS and revocation.scope is not Scope.SESSION:
+        return set()
+    ids = await _with_children(connection, revocation.spared) | await _listed(connection, revocation)
+    await lock_sessions(connection, ids)
+    return ids
 
 
 async def end(transaction: Transaction, revocation: Revocation, now: datetime) -> EndOutcome:
     """Carry out *revocation*, as `SessionStore.end` says."""
     connection = transaction.connection
-    spared = await _with_children(connection, revocation.spared)
-    ids = spared | await _listed(connection, revocation)
-    await lock_sessions(connection, ids)
+    ids = await lock_scope(connection, revocation)
     head = await lock_head(connection)
     known = await read_ids(connection, ids)
     if revocation.scope is Scope.SESSION:
@@ -78,16 +84,55 @@ async def end(transaction: Transaction, revocation: Revocation, now: datetime) -
         if over is not None:
             return AlreadyEnded(over.position)
     entry = await append(transaction, revocation, now, head)
-    if revocation.reach is Reach.CLAIMS:
-        return Ended(entry, 0)
-    if leaves_cut_off(revocation):
-        await _cut_off(connection, entry, head.longest_session)
     live = [session for session in known.sessions(ids, now) if is_live(session, now)]
-    ending = [session.session_id for session in live if not is_spared(session, revocation.spared)]
-    kept = [session.session_id for session in live if is_spared(session, revocation.spared)]
-    await write_columns(connection, kept, as_of=entry.position)
-    await write_columns(connection, ending, ended_at=to_micros(entry.at), ended_position=entry.position)
-    return Ended(entry, len(ending))
+    return Ended(entry, await _take_effect(connection, entry, live, head.longest_session))
+
+
+async def reappend(
+    transaction: Transaction, entries: Sequence[Entry], instead_of: Head, event: Event, now: datetime
+) -> Head | None:
+    """Append *entries*, which continue *instead_of*, as they were, and end what is in their scope; None if the head is another."""
+    connection = transaction.connection
+    scopes = [await lock_scope(connection, entry) for entry in entries]
+    head = await lock_head(connection)
+    if head.head != instead_of:
+        return None
+    for entry, ids in zip(entries, scopes, strict=True):
+        # Read before the entry is there, since that would show the rows as changed.
+        live = [
+            session
+            for session in (await read_ids(connection, ids)).sessions(ids, now)
+            if is_live(session, now)
+        ]
+        await append_entries(transaction, [entry])
+        await _take_effect(connection, entry, live, head.longest_session)
+    await write_events(connection, [event])
+    return replace(instead_of, position=entries[-1].position, chain=entries[-1].chain)
+
+
+async def begin_timeline(
+    transaction: Transaction,
+    revocations: Sequence[Revocation],
+    instead_of: Head,
+    past: Position,
+    now: datetime,
+) -> Head | None:
+    """Begin a new timeline and carry out *revocations* in it; None if the head is not *instead_of*."""
+    connection = transaction.connection
+    for revocation in revocations:
+        await lock_scope(connection, revocation)
+    if (await lock_head(connection)).head != instead_of:
+        return None
+    await connection.execute(
+        "UPDATE keyfob.meta SET timeline = $1, position = greatest(position, $2) + $3, chain = $4",
+        new_timeline(),
+        past,
+        LEAP,
+        CHAIN_START,
+    )
+    for revocation in revocations:
+        await end(transaction, revocation, now)
+    return (await lock_head(connection)).head
 
 
 async def append(transaction: Transaction, revocation: Revocation, now: datetime, head: LockedHead) -> Entry:
@@ -102,7 +147,12 @@ async def append_entry(
 ) -> Entry:
     """Append the entry alone; *longest* is the longest lifetime of what it can cover."""
     entry = next_entry(
-        revocation, position=head.position, chain=head.chain, last_at=head.at, now=now, longest=longest
+        revocation,
+        position=head.head.position,
+        chain=head.head.chain,
+        last_at=head.at,
+        now=now,
+        longest=longest,
     )
     await append_entries(transaction, [entry])
     return entry
@@ -118,12 +168,27 @@ async def append_entries(transaction: Transaction, entries: Sequence[Entry]) -> 
     transaction.has_moved = True
 
 
-def is_spared(session: Session, spared: SessionId | None) -> bool:
+async def _take_effect(
+    connection: Connection, entry: Entry, live: Sequence[Session], longest_session: timedelta
+) -> int:
+    """Write what *entry* does to the *live* sessions of its scope, and its cut-off; return how many it ended."""
+    if entry.reach is Reach.CLAIMS:
+        return 0
+    if leaves_cut_off(entry):
+        await _cut_off(connection, entry, longest_session)
+    ending = [session.session_id for session in live if not _is_spared(session, entry.spared)]
+    kept = [session.session_id for session in live if _is_spared(session, entry.spared)]
+    await write_columns(connection, kept, as_of=entry.position)
+    await write_columns(connection, ending, ended_at=to_micros(entry.at), ended_position=entry.position)
+    return len(ending)
+
+
+def _is_spared(session: Session, spared: SessionId | None) -> bool:
     """Say whether *session* is *spared* or a child of it."""
     return spared is not None and spared in {session.session_id, session.parent_session_id}
 
 
-async def _listed(connection: Connection, revocation: Revocation) -> set[SessionId]:
+async def _listed(connection: Connection, revocation: Revocation | Entry) -> set[SessionId]:
     """Return the rows in scope that are worth listing; those of a client or of everything are left to the cut-off."""
     if revocation.scope is Scope.SESSION:
         return await _with_children(connection, SessionId(revocation.id))

@@ -8,10 +8,15 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from keyfob.base.clock import to_micros
-from keyfob.base.identifiers import Position, Timeline
-from keyfob.revocation.entry import Entry, Head
+from keyfob.base.events import Event
+from keyfob.base.identifiers import Position
+from keyfob.revocation.entry import CHAIN_START, Entry, Head
+from keyfob.revocation.revocation import Revocation
+from keyfob.revocation.store import LEAP
+from keyfob.stores.revoking import check_continues, new_timeline
 from keyfob.stores.rows import ENTRY_COLUMNS, entry_from, span_micros
 from keyfob.stores.sqlite.database import Database
+from keyfob.stores.sqlite.revoking import end, head, reappend
 from keyfob.stores.sqlite.writer import Transaction
 
 _DELETED_AT_ONCE = 500  # rows: they are small, and lie together
@@ -26,7 +31,7 @@ class SqliteFeedStore:
 
     async def head(self) -> Head:
         """Return the head, read from the file."""
-        return self._database.read(_head)
+        return self._database.read(head)
 
     async def read_after(self, position: Position, limit: int) -> Sequence[Entry]:
         """Return up to *limit* consecutive entries after *position*: from the first one that is left, up to the next gap."""
@@ -41,6 +46,27 @@ class SqliteFeedStore:
         wanted = (span_micros(credential) or 0, span_micros(session) or 0)
         if wanted[0] > self._longest[0] or wanted[1] > self._longest[1]:
             self._longest = await self._database.write(partial(_extend, wanted=wanted))
+
+    async def reappend(
+        self, entries: Sequence[Entry], *, instead_of: Head, event: Event, now: datetime
+    ) -> Head | None:
+        """Append *entries* again where the head is still *instead_of*.
+
+        Raises:
+            ValueError: they do not continue it.
+        """
+        check_continues(entries, instead_of)
+        return await self._database.write(
+            partial(_reappend, entries=entries, instead_of=instead_of, event=event, now=now)
+        )
+
+    async def begin_timeline(
+        self, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
+    ) -> Head | None:
+        """Begin a new timeline where the head is still *instead_of*."""
+        return await self._database.write(
+            partial(_begin_timeline, revocations=revocations, instead_of=instead_of, past=past, now=now)
+        )
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call *wake* right after each commit of this process that appended, and within milliseconds of another's.
@@ -62,9 +88,31 @@ class SqliteFeedStore:
         return deleted
 
 
-def _head(connection: sqlite3.Connection) -> Head:
-    timeline, position, chain = connection.execute("SELECT timeline, position, chain FROM meta").fetchone()
-    return Head(timeline=Timeline(timeline), position=Position(position), chain=chain)
+def _reappend(
+    transaction: Transaction, entries: Sequence[Entry], instead_of: Head, event: Event, now: datetime
+) -> Head | None:
+    if head(transaction.connection) != instead_of:
+        return None
+    return reappend(transaction, entries, event, now)
+
+
+def _begin_timeline(
+    transaction: Transaction,
+    revocations: Sequence[Revocation],
+    instead_of: Head,
+    past: Position,
+    now: datetime,
+) -> Head | None:
+    connection = transaction.connection
+    if head(connection) != instead_of:
+        return None
+    connection.execute(
+        "UPDATE meta SET timeline = ?, position = max(position, ?) + ?, chain = ?",
+        (new_timeline(), past, LEAP, CHAIN_START),
+    )
+    for revocation in revocations:
+        end(transaction, revocation, now)
+    return head(connection)
 
 
 def _read_after(connection: sqlite3.Connection, position: Position, limit: int) -> list[Entry]:
@@ -78,14 +126,14 @@ def _read_after(connection: sqlite3.Connection, position: Position, limit: int) 
 def _live(connection: sqlite3.Connection, now: datetime) -> tuple[Head, list[Entry]]:
     connection.execute("BEGIN")
     try:
-        head = _head(connection)
+        reached = head(connection)
         rows = connection.execute(
             f"SELECT {ENTRY_COLUMNS} FROM entries WHERE until IS NULL OR until > ? ORDER BY position",  # noqa: S608 - constants
             (to_micros(now),),
         ).fetchall()
     finally:
         connection.execute("ROLLBACK")
-    return head, [entry_from(row) for row in rows]
+    return reached, [entry_from(row) for row in rows]
 
 
 def _extend(transaction: Transaction, wanted: tuple[int, int]) -> tuple[int, int]:

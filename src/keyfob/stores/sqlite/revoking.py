@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from keyfob.base.clock import from_micros, to_micros
-from keyfob.base.identifiers import Position, SessionId
-from keyfob.revocation.entry import Entry, Reach, Scope
+from keyfob.base.events import Event
+from keyfob.base.identifiers import Position, SessionId, Timeline
+from keyfob.revocation.entry import Entry, Head, Reach, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import RETENTION_MARGIN
 from keyfob.sessions.session import Session
@@ -83,24 +85,56 @@ def end(transaction: Transaction, revocation: Revocation, now: datetime) -> EndO
         over = None if found is None else over_since(found.session, now)
         if over is not None:
             return AlreadyEnded(over.position)
-    if revocation.reach is Reach.CLAIMS:
-        return Ended(append(transaction, revocation, now), 0)
-    kept = [] if revocation.spared is None else _live_with_children(connection, revocation.spared, now)
-    ending = [
-        row for row in _live_in_scope(connection, revocation, now) if not _is_spared(row, revocation.spared)
-    ]
+    touched = _touched(connection, revocation, now)
     entry = append(transaction, revocation, now)
-    if leaves_cut_off(revocation):
+    _take_effect(connection, entry, touched)
+    return Ended(entry, len(touched.ending))
+
+
+def reappend(transaction: Transaction, entries: Sequence[Entry], event: Event, now: datetime) -> Head:
+    """Append *entries*, which continue the head, as they were, and end what is in their scope."""
+    for entry in entries:
+        touched = _touched(transaction.connection, entry, now)
+        _insert(transaction, entry)
+        _take_effect(transaction.connection, entry, touched)
+    write_event(transaction.connection, event)
+    return head(transaction.connection)
+
+
+def head(connection: sqlite3.Connection) -> Head:
+    """Return the head of the feed."""
+    timeline, position, chain = connection.execute("SELECT timeline, position, chain FROM meta").fetchone()
+    return Head(timeline=Timeline(timeline), position=Position(position), chain=chain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """The rows that an entry changes: those that are over by it, and those that it spares."""
+
+    ending: Sequence[Session]
+    kept: Sequence[Session]
+
+
+def _touched(connection: sqlite3.Connection, revocation: Revocation | Entry, now: datetime) -> _Touched:
+    """Return what *revocation* is about to change: to be read before its entry is there, since that would show it as changed."""
+    if revocation.reach is Reach.CLAIMS:
+        return _Touched((), ())
+    kept = () if revocation.spared is None else _live_with_children(connection, revocation.spared, now)
+    in_scope = _live_in_scope(connection, revocation, now)
+    return _Touched([row for row in in_scope if not _is_spared(row, revocation.spared)], kept)
+
+
+def _take_effect(connection: sqlite3.Connection, entry: Entry, touched: _Touched) -> None:
+    if leaves_cut_off(entry):
         _cut_off(connection, entry)
     connection.executemany(
         "UPDATE sessions SET as_of = ? WHERE session_id = ?",
-        [(entry.position, session_key(row.session_id)) for row in kept],
+        [(entry.position, session_key(row.session_id)) for row in touched.kept],
     )
     connection.executemany(
         "UPDATE sessions SET ended_at = ?, ended_position = ? WHERE session_id = ?",
-        [(to_micros(entry.at), entry.position, session_key(row.session_id)) for row in ending],
+        [(to_micros(entry.at), entry.position, session_key(row.session_id)) for row in touched.ending],
     )
-    return Ended(entry, len(ending))
 
 
 def append(transaction: Transaction, revocation: Revocation, now: datetime) -> Entry:
@@ -125,6 +159,12 @@ def append_entry(
         now=now,
         longest=longest,
     )
+    _insert(transaction, entry)
+    return entry
+
+
+def _insert(transaction: Transaction, entry: Entry) -> None:
+    connection = transaction.connection
     connection.execute(
         f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
         entry_to(entry),
@@ -133,7 +173,6 @@ def append_entry(
         "UPDATE meta SET position = ?, chain = ?, at = ?", (entry.position, entry.chain, to_micros(entry.at))
     )
     transaction.has_moved = True
-    return entry
 
 
 def _standing_row(connection: sqlite3.Connection, row: tuple[Value, ...], now: datetime) -> Session:
@@ -160,7 +199,9 @@ def _parent_over(connection: sqlite3.Connection, session: Session, now: datetime
     return over_without_parent(session) if parent is None else over_since(parent.session, now)
 
 
-def _live_in_scope(connection: sqlite3.Connection, revocation: Revocation, now: datetime) -> list[Session]:
+def _live_in_scope(
+    connection: sqlite3.Connection, revocation: Revocation | Entry, now: datetime
+) -> list[Session]:
     """Return the live rows in scope that are worth listing; those of a client or of everything are left to the cut-off."""
     if revocation.scope is Scope.SESSION:
         return _live_with_children(connection, SessionId(revocation.id), now)

@@ -57,6 +57,7 @@ from keyfob.stores.rows import (
 )
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.events import write_event
+from keyfob.stores.sqlite.faults import is_fenced
 from keyfob.stores.sqlite.revoking import append, end, find, find_all, find_live, is_cut_off
 from keyfob.stores.sqlite.writer import Transaction
 from keyfob.stores.standing import is_live
@@ -191,7 +192,9 @@ def _add(
         connection.execute("UPDATE meta SET longest_session = ?", (lifetime,))
     try:
         connection.execute(_INSERT, session_to(session))
-    except sqlite3.IntegrityError:
+    except sqlite3.IntegrityError as error:
+        if is_fenced(error):
+            raise
         raise ValueError("a session with this id stands already") from None
     write_event(connection, event)
     return Added(tuple(ended))

@@ -1,0 +1,344 @@
+"""Precondition 7: a store that went back, under a running authority and before it starts, and what is done about it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyfob.authority.head_file import HeadFile, head_file_of
+from keyfob.base.errors import Cause
+from keyfob.base.identifiers import Position, Timeline
+from keyfob.revocation.entry import Head, Scope
+from keyfob.revocation.store import LEAP
+from keyfob.stores.memory import open_memory_store
+
+MASTER_KEY = bytes(range(32))
+KEPT_APART = {"clock", "wakers", "_lock", "_is_closed"}
+
+
+class Past:
+    """A memory store that can be put back to where it was: a failover to a replica that lagged."""
+
+    def __init__(self, store: Any) -> None:
+        self._state = store.feed._state
+        self._then = self._copied()
+
+    def return_(self) -> None:
+        for name, value in self._then.items():
+            setattr(self._state, name, value)
+
+    def _copied(self) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(self._state) if field.name not in KEPT_APART]
+        return {name: copy.copy(getattr(self._state, name)) for name in names}
+
+
+@pytest.fixture
+async def store(clock: Any) -> Any:
+    return open_memory_store(clock)
+
+
+async def beat(*houses: Any) -> None:
+    await asyncio.gather(*(house.authority.feed.beat() for house in houses))
+
+
+async def test_what_a_running_authority_still_holds_is_appended_again(open_house: Any, store: Any) -> None:
+    house = await open_house(store)
+    ended, by_subject = (
+        await house.authority.login("alice", strategy="hybrid"),
+        await house.authority.login("carol"),
+    )
+    kept = await house.authority.login("bob", strategy="hybrid")
+    past = Past(store)
+    await house.authority.revoke("session", ended.session_id)
+    await house.authority.revoke("subject", "carol")
+    before = await store.feed.head()
+
+    past.return_()
+    # Before anybody has noticed: the row lives again, and what this process knows denies it.
+    assert await house.cause(by_subject.session_token) is Cause.REVOKED
+    await house.authority.feed.beat()
+
+    assert await store.feed.head() == before
+    assert await house.causes(ended, by_subject, kept) == [Cause.REVOKED, Cause.REVOKED, None]
+    assert await house.refresh_cause(ended.refresh_token) is Cause.REVOKED
+    assert await house.refresh_cause(kept.refresh_token) is None
+    found = await store.sessions.find(ended.session_id)
+    assert found.session.ended_at is not None
+    assert len(await house.events("feed_reappended")) == 1
+    assert house.authority.feed.is_level()
+
+
+async def test_of_several_authorities_that_notice_one_mends(open_house: Any, store: Any) -> None:
+    one, other = await open_house(store), await open_house(store)
+    ended = await one.authority.login("alice", strategy="hybrid")
+    past = Past(store)
+    await one.authority.revoke("session", ended.session_id)
+    before = await store.feed.head()
+    await beat(one, other)
+
+    past.return_()
+    await beat(one, other)
+    await beat(one, other)
+
+    assert await store.feed.head() == before
+    assert len(await one.events("feed_reappended")) == 1
+    for house in (one, other):
+        assert house.authority.feed.is_level()
+        assert await house.causes(ended) == [Cause.REVOKED]
+
+
+async def test_what_nobody_holds_any_longer_ends_everything(
+    open_house: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = await open_house(store)
+    ended = await house.authority.login("alice", strategy="hybrid")
+    others = [
+        await house.authority.login("bob", strategy=strategy) for strategy in ("session", "jwt", "hybrid")
+    ]
+    key = set(house.authority.keys.public_keys())
+    past = Past(store)
+    await house.authority.revoke("session", ended.session_id)
+    known = await store.feed.head()
+    monkeypatch.setattr(house.authority.feed._recent, "entries", list)
+
+    past.return_()
+    await house.authority.feed.beat()
+
+    head = await store.feed.head()
+    assert head.timeline != known.timeline
+    assert head.position > known.position + LEAP
+    causes = await house.causes(ended, *others)
+    assert set(causes) <= {Cause.REVOKED, Cause.UNKNOWN_KEY}
+    for issued in (ended, others[2]):
+        assert await house.refresh_cause(issued.refresh_token) is Cause.REVOKED
+    await settled(house)
+    assert not key & set(house.authority.keys.public_keys())
+    fresh = await house.authority.login("bob", strategy="hybrid")
+    assert await house.causes(fresh) == [None]
+    assert await house.refresh_cause(fresh.refresh_token) is None
+    assert len(await house.events("feed_begun_anew")) >= 1
+
+
+async def settled(house: Any) -> None:
+    """Wait until the keys of the entries are out of use."""
+    async with asyncio.timeout(10):
+        while any(
+            entry.id in house.authority.keys.public_keys()
+            for entry in (await house.authority.store.feed.live(house.clock.now()))[1]
+            if entry.scope is Scope.KEY
+        ):
+            await asyncio.sleep(0)
+
+
+async def test_another_history_past_what_was_known_is_found_out(open_house: Any, store: Any) -> None:
+    """The store went back, and somebody who did not know went on from there, further than what was known."""
+    house = await open_house(store)
+    ended, kept = await house.authority.login("alice", strategy="hybrid"), await house.authority.login("bob")
+    past = Past(store)
+    await house.authority.revoke("session", ended.session_id)
+    known = await store.feed.head()
+    house.authority.feed._unsubscribe()
+    past.return_()
+    stranger = await open_house(store)
+    for _ in range(3):
+        await stranger.authority.revoke("subject", "nobody")
+
+    await house.authority.feed.beat()
+
+    assert (await store.feed.head()).timeline != known.timeline
+    assert await house.cause(ended.access_token) in {Cause.REVOKED, Cause.UNKNOWN_KEY}
+    assert await house.refresh_cause(ended.refresh_token) is Cause.REVOKED
+    assert await house.cause(kept.session_token) is Cause.REVOKED
+
+
+async def test_a_login_after_the_mending_works_at_the_other_authority_too(
+    open_house: Any, store: Any
+) -> None:
+    one, other = await open_house(store), await open_house(store)
+    past = Past(store)
+    await one.authority.revoke("subject", "alice")
+    one.authority.feed._recent._batches.clear()
+    other.authority.feed._recent._batches.clear()
+    past.return_()
+    await beat(one, other)
+    await beat(one, other)
+    await settled(one)
+
+    fresh = await one.authority.login("alice", strategy="hybrid")
+
+    await other.authority.feed.catch_up((await store.feed.head()).position)
+    await other.authority.keys.reload()
+    assert await other.cause(fresh.access_token) is None
+
+
+# Before an authority starts
+
+
+class Deployment:
+    """A SQLite file that can be put back to an older copy while no authority runs."""
+
+    def __init__(self, folder: Path, open_house: Any) -> None:
+        self.database = folder / "keyfob.db"
+        self.url = f"sqlite:///{self.database}?synchronous=normal"
+        self._copy = folder / "copy.db"
+        self._open_house = open_house
+
+    async def start(self) -> Any:
+        return await self._open_house(self.url)
+
+    async def stop(self, house: Any) -> None:
+        await house.authority.close()
+
+    def copy(self) -> None:
+        shutil.copy(self.database, self._copy)
+
+    def put_back(self) -> None:
+        for suffix in ("-wal", "-shm"):
+            self.database.with_name(self.database.name + suffix).unlink(missing_ok=True)
+        shutil.copy(self._copy, self.database)
+
+    @property
+    def head_file(self) -> Path:
+        return head_file_of(self.database)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, open_house: Any) -> Deployment:
+    return Deployment(tmp_path, open_house)
+
+
+async def grants_and_copy(deployment: Deployment) -> tuple[Any, Any]:
+    """A grant that is ended after the copy was made, and one that is not; then the older copy is put in place."""
+    house = await deployment.start()
+    ended, kept = await house.authority.login("alice", strategy="hybrid"), await house.authority.login("bob")
+    await deployment.stop(house)
+    deployment.copy()
+    house = await deployment.start()
+    await house.authority.revoke("session", ended.session_id)
+    await house.authority.feed.beat()
+    await deployment.stop(house)
+    deployment.put_back()
+    return ended, kept
+
+
+async def test_an_authority_on_an_older_copy_ends_everything_before_it_serves(deployment: Deployment) -> None:
+    ended, kept = await grants_and_copy(deployment)
+
+    house = await deployment.start()
+
+    assert await house.refresh_cause(ended.refresh_token) is Cause.REVOKED
+    assert await house.cause(ended.access_token) in {Cause.REVOKED, Cause.UNKNOWN_KEY}
+    assert await house.cause(kept.session_token) is Cause.REVOKED
+    fresh = await house.authority.login("alice", strategy="hybrid")
+    assert await house.causes(fresh) == [None]
+    events = await house.events("feed_begun_anew")
+    assert events[0].facts["known_position"] == 1
+    await deployment.stop(house)
+    again = await deployment.start()
+    assert await again.causes(fresh) == [None], "once is enough"
+
+
+async def test_without_the_file_nobody_can_know(deployment: Deployment) -> None:
+    ended, _ = await grants_and_copy(deployment)
+    deployment.head_file.unlink()
+
+    house = await deployment.start()
+
+    assert await house.refresh_cause(ended.refresh_token) is None
+    assert await house.events("feed_begun_anew") == []
+
+
+async def test_an_older_copy_that_went_on_is_told_by_its_other_history(deployment: Deployment) -> None:
+    ended, _ = await grants_and_copy(deployment)
+    head = deployment.head_file.read_bytes()
+    deployment.head_file.unlink()
+    house = await deployment.start()
+    for _ in range(3):
+        await house.authority.revoke("subject", "nobody")
+    await deployment.stop(house)
+    deployment.head_file.write_bytes(head)
+
+    house = await deployment.start()
+
+    assert await house.refresh_cause(ended.refresh_token) is Cause.REVOKED
+    assert await house.events("feed_begun_anew")
+
+
+async def test_a_restart_on_the_same_database_is_no_rollback(deployment: Deployment) -> None:
+    house = await deployment.start()
+    issued = await house.authority.login("alice", strategy="hybrid")
+    for _ in range(3):
+        await house.authority.revoke("subject", "nobody")
+        await house.authority.feed.beat()
+    await deployment.stop(house)
+
+    again = await deployment.start()
+
+    assert await again.causes(issued) == [None]
+    assert await again.events("feed_went_back") == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"{}", b'{"issuer":"x","timeline":"t","position":9,"chain":"","mac":""}']
+)
+async def test_a_file_that_holds_no_head_is_passed_over(deployment: Deployment, content: bytes) -> None:
+    house = await deployment.start()
+    issued = await house.authority.login("alice", strategy="hybrid")
+    await deployment.stop(house)
+    deployment.head_file.write_bytes(content)
+
+    again = await deployment.start()
+
+    assert await again.causes(issued) == [None]
+
+
+async def test_whoever_does_not_know_the_master_key_cannot_make_an_authority_end_everything(
+    deployment: Deployment,
+) -> None:
+    house = await deployment.start()
+    issued = await house.authority.login("alice", strategy="hybrid")
+    await deployment.stop(house)
+    told: list[str] = []
+    forged = Head(timeline=Timeline("t"), position=Position(10**9), chain=bytes(32))
+    issuer = house.authority.issuer
+    for master_key, name in ((bytes(32), issuer), (MASTER_KEY, "https://other.example")):
+        deployment.head_file.unlink(missing_ok=True)
+        HeadFile(deployment.head_file, issuer=name, master_key=master_key, failed=told.append).keep(forged)
+        again = await deployment.start()
+        assert await again.causes(issued) == [None]
+        await deployment.stop(again)
+    assert told == []
+
+
+def test_the_furthest_head_stays_and_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    told: list[str] = []
+    file = HeadFile(
+        tmp_path / "head", issuer="https://auth.example", master_key=MASTER_KEY, failed=told.append
+    )
+    assert file.read() is None
+    heads = [
+        Head(timeline=Timeline(timeline), position=Position(position), chain=bytes([position]) * 32)
+        for timeline, position in (("a", 3), ("a", 2), ("a", 5), ("b", 1))
+    ]
+    kept = []
+    for head in heads:
+        file.keep(head)
+        kept.append(file.read())
+    assert kept == [heads[0], heads[0], heads[2], heads[3]]
+    assert (tmp_path / "head").stat().st_mode & 0o777 == 0o600
+    raw = (tmp_path / "head").read_bytes()
+    for index in range(0, len(raw) - 1, 5):
+        altered = bytearray(raw)
+        altered[index] ^= 1
+        (tmp_path / "head").write_bytes(bytes(altered))
+        assert file.read() in {None, heads[3]}
+    assert list(tmp_path.iterdir()) == [tmp_path / "head"]
+    missing = HeadFile(tmp_path / "no" / "head", issuer="i", master_key=MASTER_KEY, failed=told.append)
+    missing.keep(heads[0])
+    assert "cannot be written" in told[-1]
