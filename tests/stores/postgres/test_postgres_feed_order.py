@@ -15,6 +15,7 @@ from keyfob.base.identifiers import Position, Subject
 from keyfob.revocation.entry import Scope
 from keyfob.sessions.store import AlreadyEnded, CutOff, Ended
 from keyfob.stores.opening import open_store
+from keyfob.stores.postgres import listening
 from keyfob.stores.postgres.listening import CHANNEL, POLL_INTERVAL
 from keyfob.stores.postgres.locks import LockClass, lock_names
 from keyfob.stores.store import Store
@@ -257,6 +258,26 @@ async def test_a_cut_off_that_comes_while_a_longer_life_is_granted_voids_it(
     assert await asyncio.wait_for(login, PATIENCE) == CutOff()
     listed = await store.sessions.list(ALICE, now=now, after=None, limit=10)
     assert not listed.sessions
+
+
+async def test_another_process_is_notified(
+    store: Store, clock: FrozenClock, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "POLL_INTERVAL", 3 * PATIENCE)  # only a notification can wake in time
+    other = await open_store(postgres_url, clock=clock)
+    called = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(called.set)
+
+    remove = other.feed.subscribe(wake)
+    for number in range(2):  # the first may come before anybody listens
+        called.clear()
+        await store.sessions.end(revocation(Scope.TOKEN, f"jti-{number}", clock.now()), now=clock.now())
+        await asyncio.wait_for(called.wait(), PATIENCE)
+    remove()
+    await other.close()
 
 
 async def test_a_lost_notification_costs_a_poll_interval_and_no_more(
