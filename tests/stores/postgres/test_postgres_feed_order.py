@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from msgspec.structs import replace
 
@@ -46,14 +45,6 @@ async def store(clock: FrozenClock, postgres_url: str) -> AsyncIterator[Store]:
     store = await open_store(postgres_url, clock=clock)
     yield store
     await store.close()
-
-
-@pytest.fixture
-async def outsider(postgres_url: str) -> AsyncIterator[Any]:
-    """A connection of somebody else."""
-    connection = await asyncpg.connect(postgres_url, ssl=False)
-    yield connection
-    await connection.close()
 
 
 @asynccontextmanager
@@ -261,7 +252,11 @@ async def test_a_cut_off_that_comes_while_a_longer_life_is_granted_voids_it(
 
 
 async def test_another_process_is_notified(
-    store: Store, clock: FrozenClock, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    clock: FrozenClock,
+    postgres_url: str,
+    until_listening: Callable[[int], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listening, "POLL_INTERVAL", 3 * PATIENCE)  # only a notification can wake in time
     other = await open_store(postgres_url, clock=clock)
@@ -272,10 +267,10 @@ async def test_another_process_is_notified(
         loop.call_soon_threadsafe(called.set)
 
     remove = other.feed.subscribe(wake)
-    for number in range(2):  # the first may come before anybody listens
-        called.clear()
-        await store.sessions.end(revocation(Scope.TOKEN, f"jti-{number}", clock.now()), now=clock.now())
-        await asyncio.wait_for(called.wait(), PATIENCE)
+    await until_listening(2)
+    called.clear()
+    await store.sessions.end(revocation(Scope.TOKEN, "jti", clock.now()), now=clock.now())
+    await asyncio.wait_for(called.wait(), PATIENCE)
     remove()
     await other.close()
 

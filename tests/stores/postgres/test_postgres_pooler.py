@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -125,6 +125,7 @@ class TestJourneysThroughPooler(OnPooler):
         clock: FrozenClock,
         postgres_url: str,
         pooler: int,
+        until_listening: Callable[[int], Awaitable[None]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(listening, "POLL_INTERVAL", 3 * PATIENCE)  # only a notification can wake in time
@@ -136,6 +137,7 @@ class TestJourneysThroughPooler(OnPooler):
             loop.call_soon_threadsafe(woken.set)
 
         remove = other.feed.subscribe(wake)
+        await until_listening(2)
         woken.clear()
         await store.sessions.end(revocation(Scope.TOKEN, "jti", clock.now()), now=clock.now())
         await asyncio.wait_for(woken.wait(), PATIENCE)
