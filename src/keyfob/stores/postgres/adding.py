@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, SessionId
+from keyfob.base.identifiers import Position, SessionId, is_session_id
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import Added, CutOff, Ended, LimitReached
@@ -21,19 +21,27 @@ from keyfob.stores.revoking import check_session, of_oldest
 from keyfob.stores.rows import span_micros
 from keyfob.stores.standing import is_live
 
-# What is asked for may be many: each with the head, the last cut-off that covers such a session, and how many stand beside it.
 _MAY_STAND = """
-    SELECT m.position, m.longest_session,
+    SELECT m.position, m.longest_session, w.subject,
         (SELECT max(c.position) FROM keyfob.cut_offs AS c
-         WHERE (c.scope = 'subject' AND c.id = w.subject COLLATE "C") OR (c.scope = 'client' AND c.id = w.client_id COLLATE "C")
+         WHERE (c.scope = 'subject' AND c.id = w.subject) OR (c.scope = 'client' AND c.id = w.client_id)
             OR (c.scope = 'everything' AND c.id = '')),
         (SELECT count(*) FROM keyfob.sessions AS s
-         WHERE s.subject = w.subject COLLATE "C" AND s.parent_session_id IS NULL AND s.ended_at IS NULL)
-    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (subject, client_id, number) CROSS JOIN keyfob.meta AS m
-    ORDER BY w.number
+         WHERE s.subject = w.subject AND s.parent_session_id IS NULL AND s.ended_at IS NULL)
+    FROM keyfob.meta AS m, unnest($1::text[], $2::text[]) AS w (subject, client_id)
 """
 
 AddOutcome = Added | LimitReached | CutOff
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What says whether a session may stand: the head, the longest lifetime, the last cut-off, and how many sessions nobody ended."""
+
+    position: Position
+    longest: int
+    cut_off: int | None
+    not_ended: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +54,7 @@ class Addition:
     event: Event
 
 
-async def add(transaction: Transaction, addition: Addition) -> AddOutcome:
+async def add(transaction: Transaction, addition: Addition) -> Added | LimitReached | CutOff:
     """Carry out *addition*.
 
     Logins of one subject come one after another, so that they are counted. A revocation does not wait for them: what it does not see of
@@ -54,16 +62,18 @@ async def add(transaction: Transaction, addition: Addition) -> AddOutcome:
     """
     connection, session = transaction.connection, addition.session
     await lock_names(connection, LockClass.SUBJECT, [session.subject])
-    (now,) = await _surroundings(connection, [session])
-    check_session(session, now.position)
-    if now.covers(session) or not await _may_have_parent(connection, session):
+    beside = (await _look_beside(connection, [session]))[session.subject]
+    check_session(session, beside.position)
+    if _is_cut_off(session, beside) or not await _may_have_parent(connection, session):
         return CutOff()
-    oldest = await _too_many(connection, session, addition.limit) if now.count >= addition.limit else []
+    oldest = (
+        await _too_many(connection, session, addition.limit) if beside.not_ended >= addition.limit else []
+    )
     if oldest and addition.at_limit is AtLimit.DENY:
         return LimitReached()
     # All of them before the first entry is appended: rows are locked before the head.
     await lock_sessions(connection, await _families(connection, oldest))
-    if not await _remember_lifetime(connection, session, now.longest):
+    if not await _remember_lifetime(connection, session, beside.longest):
         return CutOff()
     ended = []
     for old in oldest:
@@ -79,52 +89,51 @@ async def add(transaction: Transaction, addition: Addition) -> AddOutcome:
 async def add_together(
     transaction: Transaction, additions: Sequence[Addition]
 ) -> Sequence[AddOutcome | Left]:
-    """Carry out *additions* of different subjects, but for those that need more than a new row, or would have to wait for somebody."""
+    """Carry out *additions* of sessions without parents, each of another subject, but for those that are to be done alone.
+
+    Those are: who logs in elsewhere at this moment, who has too many sessions, whose session may live longer than any so far, and whatever
+    is to be refused as a mistake.
+    """
     connection = transaction.connection
-    free = await lock_free_names(connection, LockClass.SUBJECT, [one.session.subject for one in additions])
-    there = await _surroundings(connection, [one.session for one in additions])
-    plain = [
-        one
-        for one, now in zip(additions, there, strict=True)
-        if one.session.subject in free and now.has_room_for(one) and one.session.parent_session_id is None
-    ]
-    if not plain:
-        return [Left.ALONE] * len(additions)
-    written = await insert_sessions(connection, [one.session for one in plain])
-    added = [one for one in plain if one.session.session_id in written]
-    await write_events(connection, [one.event for one in added])
-    subjects = {one.session.subject for one in added}
-    return [Added() if one.session.subject in subjects else Left.ALONE for one in additions]
+    subjects = {addition.session.subject: addition for addition in additions}
+    free = await lock_free_names(connection, LockClass.SUBJECT, subjects)
+    mine = [addition for subject, addition in subjects.items() if subject in free]
+    beside = await _look_beside(connection, [addition.session for addition in mine])
+    outcomes = {addition.session.subject: _outcome(addition, beside) for addition in mine}
+    fit = [addition for addition in mine if outcomes[addition.session.subject] == Added()]
+    sessions = [addition.session for addition in fit]
+    if fit:
+        written = await insert_sessions(connection, sessions)
+        stand = [addition for addition in fit if addition.session.session_id in written]
+        # An id that is taken is refused alone.
+        outcomes |= {one.session.subject: Left.ALONE for one in fit if one not in stand}
+        await write_events(connection, [addition.event for addition in stand])
+    return [outcomes.get(addition.session.subject, Left.ALONE) for addition in additions]
 
 
-@dataclass(frozen=True, slots=True)
-class _Surroundings:
-    """What a session would stand in: the head, the longest lifetime so far, the last cut-off for it, its subject's sessions."""
-
-    position: Position
-    longest: int
-    cut_off: int | None
-    count: int
-
-    def covers(self, session: Session) -> bool:
-        """Say whether the cut-off covers *session*."""
-        return self.cut_off is not None and self.cut_off > session.as_of
-
-    def has_room_for(self, one: Addition) -> bool:
-        """Say whether a new row is all that it takes to add it."""
-        return (
-            one.session.as_of <= self.position
-            and not self.covers(one.session)
-            and self.count < one.limit
-            and _lifetime(one.session) <= self.longest
-        )
+def _outcome(addition: Addition, beside: Mapping[str, _Beside]) -> AddOutcome | Left:
+    session = addition.session
+    found = beside[session.subject]
+    if session.as_of > found.position or not is_session_id(session.session_id):
+        return Left.ALONE
+    if _is_cut_off(session, found):
+        return CutOff()
+    is_plain = found.not_ended < addition.limit and _lifetime(session) <= found.longest
+    return Added() if is_plain else Left.ALONE
 
 
-async def _surroundings(connection: Connection, sessions: Sequence[Session]) -> list[_Surroundings]:
+def _is_cut_off(session: Session, beside: _Beside) -> bool:
+    return beside.cut_off is not None and beside.cut_off > session.as_of
+
+
+async def _look_beside(connection: Connection, sessions: Sequence[Session]) -> Mapping[str, _Beside]:
     rows = await connection.fetch(
-        _MAY_STAND, [one.subject for one in sessions], [one.client_id for one in sessions]
+        _MAY_STAND, [session.subject for session in sessions], [session.client_id for session in sessions]
     )
-    return [_Surroundings(Position(row[0]), row[1], row[2], row[3]) for row in rows]
+    return {
+        subject: _Beside(Position(position), longest, cut_off, not_ended)
+        for position, longest, subject, cut_off, not_ended in rows
+    }
 
 
 async def _may_have_parent(connection: Connection, session: Session) -> bool:
@@ -156,9 +165,7 @@ async def _too_many(connection: Connection, session: Session, limit: int) -> lis
 
 async def _families(connection: Connection, sessions: Sequence[Session]) -> set[SessionId]:
     ids = {session.session_id for session in sessions}
-    for session in sessions:
-        ids |= await child_ids(connection, session.session_id)
-    return ids
+    return ids | await child_ids(connection, ids)
 
 
 async def _remember_lifetime(connection: Connection, session: Session, longest: int) -> bool:
@@ -171,8 +178,7 @@ async def _remember_lifetime(connection: Connection, session: Session, longest: 
     await connection.execute(
         "UPDATE keyfob.meta SET longest_session = greatest(longest_session, $1)", _lifetime(session)
     )
-    (now,) = await _surroundings(connection, [session])
-    return not now.covers(session)
+    return not _is_cut_off(session, (await _look_beside(connection, [session]))[session.subject])
 
 
 def _lifetime(session: Session) -> int:

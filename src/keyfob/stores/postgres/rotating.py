@@ -65,7 +65,7 @@ async def rotate(transaction: Transaction, order: Presented) -> RotateOutcome:
     """Carry out *order*, waiting for whoever holds the row."""
     connection = transaction.connection
     # The children too: a theft ends them, and rows are locked in one go.
-    ids = {order.session_id} | await child_ids(connection, order.session_id)
+    ids = {order.session_id} | await child_ids(connection, [order.session_id])
     await lock_sessions(connection, ids)
     outcome = await _rotate_locked(transaction, [order])
     if not isinstance(outcome[0], _Theft):
@@ -83,7 +83,7 @@ async def rotate(transaction: Transaction, order: Presented) -> RotateOutcome:
 async def rotate_together(
     transaction: Transaction, orders: Sequence[Presented]
 ) -> Sequence[RotateOutcome | Left]:
-    """Carry out *orders* of different sessions, but for those that somebody else holds, and thefts: no batch waits for a row."""
+    """Carry out *orders* of different sessions, but for thefts and those that somebody else holds: no batch waits for a row."""
     ids = {order.session_id for order in orders}
     free = await lock_free_sessions(transaction.connection, ids)
     outcomes = iter(
