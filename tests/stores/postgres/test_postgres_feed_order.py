@@ -1,292 +1,124 @@
-"""Positions on PostgreSQL: in the order of commits, whoever begins first, and seen without a gap by whoever follows."""
+"""Positions are in commit order, and followers are woken, whatever happens to a notification."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from keyfob.base.identifiers import Position, Subject
-from keyfob.revocation.entry import Scope
-from keyfob.sessions.store import AlreadyEnded, CutOff, Ended
-from keyfob.stores.opening import open_store
-from keyfob.stores.postgres import listening
-from keyfob.stores.postgres.listening import CHANNEL, POLL_INTERVAL
-from keyfob.stores.postgres.locks import LockClass, lock_names
+from keyfob.base.identifiers import Position
+from keyfob.revocation.entry import Entry, Scope
+from keyfob.sessions.store import Ended
+from keyfob.stores.postgres.database import Database, Transaction
+from keyfob.stores.postgres.revoking import end
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
-from keyfob.testing.store_contract import (
-    ALICE,
-    LIFETIME,
-    a_session,
-    assert_chained,
-    entries,
-    is_live,
-    put,
-    put_new,
-    revocation,
-)
+from keyfob.testing.store_contract import assert_chained, entries, revocation
 
-PATIENCE = 20  # seconds
-LOCK_META = "SELECT position FROM keyfob.meta FOR UPDATE"
+WITHIN = 10.0  # seconds: a deadline, not an expectation
 
 
-@pytest.fixture
-def clock() -> FrozenClock:
-    return FrozenClock()
+async def test_who_appends_first_commits_first(store: Store, database: Database, clock: FrozenClock) -> None:
+    """The first transaction is held open after it has appended; a second one begins, and would be faster."""
+    has_appended, may_commit = asyncio.Event(), asyncio.Event()
 
+    async def slowly(transaction: Transaction) -> Entry:
+        outcome = await end(transaction, revocation(Scope.TOKEN, "slow", clock.now()), clock.now())
+        assert isinstance(outcome, Ended)
+        has_appended.set()
+        await may_commit.wait()
+        return outcome.entry
 
-@pytest.fixture
-async def store(clock: FrozenClock, postgres_url: str) -> AsyncIterator[Store]:
-    store = await open_store(postgres_url, clock=clock)
-    yield store
-    await store.close()
-
-
-@asynccontextmanager
-async def holding(connection: Any, statement: str, *values: object) -> AsyncIterator[None]:
-    """Hold what *statement* locks, for the block."""
-    async with connection.transaction():
-        await connection.execute(statement, *values)
-        yield
-
-
-async def until_waiting(connection: Any, count: int = 1) -> None:
-    """Wait until *count* others wait for a lock."""
-    async with asyncio.timeout(PATIENCE):
-        while (
-            await connection.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            < count
-        ):
-            await asyncio.sleep(0)
-
-
-async def until_quiet(woken: asyncio.Event) -> None:
-    """Wait until nobody was woken for longer than a poll interval."""
-    with suppress(TimeoutError):
-        while await asyncio.wait_for(woken.wait(), 1.5 * POLL_INTERVAL):
-            woken.clear()
-
-
-async def test_who_begins_first_and_commits_last_has_the_later_position(
-    store: Store, clock: FrozenClock, postgres_url: str, outsider: Any
-) -> None:
-    first, second = await put_new(store, clock), await put_new(store, clock)
-    other = await open_store(postgres_url, clock=clock)
-    now = clock.now()
-    # The first has begun, and waits for its row; the second begins after it and is done before it.
-    async with holding(
-        outsider,
-        "SELECT 1 FROM keyfob.sessions WHERE session_id = $1 FOR UPDATE",
-        bytes.fromhex(first.session_id),
-    ):
-        slow = asyncio.ensure_future(
-            store.sessions.end(revocation(Scope.SESSION, first.session_id, now), now=now)
-        )
-        await until_waiting(outsider)
-        quick = await other.sessions.end(revocation(Scope.SESSION, second.session_id, now), now=now)
-        assert isinstance(quick, Ended)
-        assert quick.entry.position == 1
-        assert [entry.position for entry in await entries(store)] == [1]
-        assert not slow.done()
-    late = await asyncio.wait_for(slow, PATIENCE)
-    assert isinstance(late, Ended)
-    assert late.entry.position == 2
-    assert_chained(await entries(store))
-    await other.close()
-
-
-async def test_a_position_that_is_rolled_back_is_given_to_the_next(
-    store: Store, clock: FrozenClock, outsider: Any
-) -> None:
-    now = clock.now()
-    transaction = outsider.transaction()
-    await transaction.start()
-    await outsider.execute("UPDATE keyfob.meta SET position = position + 1")
-    waiting = asyncio.ensure_future(store.sessions.end(revocation(Scope.TOKEN, "jti", now), now=now))
-    await until_waiting(outsider)
+    slow = asyncio.create_task(database.transact(slowly))
+    await has_appended.wait()
+    fast = asyncio.create_task(
+        store.sessions.end(revocation(Scope.TOKEN, "fast", clock.now()), now=clock.now())
+    )
+    done, _ = await asyncio.wait([fast], timeout=0.3)
+    assert not done, "the second one has committed before the first, whose position is lower"
+    assert await store.feed.read_after(Position(0), 10) == []
     assert (await store.feed.head()).position == 0
-    await transaction.rollback()
-    outcome = await asyncio.wait_for(waiting, PATIENCE)
-    assert isinstance(outcome, Ended)
-    assert outcome.entry.position == 1
 
+    may_commit.set()
 
-async def test_a_follower_never_sees_a_gap_while_two_append(
-    store: Store, clock: FrozenClock, postgres_url: str
-) -> None:
-    other = await open_store(postgres_url, clock=clock)
-    now, each = clock.now(), 60
-    seen: list[Position] = []
-
-    async def follow() -> None:
-        while len(seen) < 2 * each:
-            read = await store.feed.read_after(Position(len(seen)), 1000)
-            seen.extend(entry.position for entry in read)
-
-    async def append(by: Store, name: str) -> None:
-        for number in range(0, each, 3):
-            await asyncio.gather(
-                *(
-                    by.sessions.end(revocation(Scope.TOKEN, f"{name}-{number + one}", now), now=now)
-                    for one in range(3)
-                )
-            )
-
-    await asyncio.wait_for(asyncio.gather(follow(), append(store, "a"), append(other, "b")), PATIENCE)
-    assert seen == list(range(1, 2 * each + 1))
+    first, second = await asyncio.wait_for(asyncio.gather(slow, fast), WITHIN)
+    assert first.position == 1
+    assert isinstance(second, Ended)
+    assert second.entry.position == 2
     assert_chained(await entries(store))
-    await other.close()
 
 
-async def test_many_that_end_at_once_are_chained_and_wake_once(
-    store: Store, clock: FrozenClock, outsider: Any
+async def test_what_fails_after_it_has_appended_leaves_no_gap(
+    store: Store, database: Database, clock: FrozenClock
 ) -> None:
-    sessions = [await put_new(store, clock) for _ in range(30)]
-    calls: list[str] = []
-    await outsider.add_listener(CHANNEL, lambda *call: calls.append(call[2]))
-    now = clock.now()
+    async def fail(transaction: Transaction) -> None:
+        await end(transaction, revocation(Scope.TOKEN, "lost", clock.now()), clock.now())
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.transact(fail)
+    await store.sessions.end(revocation(Scope.TOKEN, "kept", clock.now()), now=clock.now())
+    assert [(entry.position, entry.id) for entry in await entries(store)] == [(1, "kept")]
+
+
+async def test_many_at_once_leave_one_chain(
+    open_another: Callable[[], Awaitable[Store]], clock: FrozenClock
+) -> None:
+    stores = [await open_another() for _ in range(2)]
+    orders = [revocation(Scope.TOKEN, f"jti-{number}", clock.now()) for number in range(200)]
     outcomes = await asyncio.gather(
-        *(
-            store.sessions.end(revocation(Scope.SESSION, session.session_id, now), now=now)
-            for session in sessions
+        *(stores[number % 2].sessions.end(order, now=clock.now()) for number, order in enumerate(orders))
+    )
+    found = await entries(stores[0])
+    assert_chained(found)
+    assert {entry.id for entry in found} == {order.id for order in orders}
+    by_position = {entry.position: entry for entry in found}
+    for outcome in outcomes:
+        assert isinstance(outcome, Ended)
+        assert by_position[outcome.entry.position] == outcome.entry
+
+
+async def _woken(store: Store, move: Callable[[], Awaitable[object]]) -> bool:
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+    stop = store.feed.subscribe(lambda: loop.call_soon_threadsafe(woken.set))
+    try:
+        woken.clear()
+        await move()
+        await asyncio.wait_for(woken.wait(), WITHIN)
+    finally:
+        stop()
+    return True
+
+
+async def test_a_follower_in_another_process_is_woken(
+    store: Store, open_another: Callable[[], Awaitable[Store]], clock: FrozenClock
+) -> None:
+    other = await open_another()
+    order = revocation(Scope.TOKEN, "jti", clock.now())
+    assert await _woken(other, lambda: store.sessions.end(order, now=clock.now()))
+
+
+async def test_a_lost_notification_costs_a_poll_interval(store: Store, raw: Any) -> None:
+    """Somebody moves the feed who notifies nobody: the table is the truth."""
+    assert await _woken(store, lambda: raw.execute("UPDATE keyfob.meta SET position = position + 1"))
+
+
+async def test_a_listener_that_is_cut_off_listens_again(store: Store, raw: Any, clock: FrozenClock) -> None:
+    async def listeners() -> list[int]:
+        rows = await raw.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
         )
-    )
-    assert [outcome.entry.position for outcome in outcomes if isinstance(outcome, Ended)] == list(
-        range(1, 31)
-    )
-    assert all(outcome.sessions == 1 for outcome in outcomes if isinstance(outcome, Ended))
-    assert_chained(await entries(store))
-    assert not any([await is_live(store, session.session_id, now) for session in sessions])
-    head = await store.feed.head()
-    assert head.chain == (await entries(store))[-1].chain
-    await outsider.fetchval("SELECT 1")  # what was notified comes before the answer
-    assert len(calls) == 1
-    events = await store.audit.list(code="revoked", limit=100)
-    assert len(events.events) == 30
+        return [row[0] for row in rows]
 
-
-@pytest.mark.parametrize("parent_first", [True, False])
-async def test_parent_and_child_end_in_one_batch_as_they_would_in_turn(
-    store: Store, clock: FrozenClock, parent_first: bool
-) -> None:
-    parent = await put_new(store, clock)
-    child = replace(a_session(store, clock), parent_session_id=parent.session_id)
-    await put(store, child)
-    now = clock.now()
-    order = [parent, child] if parent_first else [child, parent]
-    outcomes = await asyncio.gather(
-        *(store.sessions.end(revocation(Scope.SESSION, one.session_id, now), now=now) for one in order)
-    )
-    first, second = outcomes
-    assert isinstance(first, Ended)
-    if parent_first:
-        assert first.sessions == 2
-        assert second == AlreadyEnded(first.entry.position)
-    else:
-        assert isinstance(second, Ended)
-        assert (first.sessions, second.sessions) == (1, 1)
-        assert second.entry.position == first.entry.position + 1
-    assert not await is_live(store, child.session_id, now)
-
-
-async def test_a_session_that_somebody_holds_holds_up_no_other(
-    store: Store, clock: FrozenClock, outsider: Any
-) -> None:
-    held, *others = [await put_new(store, clock) for _ in range(12)]
-    now = clock.now()
-
-    def end(session_id: str) -> Any:
-        return store.sessions.end(revocation(Scope.SESSION, session_id, now), now=now)
-
-    async with holding(
-        outsider,
-        "SELECT 1 FROM keyfob.sessions WHERE session_id = $1 FOR UPDATE",
-        bytes.fromhex(held.session_id),
-    ):
-        waiting = asyncio.ensure_future(end(held.session_id))
-        outcomes = await asyncio.gather(*(end(other.session_id) for other in others))
-        assert all(isinstance(outcome, Ended) for outcome in outcomes)
-        assert not waiting.done()
-    assert isinstance(await asyncio.wait_for(waiting, PATIENCE), Ended)
-
-
-async def test_a_login_that_somebody_holds_up_holds_up_no_other(
-    store: Store, clock: FrozenClock, outsider: Any
-) -> None:
-    await store.feed.extend_retention(credential=LIFETIME, session=LIFETIME)
-    other = a_session(store, clock, Subject("other"))
-    async with outsider.transaction():
-        await lock_names(outsider, LockClass.SUBJECT, [ALICE])
-        waiting = asyncio.ensure_future(put(store, a_session(store, clock)))
-        quick = asyncio.ensure_future(put(store, other))
-        await asyncio.wait_for(quick, PATIENCE)
-        assert not waiting.done()
-    await asyncio.wait_for(waiting, PATIENCE)
-
-
-async def test_a_cut_off_that_comes_while_a_longer_life_is_granted_voids_it(
-    store: Store, clock: FrozenClock, outsider: Any
-) -> None:
-    await store.feed.extend_retention(credential=LIFETIME / 2, session=LIFETIME / 2)
-    now = clock.now()
-    # The cut-off of a shorter life has the head; the login has looked already, and waits to raise the longest one.
-    async with outsider.transaction():
-        await outsider.execute(LOCK_META)
-        login = asyncio.ensure_future(put(store, a_session(store, clock)))
-        await until_waiting(outsider)
-        await outsider.execute("UPDATE keyfob.meta SET position = 1")
-        await outsider.execute(
-            "INSERT INTO keyfob.cut_offs (scope, id, position, at, until) VALUES ('subject', $1, 1, 0, 1)",
-            ALICE,
-        )
-    assert await asyncio.wait_for(login, PATIENCE) == CutOff()
-    listed = await store.sessions.list(ALICE, now=now, after=None, limit=10)
-    assert not listed.sessions
-
-
-async def test_another_process_is_notified(
-    store: Store,
-    clock: FrozenClock,
-    postgres_url: str,
-    until_listening: Callable[[int], Awaitable[None]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(listening, "POLL_INTERVAL", 3 * PATIENCE)  # only a notification can wake in time
-    other = await open_store(postgres_url, clock=clock)
-    called = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(called.set)
-
-    remove = other.feed.subscribe(wake)
-    await until_listening(2)
-    called.clear()
-    await store.sessions.end(revocation(Scope.TOKEN, "jti", clock.now()), now=clock.now())
-    await asyncio.wait_for(called.wait(), PATIENCE)
-    remove()
-    await other.close()
-
-
-async def test_a_lost_notification_costs_a_poll_interval_and_no_more(
-    store: Store, clock: FrozenClock, outsider: Any
-) -> None:
-    woken = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(woken.set)
-
-    remove = store.feed.subscribe(wake)
-    await until_quiet(woken)
-    # Nobody is notified of this one.
-    await outsider.execute("UPDATE keyfob.meta SET position = position + 1")
-    await asyncio.wait_for(woken.wait(), 5)
-    remove()
+    async with asyncio.timeout(WITHIN):
+        while not (before := await listeners()):
+            await asyncio.sleep(0.01)
+    for pid in before:
+        await raw.execute("SELECT pg_terminate_backend($1)", pid)
+    async with asyncio.timeout(WITHIN):
+        while not set(await listeners()) - set(before):
+            await asyncio.sleep(0.01)
+    order = revocation(Scope.TOKEN, "jti", clock.now())
+    assert await _woken(store, lambda: store.sessions.end(order, now=clock.now()))

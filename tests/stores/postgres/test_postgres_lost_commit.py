@@ -114,11 +114,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @pytest.fixture
-def clock() -> FrozenClock:
-    return FrozenClock()
-
-
-@pytest.fixture
 async def line(postgres_url: str) -> AsyncIterator[tuple[Line, str]]:
     port = re.search(r":(\d+)/", postgres_url)
     assert port is not None
