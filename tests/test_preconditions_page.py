@@ -43,3 +43,10 @@ def test_every_named_test_exists() -> None:
 def test_every_file_of_tests_that_is_named_exists() -> None:
     files = re.findall(r"`((?:tests|src)/[a-z_/]+(?:\.py|/))", PAGE.read_text("utf-8"))
     assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_every_file_that_the_page_on_bounds_names_exists() -> None:
+    text = (ROOT / "docs" / "explanation" / "bounds.md").read_text("utf-8")
+    files = re.findall(r"`((?:tests|docs)/[a-z_/-]+\.(?:py|md))`", text)
+    assert files
+    assert [file for file in files if not (ROOT / file).exists()] == []
