@@ -124,7 +124,7 @@ class Checker:
                 self._keys.want()
             raise
         self._require_uncovered(principal)
-        self.verdicts.put(token, Verdict(principal))
+        self.verdicts.put(token, Verdict(principal, principal.expires_at.timestamp()))
         if self._keys.access is not keys:  # one of them may have been taken away meanwhile
             self.verdicts.forget(token)
         return principal

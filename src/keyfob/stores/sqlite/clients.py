@@ -14,9 +14,10 @@ from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.store import Ended
 from keyfob.stores.revoking import check_client_revocation
+from keyfob.stores.rows import Row, names, names_text, span, span_micros
 from keyfob.stores.sqlite.database import Database
+from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.revoking import end
-from keyfob.stores.sqlite.rows import Row, names, names_text, span, span_micros, write_event
 from keyfob.stores.sqlite.writer import Transaction
 
 _SELECT = (

@@ -16,8 +16,7 @@ from keyfob.base.identifiers import KeyId, Position, SessionId, Subject, Timelin
 from keyfob.keys.store import KeyPurpose, StoredKey
 from keyfob.revocation.entry import Scope
 from keyfob.revocation.reports import VerifierRecord
-from keyfob.stores.sqlite.clients import client_from, client_to
-from keyfob.stores.sqlite.rows import (
+from keyfob.stores.rows import (
     ENTRY_COLUMNS,
     SESSION_COLUMNS,
     SESSION_WIDTH,
@@ -35,6 +34,7 @@ from keyfob.stores.sqlite.rows import (
     session_key,
     session_to,
 )
+from keyfob.stores.sqlite.clients import client_from, client_to
 from keyfob.stores.transfer import (
     AccountRow,
     AnyRecord,
