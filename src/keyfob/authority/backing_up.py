@@ -122,6 +122,7 @@ async def restore(
             deployment, or is being moved. Nothing was changed.
         StoreUnavailable: the store does not answer; nothing was changed.
     """
+    _require_possible(url)
     with _opened(file) as raw:
         reader, key = _authentic(raw, _master_keys(url, master_key))
         store = await open_movable(url)
@@ -352,7 +353,18 @@ def _known(url: str, key: bytes) -> Head | None:
     return None if database is None else HeadFile.kept_beside(database, master_key=key)
 
 
+def _require_possible(url: str) -> None:
+    """Refuse stores that have means of their own, or none."""
+    if url.startswith("postgres"):
+        raise ConfigurationError(
+            "a store in PostgreSQL is backed up and restored with PostgreSQL's own means, such as pg_dump"
+        )
+    if url.startswith("memory:"):
+        raise ConfigurationError("a store in memory ends with its process; give another with --store")
+
+
 def _require_there(url: str) -> None:
+    _require_possible(url)
     database = sqlite_path(url)
     if database is not None and not database.is_file():
         raise ConfigurationError(f"there is no database {database}; give another with --store")

@@ -101,6 +101,7 @@ def restore(
 @contextmanager
 def _progress() -> Iterator[backing_up.Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("records", total=None)
         yield lambda total, count: progress.update(task, total=total, advance=count)
