@@ -124,12 +124,16 @@ async def _measure(server: PostgresServer, sessions: int, seconds: float) -> Non
         await store.sessions.end(order, now=clock.now())
 
     for waiting in (1, 32, 128):
-        print(f"look-ups, {waiting:3} waiting        {await _rate(find, waiting=waiting, seconds=seconds):10,.0f} /s")
+        print(
+            f"look-ups, {waiting:3} waiting        {await _rate(find, waiting=waiting, seconds=seconds):10,.0f} /s"
+        )
     for waiting in (1, 32, 128):
         rate = await _rate(rotate, waiting=waiting, seconds=seconds)
         print(f"rotations, {waiting:3} waiting       {rate:10,.0f} /s")
     for waiting in (1, 32):
-        print(f"revocations, {waiting:3} waiting     {await _rate(revoke, waiting=waiting, seconds=seconds):10,.0f} /s")
+        print(
+            f"revocations, {waiting:3} waiting     {await _rate(revoke, waiting=waiting, seconds=seconds):10,.0f} /s"
+        )
     rate = await _rate(log_out, waiting=32, seconds=min(seconds, 1.0))
     print(f"log-outs, 32 waiting         {rate:10,.0f} /s")
     await store.close()
@@ -141,7 +145,9 @@ def main() -> None:
     options.add_argument("--sessions", type=int, default=20_000)
     options.add_argument("--seconds", type=float, default=2.0)
     chosen = options.parse_args()
-    with PostgresServer(settings={"fsync": "on", "full_page_writes": "on", "shared_buffers": "512MB"}) as server:
+    with PostgresServer(
+        settings={"fsync": "on", "full_page_writes": "on", "shared_buffers": "512MB"}
+    ) as server:
         uvloop.run(_measure(server, chosen.sessions, chosen.seconds))
 
 

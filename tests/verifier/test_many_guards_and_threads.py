@@ -69,6 +69,14 @@ def test_no_check_waits_for_a_lock_that_somebody_holds(server, verifier, waits):
         assert said == [Cause.REVOKED, Cause.REVOKED, "ok", Cause.MALFORMED]
 
 
+def is_accepted(verifier, token):
+    try:
+        verifier.verify(token)
+    except Denied as denied:
+        return denied.cause is not Cause.REVOKED
+    return True
+
+
 def test_threads_agree_at_every_moment_while_entries_come(server, verifier, waits):
     """Whoever saw a denial sees no acceptance later, in whatever thread."""
     tokens = [server.token(sub=f"user{number}", sid=None, jti=f"j{number}") for number in range(40)]
@@ -76,18 +84,11 @@ def test_threads_agree_at_every_moment_while_entries_come(server, verifier, wait
     wrong = []
     done = threading.Event()
 
-    def is_accepted(token):
-        try:
-            verifier.verify(token)
-        except Denied as denied:
-            return denied.cause is not Cause.REVOKED
-        return True
-
     def check():
         while not done.is_set():
             for token, denied in zip(tokens, denied_already, strict=True):
                 was_denied = denied.is_set()
-                accepted = is_accepted(token)
+                accepted = is_accepted(verifier, token)
                 if was_denied and accepted:
                     wrong.append(token)
                 if not accepted:
