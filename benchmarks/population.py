@@ -18,8 +18,8 @@ from keyfob.authority.issued import Issued
 from keyfob.base.identifiers import Strategy, Subject
 from keyfob.base.opaque import OpaqueKind, OpaqueToken
 from keyfob.sessions.session import Session
+from keyfob.stores.rows import session_to
 from keyfob.stores.sqlite import sessions as sqlite_sessions
-from keyfob.stores.sqlite.rows import session_to
 
 AT_ONCE = 128  # logins under way
 _PORTION = 20_000  # rows that are written in one transaction

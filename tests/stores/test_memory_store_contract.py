@@ -26,6 +26,7 @@ from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+from keyfob.testing.transfer_contract import TransferContract
 
 
 class OnMemory:
@@ -82,6 +83,14 @@ class TestAuditInMemory(OnMemory, AuditStoreContract):
 
 class TestReportsInMemory(OnMemory, ReportStoreContract):
     pass
+
+
+class TestTransferInMemory(OnMemory, TransferContract):
+    @pytest.fixture
+    async def other(self, clock: FrozenClock) -> AsyncIterator[Store]:
+        other = await open_store("memory://", clock=clock)
+        yield other
+        await other.close()
 
 
 class _Counted(dict[Position, Entry]):

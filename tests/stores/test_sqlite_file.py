@@ -111,7 +111,10 @@ async def test_a_file_of_the_first_schema_is_brought_up_and_keeps_what_it_has(tm
     await store.sessions.end(revocation(Scope.SUBJECT, ALICE, START), now=START)
     await store.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE verifiers; DROP TABLE canaries; PRAGMA user_version = 1")
+        later = ("verifiers", "canaries", "move", "changes")
+        connection.executescript(
+            "".join(f"DROP TABLE {table};" for table in later) + "PRAGMA user_version = 1"
+        )
     assert await migrate_store(url_of(path)) == SchemaChange(before=1, after=SCHEMA_VERSION)
     store = await opened(path)
     assert await position(store) == 1

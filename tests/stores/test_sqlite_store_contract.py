@@ -22,6 +22,7 @@ from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+from keyfob.testing.transfer_contract import TransferContract
 
 
 class OnSqlite:
@@ -78,3 +79,11 @@ class TestAuditInSqlite(OnSqlite, AuditStoreContract):
 
 class TestReportsInSqlite(OnSqlite, ReportStoreContract):
     pass
+
+
+class TestTransferInSqlite(OnSqlite, TransferContract):
+    @pytest.fixture
+    async def other(self, clock: FrozenClock, tmp_path: Path) -> AsyncIterator[Store]:
+        other = await open_store(f"sqlite:///{tmp_path}/other.db", clock=clock)
+        yield other
+        await other.close()

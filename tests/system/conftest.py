@@ -170,7 +170,7 @@ class Deployment:
 
     @property
     def store(self) -> str:
-        return f"sqlite:///{self.database}"
+        return self._settings.get("store", f"sqlite:///{self.database}")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -195,7 +195,8 @@ class Deployment:
         """Open the database in this process, as `keyfob` commands do, and return what *work* returns."""
 
         async def opened() -> T:
-            async with Authority.open(self.store, issuer=self.url) as authority:
+            key = self._settings.get("master_key")
+            async with Authority.open(self.store, issuer=self.url, master_key=key) as authority:
                 return await work(authority)
 
         return asyncio.run(opened())

@@ -1,8 +1,8 @@
 """The last known head of the feed, in a file beside the database: what tells a restarted authority that its database is an older copy.
 
 The file holds one line, authenticated under the master key: whoever can write it but does not know the key can at most delete it, or put an
-older one there, and both are as if there were none. It is written at most once a heartbeat; a database that went back by less than that, to a
-moment after the last writing, is not found out by it.
+older one there, and both are as if there were none. It is written within milliseconds of each entry; a database that went back to a moment
+after the last writing is not found out by it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,20 @@ from keyfob.base.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from keyfob.cli import client, demo, doctor, keys, migrate, relay, revoke, serve, sessions, user, version
+from keyfob.cli import (
+    client,
+    demo,
+    doctor,
+    keys,
+    migrate,
+    relay,
+    revoke,
+    serve,
+    sessions,
+    store,
+    user,
+    version,
+)
 from keyfob.cli.output import examples, plain
 
 # What to do next, where the message does not say it already.
@@ -78,5 +91,6 @@ sessions.register(commands)
 revoke.register(commands)
 keys.register(commands)
 migrate.register(commands)
+store.register(commands)
 doctor.register(commands)
 version.register(commands)

@@ -24,7 +24,7 @@ from keyfob.revocation.feed_stats import FeedStats
 from keyfob.revocation.followers import RESYNC_FRAME, Followers, in_pieces
 from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
-from keyfob.revocation.mending import Heads, Mending, cut_off_everything, went_back
+from keyfob.revocation.mending import HeadKeeping, Heads, Mending, cut_off_everything, went_back
 from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.snapshot_cache import SnapshotCache
@@ -71,8 +71,7 @@ class Feed:
         self._beat_wanted = False
         self._closed = False
         self._mending = Mending(store, cut_off=cut_off, clock=clock, report=self._report)
-        self._heads = heads
-        self._kept: Head | None = None
+        self._keeping = HeadKeeping(heads)
         self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
         # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
         self._level = (-math.inf, -math.inf)
@@ -177,10 +176,7 @@ class Feed:
             self.announce_keys()
             if self._followers:
                 self._followers.publish(self._frames.heartbeat(self.live.head, at))
-            head = self.live.head
-        if self._heads is not None and head != self._kept:
-            await asyncio.to_thread(self._heads.keep, head)
-            self._kept = head
+            self._keeping.note(self.live.head)
 
     def announce_keys(self) -> None:
         """Send the key sets to all followers if they have changed."""
@@ -273,6 +269,7 @@ class Feed:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await self._keeping.close()
 
     async def _run(self) -> None:
         """Advance at each wake-up, beat at each heartbeat; a store that fails makes the feed stale and is asked again."""
@@ -324,6 +321,7 @@ class Feed:
                 await self._resynchronise()
                 return
             self._on_entries(entries)
+            self._keeping.note(self.live.head)
             batch = self._recent.add(entries)
             if self._followers:
                 self._followers.publish(self._frame_of(batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -10,13 +11,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.memory import open_memory_store
+from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
 
 if TYPE_CHECKING:
     from keyfob.stores.sqlite import SqliteOptions
 
-_POSSIBLE = "memory://, sqlite:///relative.db or sqlite:////absolute.db"
-_NOT_YET = {"postgresql", "postgres", "redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"}
+_POSSIBLE = (
+    "memory://, sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host/database"
+)
+_NOT_YET = {"redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,7 @@ async def open_store(url: str, *, clock: Clock) -> Store:
 
     `memory://`; `sqlite:///keyfob.db` (relative), `sqlite:////var/lib/keyfob.db` (absolute), with `?synchronous=normal` for commits that
     survive a crash of the process but not a loss of power. A SQLite file of an older schema is migrated first.
+    `postgresql://user:password@host:port/database` (docs/reference/postgresql.md), which asks for `keyfob migrate` instead.
 
     Raises:
         ConfigurationError: no such store can be opened; the message says what is possible.
@@ -39,6 +44,11 @@ async def open_store(url: str, *, clock: Clock) -> Store:
     """
     if _scheme(url) == "memory":
         return open_memory_store(clock)
+    if _scheme(url) == "postgresql":
+        _need_postgres()
+        from keyfob.stores.postgres import open_postgres_store, read_url
+
+        return await open_postgres_store(read_url(url), clock=clock)
     from keyfob.stores.sqlite import open_sqlite_store
 
     path, options = _sqlite(url)
@@ -54,11 +64,40 @@ async def migrate_store(url: str) -> SchemaChange:
     """
     if _scheme(url) == "memory":
         return SchemaChange(before=0, after=0)
+    if _scheme(url) == "postgresql":
+        _need_postgres()
+        from keyfob.stores import postgres
+
+        before = await postgres.migrate_postgres_store(postgres.read_url(url))
+        return SchemaChange(before=before, after=postgres.SCHEMA_VERSION)
     from keyfob.stores.sqlite import SCHEMA_VERSION, migrate_sqlite_store
 
     path, options = _sqlite(url)
     before = await migrate_sqlite_store(path, options=options)
     return SchemaChange(before=before, after=SCHEMA_VERSION)
+
+
+async def open_movable(url: str) -> Movable:
+    """Open the store at *url* for a move, making it if there is none.
+
+    Raises:
+        ConfigurationError: it cannot be opened, or is in memory, which no other process can see.
+        StoreUnavailable: it does not answer.
+    """
+    if _scheme(url) == "memory":
+        raise ConfigurationError("a store in memory is gone with its process: it cannot be copied")
+    if _scheme(url) == "postgresql":
+        raise ConfigurationError("a store in PostgreSQL cannot be copied yet")
+    from keyfob.stores.sqlite import open_sqlite_movable
+
+    path, options = _sqlite(url)
+    return await open_sqlite_movable(path, options=options)
+
+
+def place_of(url: str) -> str:
+    """Return *url* without user, password and query: what a message and the other store may say."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -75,11 +114,16 @@ def _scheme(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if scheme in _NOT_YET:
         raise ConfigurationError(f"stores of the scheme {scheme} are not supported yet: use {_POSSIBLE}")
-    if not separator or scheme not in {"memory", "sqlite"}:
+    if not separator or scheme not in {"memory", "sqlite", "postgresql"}:
         raise ConfigurationError(f"the store's URL has no known scheme: use {_POSSIBLE}")
     if scheme == "memory" and rest:
         raise ConfigurationError("a store in memory has no path: use memory://")
     return scheme
+
+
+def _need_postgres() -> None:
+    if find_spec("asyncpg") is None:
+        raise ConfigurationError("a store in PostgreSQL needs a driver: pip install 'keyfob[postgres]'")
 
 
 def _sqlite(url: str) -> tuple[Path, SqliteOptions]:

@@ -12,11 +12,15 @@ from keyfob.keys.store import KeyStore
 from keyfob.revocation.reports import ReportStore
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.store import SessionStore
+from keyfob.stores.transfer import Transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """What an authority is opened on. `salt` (32 bytes, made with the store) goes into session ids."""
+    """What an authority is opened on. `salt` (32 bytes, made with the store) goes into session ids.
+
+    `transfer` carries its rows to another store, or to a back-up; None where a store cannot be moved. `close` closes it too.
+    """
 
     sessions: SessionStore
     feed: FeedStore
@@ -28,3 +32,4 @@ class Store:
     reports: ReportStore
     salt: bytes = field(repr=False)
     close: Callable[[], Awaitable[None]]
+    transfer: Transfer | None = None

@@ -340,8 +340,8 @@ class StoreRaces(StoreContract):
     async def test_one_canary_is_revoked_a_period(
         self, store: Store, clock: FrozenClock, racers: Racers
     ) -> None:
-        await store.reports.report(ORDERS, a_report(clock), now=clock.now())
         for number in range(self.rounds):
+            await store.reports.report(ORDERS, a_report(clock), now=clock.now())  # somebody listens
             revoked = [
                 entry for entry in racers.race(revoke_canary, [clock.now()] * RACERS) if entry is not None
             ]

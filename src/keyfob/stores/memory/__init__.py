@@ -12,6 +12,7 @@ from keyfob.stores.memory.reports import MemoryReportStore
 from keyfob.stores.memory.sessions import MemorySessionStore
 from keyfob.stores.memory.state import State
 from keyfob.stores.memory.throttle import MemoryThrottleStore
+from keyfob.stores.memory.transfer import MemoryTransfer
 from keyfob.stores.store import Store
 
 
@@ -33,4 +34,5 @@ def open_memory_store(clock: Clock) -> Store:
         reports=MemoryReportStore(state),
         salt=state.salt,
         close=close,
+        transfer=MemoryTransfer(state),
     )

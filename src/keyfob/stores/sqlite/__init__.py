@@ -12,14 +12,23 @@ from keyfob.stores.sqlite.clients import SqliteClientStore
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.feed import SqliteFeedStore
 from keyfob.stores.sqlite.keys import SqliteKeyStore
+from keyfob.stores.sqlite.moving import SqliteMovable
 from keyfob.stores.sqlite.options import SqliteOptions, Synchronous
 from keyfob.stores.sqlite.reports import SqliteReportStore
 from keyfob.stores.sqlite.schema import SCHEMA_VERSION, migrate
 from keyfob.stores.sqlite.sessions import SqliteSessionStore
 from keyfob.stores.sqlite.throttle import SqliteThrottleStore
+from keyfob.stores.sqlite.transfer import SqliteTransfer
 from keyfob.stores.store import Store
 
-__all__ = ["SCHEMA_VERSION", "SqliteOptions", "Synchronous", "migrate_sqlite_store", "open_sqlite_store"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "SqliteOptions",
+    "Synchronous",
+    "migrate_sqlite_store",
+    "open_sqlite_movable",
+    "open_sqlite_store",
+]
 
 
 async def migrate_sqlite_store(path: Path, *, options: SqliteOptions | None = None) -> int:
@@ -30,6 +39,18 @@ async def migrate_sqlite_store(path: Path, *, options: SqliteOptions | None = No
         StoreUnavailable: the file is locked, full, read-only or damaged.
     """
     return await asyncio.to_thread(migrate, path, options or SqliteOptions())
+
+
+async def open_sqlite_movable(path: Path, *, options: SqliteOptions | None = None) -> SqliteMovable:
+    """Open the file at *path* for a move, whatever its mark says, making or migrating it first.
+
+    Raises:
+        ConfigurationError: there is no such folder, the file is no Keyfob database, or one of a newer Keyfob.
+        StoreUnavailable: the file is locked, full, read-only or damaged.
+    """
+    chosen = options or SqliteOptions()
+    await asyncio.to_thread(migrate, path, chosen)
+    return SqliteMovable(path, chosen)
 
 
 async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions | None = None) -> Store:
@@ -45,7 +66,10 @@ async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions 
     chosen = options or SqliteOptions()
     database = await asyncio.to_thread(_open, path, chosen)
 
+    transfer = SqliteTransfer(path, chosen)
+
     async def close() -> None:
+        await transfer.close()
         await asyncio.to_thread(database.close)
 
     return Store(
@@ -59,6 +83,7 @@ async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions 
         reports=SqliteReportStore(database),
         salt=database.salt,
         close=close,
+        transfer=transfer,
     )
 
 

@@ -15,9 +15,10 @@ from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.store import Ended
 from keyfob.stores.revoking import check_subject_revocation
+from keyfob.stores.rows import moment, moment_micros, names, names_text
 from keyfob.stores.sqlite.database import Database
+from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.revoking import end
-from keyfob.stores.sqlite.rows import moment, moment_micros, names, names_text, write_event
 from keyfob.stores.sqlite.writer import Transaction
 
 _SELECT = (

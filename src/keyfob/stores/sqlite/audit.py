@@ -11,8 +11,9 @@ from keyfob.base.clock import to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Subject
 from keyfob.stores.revoking import cursor_number
+from keyfob.stores.rows import Value, event_from
 from keyfob.stores.sqlite.database import Database
-from keyfob.stores.sqlite.rows import Value, event_from, write_event
+from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.writer import Transaction
 
 _DELETED_AT_ONCE = 500  # rows

@@ -14,9 +14,10 @@ from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.store import Ended
 from keyfob.stores.revoking import check_client_revocation
+from keyfob.stores.rows import Row, names, names_text, span, span_micros
 from keyfob.stores.sqlite.database import Database
+from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.revoking import end
-from keyfob.stores.sqlite.rows import names, names_text, span, span_micros, write_event
 from keyfob.stores.sqlite.writer import Transaction
 
 _SELECT = (
@@ -70,16 +71,7 @@ def _add(transaction: Transaction, client: Client, event: Event) -> bool:
     added = transaction.connection.execute(
         "INSERT OR IGNORE INTO clients (client_id, created_at, secret_digests, scopes, strategies, default_strategy,"
         " audiences, access_lifetime) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            client.client_id,
-            to_micros(client.created_at),
-            b"".join(client.secret_digests),
-            names_text(client.scopes),
-            names_text(strategy.value for strategy in client.strategies),
-            client.default_strategy.value,
-            names_text(client.audiences),
-            span_micros(client.access_lifetime),
-        ),
+        client_to(client),
     )
     if added.rowcount:
         write_event(transaction.connection, event)
@@ -88,14 +80,29 @@ def _add(transaction: Transaction, client: Client, event: Event) -> bool:
 
 def _find(connection: sqlite3.Connection, client_id: ClientId) -> Client | None:
     row = connection.execute(f"{_SELECT} WHERE client_id = ?", (client_id,)).fetchone()
-    return None if row is None else _client_from(row)
+    return None if row is None else client_from(row)
 
 
 def _list(connection: sqlite3.Connection) -> list[Client]:
-    return [_client_from(row) for row in connection.execute(f"{_SELECT} ORDER BY client_id")]
+    return [client_from(row) for row in connection.execute(f"{_SELECT} ORDER BY client_id")]
 
 
-def _client_from(row: _ClientRow) -> Client:
+def client_to(client: Client) -> Row:
+    """Return the row of *client*: client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime."""
+    return (
+        client.client_id,
+        to_micros(client.created_at),
+        b"".join(client.secret_digests),
+        names_text(client.scopes),
+        names_text(strategy.value for strategy in client.strategies),
+        client.default_strategy.value,
+        names_text(client.audiences),
+        span_micros(client.access_lifetime),
+    )
+
+
+def client_from(row: _ClientRow) -> Client:
+    """Return the client of a row, in the order of `client_to`."""
     client_id, created_at, digests, scopes, strategies, default_strategy, audiences, access_lifetime = row
     return Client(
         client_id=ClientId(client_id),

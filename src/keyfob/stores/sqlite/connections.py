@@ -122,6 +122,10 @@ class OpenedFile:
             self._identity = identity
         self.check()
 
+    def refuse(self, fault: str) -> None:
+        """Refuse everything from now on, as *fault* says."""
+        self._fault = fault
+
     def check(self) -> None:
         """Refuse what `inspect` has found wrong. It costs a read nothing; somebody must `inspect` often enough.
 

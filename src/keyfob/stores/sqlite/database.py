@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from keyfob.base.errors import ConfigurationError
 from keyfob.stores.sqlite.connections import OpenedFile, Readers
 from keyfob.stores.sqlite.faults import spoils_connection, unavailable
+from keyfob.stores.sqlite.marks import read_mark, refusal
 from keyfob.stores.sqlite.options import SqliteOptions
 from keyfob.stores.sqlite.wake_up import WakeUps, Watch
 from keyfob.stores.sqlite.writer import Operation, Writer
@@ -26,10 +28,15 @@ class Database:
         """Open the file at *path*, whose schema is that of this version.
 
         Raises:
+            ConfigurationError: the store has moved to another place, or is not whole yet.
             StoreUnavailable: it cannot be opened.
         """
         self._file = OpenedFile(path)
         self._readers = Readers(path, options)
+        fault = refusal(self.read(read_mark), path)
+        if fault is not None:
+            self._readers.close()
+            raise ConfigurationError(fault)
         self._wakers = Wakers()
         self._wake_ups = WakeUps(path)
         try:
@@ -41,7 +48,7 @@ class Database:
         self._watch = Watch(
             self._wakers,
             self._wake_ups,
-            inspect=self._file.inspect,
+            inspect=self._inspect,
             read_position=lambda: self.read(_position),
         )
 
@@ -78,6 +85,13 @@ class Database:
         self._watch.close()
         self._readers.close()
         self._writer.close()  # the last connection: it is the one that may write
+
+    def _inspect(self) -> None:
+        """Look at the file, and at whether another store has taken its place."""
+        self._file.inspect()
+        fault = refusal(self.read(read_mark), self._file.path)
+        if fault is not None:
+            self._file.refuse(fault)
 
     def _wake(self) -> None:
         self._wakers.wake()

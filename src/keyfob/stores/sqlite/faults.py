@@ -46,7 +46,14 @@ def spoils_connection(error: sqlite3.Error) -> bool:
     return primary_code(error) in _UNSAFE
 
 
+def is_fenced(error: sqlite3.Error) -> bool:
+    """Say whether *error* is that of the triggers that hold writers off while the store is moved (moving.py)."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER
+
+
 def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable:
     """Return what to raise for *error*: what is wrong with which file, and what to do. SQL and values stay out of it."""
     name: str = getattr(error, "sqlite_errorname", type(error).__name__)
+    if is_fenced(error):
+        return StoreUnavailable(f"the database {path} is being moved to another store; try again in a moment")
     return StoreUnavailable(f"the database {path} {_ADVICE.get(primary_code(error), _OTHER)} ({name})")

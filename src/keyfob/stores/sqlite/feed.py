@@ -14,9 +14,9 @@ from keyfob.revocation.entry import CHAIN_START, Entry, Head
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import LEAP
 from keyfob.stores.revoking import check_continues, new_timeline
+from keyfob.stores.rows import ENTRY_COLUMNS, entry_from, span_micros
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.revoking import end, head, reappend
-from keyfob.stores.sqlite.rows import ENTRY_COLUMNS, entry_from, span_micros
 from keyfob.stores.sqlite.writer import Transaction
 
 _DELETED_AT_ONCE = 500  # rows: they are small, and lie together

@@ -10,8 +10,8 @@ from functools import partial
 from keyfob.base.clock import from_micros, to_micros
 from keyfob.base.identifiers import KeyId
 from keyfob.keys.store import KeyPurpose, Resealed, StoredKey
+from keyfob.stores.rows import moment, moment_micros
 from keyfob.stores.sqlite.database import Database
-from keyfob.stores.sqlite.rows import moment, moment_micros
 from keyfob.stores.sqlite.writer import Transaction
 
 

@@ -21,9 +21,9 @@ from keyfob.revocation.reports import (
     noted,
 )
 from keyfob.stores.reporting import has_audience, has_room
+from keyfob.stores.rows import DamagedRow
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.revoking import append_entry
-from keyfob.stores.sqlite.rows import DamagedRow
 from keyfob.stores.sqlite.writer import Transaction
 
 _record_decoder = msgspec.msgpack.Decoder(VerifierRecord)
@@ -144,8 +144,8 @@ def _canary(row: tuple[int, int, int]) -> Canary:
 def _record(raw: bytes) -> VerifierRecord:
     try:
         return _record_decoder.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise DamagedRow(f"the record of a verifier cannot be read: {error}") from None
+    except msgspec.MsgspecError:
+        raise DamagedRow("the record of a verifier") from None
 
 
 def _key(reporter: Reporter) -> tuple[str, str, str]:

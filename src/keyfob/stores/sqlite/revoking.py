@@ -16,7 +16,7 @@ from keyfob.revocation.store import RETENTION_MARGIN
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import AlreadyEnded, Ended, EndOutcome, Found
 from keyfob.stores.revoking import leaves_cut_off, next_entry
-from keyfob.stores.sqlite.rows import (
+from keyfob.stores.rows import (
     ENTRY_COLUMNS,
     SESSION_COLUMNS,
     SESSION_WIDTH,
@@ -25,8 +25,8 @@ from keyfob.stores.sqlite.rows import (
     moment_micros,
     session_from,
     session_key,
-    write_event,
 )
+from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.writer import Transaction
 from keyfob.stores.standing import Over, as_it_stands, is_live, over_since, over_without_parent
 

@@ -203,7 +203,38 @@ def _make_report_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_make_tables, _make_report_tables)
+_MOVING_TABLES = (
+    """
+    CREATE TABLE move (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+        role TEXT NOT NULL,
+        copy_id TEXT NOT NULL,
+        place TEXT NOT NULL,
+        progress TEXT NOT NULL
+    )
+    """,
+    # A row that changes again gets a new number, so that what was read before is not forgotten with it.
+    """
+    CREATE TABLE changes (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX changes_by_key ON changes (kind, key)",
+)
+
+
+def _make_moving_tables(connection: sqlite3.Connection) -> None:
+    for statement in _MOVING_TABLES:
+        connection.execute(statement)
+
+
+_STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _make_tables,
+    _make_report_tables,
+    _make_moving_tables,
+)
 SCHEMA_VERSION = len(_STEPS)
 
 

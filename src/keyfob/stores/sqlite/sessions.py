@@ -46,9 +46,7 @@ from keyfob.stores.revoking import (
     session_cursor,
 )
 from keyfob.stores.rotation import Verdict
-from keyfob.stores.sqlite.database import Database
-from keyfob.stores.sqlite.revoking import append, end, find, find_all, find_live, is_cut_off
-from keyfob.stores.sqlite.rows import (
+from keyfob.stores.rows import (
     SESSION_WIDTH,
     details,
     moment_micros,
@@ -56,8 +54,11 @@ from keyfob.stores.sqlite.rows import (
     session_key,
     session_to,
     span_micros,
-    write_event,
 )
+from keyfob.stores.sqlite.database import Database
+from keyfob.stores.sqlite.events import write_event
+from keyfob.stores.sqlite.faults import is_fenced
+from keyfob.stores.sqlite.revoking import append, end, find, find_all, find_live, is_cut_off
 from keyfob.stores.sqlite.writer import Transaction
 from keyfob.stores.standing import is_live
 
@@ -191,7 +192,9 @@ def _add(
         connection.execute("UPDATE meta SET longest_session = ?", (lifetime,))
     try:
         connection.execute(_INSERT, session_to(session))
-    except sqlite3.IntegrityError:
+    except sqlite3.IntegrityError as error:
+        if is_fenced(error):
+            raise
         raise ValueError("a session with this id stands already") from None
     write_event(connection, event)
     return Added(tuple(ended))

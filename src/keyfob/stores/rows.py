@@ -1,8 +1,7 @@
-"""Between records and rows."""
+"""Between records and the rows of a relational store: the same columns and the same bytes in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import cast
@@ -10,6 +9,7 @@ from typing import cast
 import msgspec
 
 from keyfob.base.clock import from_micros, to_micros
+from keyfob.base.errors import StoreUnavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position, SessionId, Strategy, Subject
 from keyfob.base.opaque import OpaqueKind, TokenDigest
@@ -30,6 +30,7 @@ SESSION_COLUMNS = (
 )
 SESSION_WIDTH = 16
 ENTRY_COLUMNS = "position, at, scope, id, reach, spared, until, chain"
+EVENT_COLUMNS = "at, code, actor, subject, session_id, client_id, address, reason, facts"
 
 # The bits of `replays`: the lowest two are flags, the rest is a count.
 _REPLAYED, _WINDOW_CLOSED, _COUNT_SHIFT = 1, 2, 2
@@ -40,11 +41,13 @@ _SCOPES = {scope.value: scope for scope in Scope}
 _REACHES = {reach.value: reach for reach in Reach}
 
 
-class DamagedRow(sqlite3.DatabaseError):
+class DamagedRow(StoreUnavailable):
     """A row holds what was never written into it."""
 
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    sqlite_errorname = "SQLITE_CORRUPT"
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the database is damaged ({what}); stop every process that uses it and restore a backup"
+        )
 
 
 class _Details(msgspec.Struct, frozen=True, array_like=True):
@@ -242,27 +245,23 @@ def entry_to(entry: Entry) -> Row:
     )
 
 
-def write_event(connection: sqlite3.Connection, event: Event) -> None:
-    """Append *event* to the audit trail."""
-    connection.execute(
-        "INSERT INTO events (at, code, actor, subject, session_id, client_id, address, reason, facts)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            to_micros(event.at),
-            event.code,
-            event.actor,
-            event.subject,
-            event.session_id,
-            event.client_id,
-            event.address,
-            event.reason,
-            msgspec.json.encode(event.facts).decode() if event.facts else None,
-        ),
+def event_to(event: Event) -> Row:
+    """Return the row of *event*, in the order of `EVENT_COLUMNS`."""
+    return (
+        to_micros(event.at),
+        event.code,
+        event.actor,
+        event.subject,
+        event.session_id,
+        event.client_id,
+        event.address,
+        event.reason,
+        msgspec.json.encode(event.facts).decode() if event.facts else None,
     )
 
 
 def event_from(row: Row) -> Event:
-    """Return the event of a row: at, code, actor, subject, session_id, client_id, address, reason, facts."""
+    """Return the event of a row of `EVENT_COLUMNS`."""
     at, code, actor, subject, session_id, client_id, address, reason, facts = row
     return Event(
         at=from_micros(cast("int", at)),

@@ -1,0 +1,213 @@
+"""One database, as the ports of the store use it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TypeVar
+
+from keyfob.base.errors import StoreUnavailable
+from keyfob.stores.postgres.connecting import Connection, OpenTransaction, Pool, make_pool
+from keyfob.stores.postgres.faults import FAULTS, at_opening, is_lost, is_worth_another_try, unavailable
+from keyfob.stores.postgres.listening import Listener
+from keyfob.stores.postgres.options import PostgresOptions
+from keyfob.stores.postgres.schema import check_schema, check_server
+from keyfob.stores.wakers import Wakers
+
+T = TypeVar("T")
+
+MAX_WAITING = 10_000  # steps: beyond them callers are refused at once, rather than at their deadline
+_TRIES = 3
+_GOODBYE = 2.0  # seconds: how long `close` waits for what is under way
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What an operation works on. `has_moved` says that it appended to the feed."""
+
+    connection: Connection
+    has_moved: bool = False
+
+
+Operation = Callable[[Transaction], Awaitable[T]]
+Query = Callable[[Connection], Awaitable[T]]
+
+
+class Database:
+    """Carries out reads and transactions. Every verb raises `StoreUnavailable` for whatever the server or the network has to say.
+
+    Everything happens on the event loop that opened it; what another loop asks for is carried over to it. A caller that is cancelled, or
+    whose deadline has come, does not stop what it began: the step is done whole or not at all, and its connection is given back.
+    """
+
+    def __init__(self, options: PostgresOptions, pool: Pool, salt: bytes) -> None:
+        self.salt = salt
+        self.options = options
+        self.wakers = Wakers()
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._steps: set[asyncio.Task[object]] = set()
+        self._is_closed = False
+        self._patience = options.connect_timeout.total_seconds()
+        self._listener = Listener(options, self.wakers, read_position=self._read_position)
+
+    @classmethod
+    async def open(cls, options: PostgresOptions) -> Database:
+        """Connect, and check that this version can work there.
+
+        Raises:
+            ConfigurationError: a wrong user, password or database, too old a server, another schema.
+            StoreUnavailable: no primary answers.
+        """
+        try:
+            pool = await make_pool(options)
+        except FAULTS as error:
+            raise at_opening(error, options.name) from None
+        try:
+            async with pool.acquire(timeout=options.deadline.total_seconds()) as connection:
+                await check_server(connection, options.name)
+                await check_schema(connection, options.name)
+                salt: bytes = await connection.fetchval("SELECT salt FROM keyfob.meta")
+        except FAULTS as error:
+            pool.terminate()
+            raise at_opening(error, options.name) from None
+        except BaseException:
+            pool.terminate()
+            raise
+        return cls(options, pool, salt)
+
+    async def read(self, query: Query[T]) -> T:
+        """Return what *query* reads with one statement, which sees one snapshot with all that was acknowledged.
+
+        Several statements are several snapshots. A connection that turns out to be lost is replaced, and the query repeated.
+        """
+        return await self.at_home(lambda: self._step(query))
+
+    async def transact(self, operation: Operation[T]) -> T:
+        """Carry *operation* out as one transaction; return when it is durable.
+
+        After a deadlock it is carried out again, from its beginning: it must change nothing but rows.
+        """
+
+        async def step(connection: Connection) -> T:
+            transaction = Transaction(connection)
+            outcome = await _commit(transaction, operation)
+            if transaction.has_moved:
+                self.wakers.wake()
+            return outcome
+
+        return await self.at_home(lambda: self._step(step))
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call *wake* whenever the feed may have moved, by this process or another.
+
+        Raises:
+            StoreUnavailable: the store is closed.
+        """
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        return self.wakers.add(wake)
+
+    async def close(self) -> None:
+        """Finish what is under way, for a moment, and close every connection. More than once is harmless."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.wakers.clear()
+        await self.at_home(self._close)
+
+    async def _close(self) -> None:
+        await self._listener.close()
+        if self._steps:
+            await asyncio.wait(self._steps, timeout=_GOODBYE)
+        try:
+            async with asyncio.timeout(_GOODBYE):
+                await self._pool.close()
+        except FAULTS:
+            self._pool.terminate()
+
+    async def at_home(self, begin: Callable[[], Coroutine[object, object, T]]) -> T:
+        """Return what *begin* comes to on the event loop that opened the store.
+
+        Raises:
+            StoreUnavailable: that loop is closed.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return await begin()
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), self._loop))
+        except RuntimeError:
+            raise StoreUnavailable("the event loop that opened the store is closed") from None
+
+    async def _step(self, query: Query[T]) -> T:
+        """Carry *query* out in a task of its own, and wait for it until the deadline."""
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        if len(self._steps) >= MAX_WAITING:
+            raise StoreUnavailable("too much waits for the database; try again")
+        task = self._loop.create_task(self._patiently(query))
+        self._steps.add(task)
+        task.add_done_callback(self._forget)
+        done, _ = await asyncio.wait([task], timeout=self.options.deadline.total_seconds())
+        if not done:
+            raise unavailable(TimeoutError(), self.options.name)
+        return task.result()
+
+    def _forget(self, task: asyncio.Task[object]) -> None:
+        self._steps.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone: nobody else looks at it
+
+    async def _patiently(self, query: Query[T]) -> T:
+        """Carry *query* out; again on another connection if one is lost before a commit was asked for, and after a deadlock."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                async with self._pool.acquire(timeout=self._patience) as connection:
+                    return await query(connection)
+            except _Unsure as unsure:
+                await self._pool.expire_connections()
+                raise unavailable(unsure.error, self.options.name) from None
+            except FAULTS as error:
+                if is_lost(error):
+                    await self._pool.expire_connections()
+                if not tries_left or not is_worth_another_try(error):
+                    raise unavailable(error, self.options.name) from None
+        raise AssertionError("unreachable")
+
+    async def _read_position(self) -> int:
+        position: int = await self.read(
+            lambda connection: connection.fetchval("SELECT position FROM keyfob.meta")
+        )
+        return position
+
+
+class _Unsure(Exception):
+    """A commit was asked for, and whether it took effect is not known."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+async def _commit(transaction: Transaction, operation: Operation[T]) -> T:
+    manager = transaction.connection.transaction(isolation="read_committed")
+    await manager.start()
+    try:
+        outcome = await operation(transaction)
+    except BaseException:
+        await _roll_back(manager)
+        raise
+    try:
+        await manager.commit()
+    except FAULTS as error:
+        raise _Unsure(error) from None
+    return outcome
+
+
+async def _roll_back(manager: OpenTransaction) -> None:
+    """Undo what was done; a connection that is lost has undone it already."""
+    try:
+        await manager.rollback()
+    except FAULTS:
+        return

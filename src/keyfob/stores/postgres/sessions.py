@@ -1,0 +1,247 @@
+"""Sessions in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from keyfob.base.clock import Clock, to_micros
+from keyfob.base.events import Event
+from keyfob.base.identifiers import SessionId, Subject
+from keyfob.base.opaque import TokenDigest
+from keyfob.revocation.revocation import Revocation
+from keyfob.sessions.policy import AtLimit
+from keyfob.sessions.session import Session
+from keyfob.sessions.store import (
+    Added,
+    CutOff,
+    EndOutcome,
+    Found,
+    LimitReached,
+    Renewal,
+    Renewed,
+    RotateOutcome,
+    Seen,
+    SessionData,
+    SessionPage,
+    Unknown,
+)
+from keyfob.stores.postgres.adding import Addition, add
+from keyfob.stores.postgres.coalescing import Coalescer
+from keyfob.stores.postgres.connecting import Connection
+from keyfob.stores.postgres.database import Database, Transaction
+from keyfob.stores.postgres.partitions import Partitions
+from keyfob.stores.postgres.reading import Known, day_of, lock_sessions, read_ids, read_where, write_rows
+from keyfob.stores.postgres.revoking import end
+from keyfob.stores.postgres.rotating import Presented, renew, rotate, rotate_together
+from keyfob.stores.postgres.texts import can_be_kept
+from keyfob.stores.revoking import check_data, read_session_cursor, session_cursor
+from keyfob.stores.rows import Value, session_key
+from keyfob.stores.standing import is_live
+
+_MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of them are live
+
+
+class PostgresSessionStore:
+    """A `SessionStore` in PostgreSQL."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._partitions = Partitions(database)
+        self._find = Coalescer(self._find_together)
+        self._rotate = Coalescer(self._rotate_together, key=_session_of)
+
+    async def add(
+        self, session: Session, *, limit: int, at_limit: AtLimit, event: Event
+    ) -> Added | LimitReached | CutOff:
+        """Add a session, as the port says.
+
+        Raises:
+            ValueError: an id of the wrong form or in use, an `as_of` past the head, a parent that is a child itself.
+        """
+        addition = Addition(session=session, limit=limit, at_limit=at_limit, event=event)
+        return await self._database.transact(partial(add, addition=addition))
+
+    async def find(self, session_id: SessionId) -> Found | None:
+        """Return the session and the head position of one snapshot."""
+        return await self._database.at_home(lambda: self._find.ask(session_id))
+
+    async def rotate(
+        self,
+        session_id: SessionId,
+        presented: TokenDigest,
+        successor: TokenDigest,
+        *,
+        generation: int,
+        now: datetime,
+        replay_window: timedelta,
+        event: Event,
+    ) -> RotateOutcome:
+        """Make *successor* the current secret, as the port says."""
+        order = Presented(
+            session_id=session_id,
+            presented=presented,
+            successor=successor,
+            generation=generation,
+            now=now,
+            replay_window=replay_window,
+            event=event,
+        )
+        return await self._database.at_home(lambda: self._rotate.ask(order))
+
+    async def renew(
+        self, session_id: SessionId, renewal: Renewal, *, now: datetime, event: Event
+    ) -> Renewed | Unknown:
+        """Replace the secret, as the port says."""
+        return await self._database.transact(
+            partial(renew, session_id=session_id, renewal=renewal, now=now, event=event)
+        )
+
+    async def touch(self, seen: Sequence[Seen]) -> int:
+        """Write activity; return how many rows moved."""
+        return await self._database.transact(partial(_touch, seen=seen)) if seen else 0
+
+    async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
+        """Append the entry and end what is in its scope."""
+        return await self._database.transact(partial(end, revocation=revocation, now=now))
+
+    async def list(
+        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage:
+        """Return live sessions, newest first. A page may be short of *limit* although more follow, where few of many are live."""
+        return await self._database.read(partial(_list, subject=subject, now=now, after=after, limit=limit))
+
+    async def read_data(self, session_id: SessionId) -> SessionData | None:
+        """Return the data of a live session."""
+        return await self._database.read(partial(_read_data, session_id=session_id, now=self._clock.now()))
+
+    async def write_data(self, session_id: SessionId, data: bytes, *, version: int, now: datetime) -> bool:
+        """Write the data of a live session if *version* is still its version.
+
+        Raises:
+            ValueError: *data* is too long.
+        """
+        check_data(data)
+        return await self._database.transact(
+            partial(_write_data, session_id=session_id, data=data, version=version, now=now)
+        )
+
+    async def delete_expired(self, now: datetime, limit: int) -> int:
+        """Drop the partitions of days that are over, make those of the days to come, and delete up to *limit* expired rows elsewhere.
+
+        A row in the partition of its day leaves with it, at the end of that day; until then it is expired, and found as such.
+        """
+        return await self._partitions.delete_expired(now, limit)
+
+    async def _find_together(self, session_ids: Sequence[SessionId]) -> Sequence[Found | None]:
+        known = await self._database.read(partial(read_ids, session_ids=set(session_ids)))
+        now = self._clock.now()
+        return [_found(known, session_id, now) for session_id in session_ids]
+
+    async def _rotate_together(self, orders: Sequence[Presented]) -> Sequence[RotateOutcome]:
+        outcomes = await self._database.transact(partial(rotate_together, orders=orders))
+        return [
+            await self._database.transact(partial(rotate, order=order)) if outcome is None else outcome
+            for order, outcome in zip(orders, outcomes, strict=True)
+        ]
+
+
+def _session_of(order: Presented) -> SessionId:
+    return order.session_id
+
+
+def _found(known: Known, session_id: SessionId, now: datetime) -> Found | None:
+    session = known.session(session_id, now)
+    if session is None:
+        return None
+    assert known.position is not None
+    return Found(session, known.position)
+
+
+async def _touch(transaction: Transaction, seen: Sequence[Seen]) -> int:
+    connection = transaction.connection
+    ids = {use.session_id for use in seen}
+    await lock_sessions(connection, ids)
+    known = await read_ids(connection, ids)
+    moved: dict[SessionId, dict[str, Value]] = {}
+    for use in sorted(seen, key=lambda use: use.at):
+        session = known.session(use.session_id, use.at)
+        if session is not None and is_live(session, use.at) and session.last_seen_at < use.at:
+            known.see(use.session_id, use.at)
+            moved[use.session_id] = {"last_seen_at": to_micros(use.at)}
+    await write_rows(connection, moved)
+    return len(moved)
+
+
+async def _list(
+    connection: Connection, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+) -> SessionPage:
+    page: list[Session] = []
+    cursor = after
+    for _ in range(0, _MAX_SCANNED, limit + 1):
+        rows = await _older(connection, subject, now=now, after=cursor, limit=limit + 1)
+        for row in rows:
+            if is_live(row, now):
+                if len(page) == limit:
+                    return SessionPage(page, cursor)
+                page.append(row)
+            cursor = session_cursor(row, to_micros(row.created_at))
+        if len(rows) <= limit:
+            return SessionPage(page, None)
+    return SessionPage(page, cursor)
+
+
+async def _older(
+    connection: Connection, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+) -> list[Session]:
+    """Return up to *limit* rows that nobody ended, newest first, live or not."""
+    conditions = ["s.ended_at IS NULL"]
+    values: list[Value] = [limit]
+    if subject is not None:
+        if not can_be_kept(subject):
+            return []
+        values.append(subject)
+        conditions.append(f"s.subject = ${len(values)}")
+    if after is not None:
+        created_at, session_id = read_session_cursor(after)
+        values += [created_at, session_key(session_id)]
+        conditions.append(f"(s.created_at, s.session_id) < (${len(values) - 1}, ${len(values)})")
+    order = "ORDER BY s.created_at DESC, s.session_id DESC LIMIT $1"
+    known = await read_where(connection, f"{' AND '.join(conditions)} {order}", *values)
+    return known.sessions(known.listed, now)
+
+
+async def _read_data(connection: Connection, session_id: SessionId, now: datetime) -> SessionData | None:
+    # The session first: what is read after it is at most newer than the state that allowed it.
+    session = (await read_ids(connection, [session_id])).session(session_id, now)
+    if session is None or not is_live(session, now):
+        return None
+    key = session_key(session_id)
+    assert key is not None
+    row = await connection.fetchrow(
+        "SELECT data, version FROM keyfob.session_data WHERE day = $1 AND session_id = $2", day_of(key), key
+    )
+    return SessionData(b"", 0) if row is None else SessionData(row[0], row[1])
+
+
+async def _write_data(
+    transaction: Transaction, session_id: SessionId, data: bytes, version: int, now: datetime
+) -> bool:
+    connection = transaction.connection
+    await lock_sessions(connection, [session_id])
+    present = await _read_data(connection, session_id, now)
+    if present is None or present.version != version:
+        return False
+    key = session_key(session_id)
+    assert key is not None
+    await connection.execute(
+        "INSERT INTO keyfob.session_data (day, session_id, version, data) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (session_id, day) DO UPDATE SET version = excluded.version, data = excluded.data",
+        day_of(key),
+        key,
+        version + 1,
+        bytes(data),
+    )
+    return True

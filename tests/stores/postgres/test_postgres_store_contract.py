@@ -1,0 +1,79 @@
+"""The contract of every port, on the PostgreSQL store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from keyfob.stores.opening import open_store
+from keyfob.stores.store import Store
+from keyfob.testing.account_store_contract import AccountStoreContract
+from keyfob.testing.audit_store_contract import AuditStoreContract
+from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.feed_mending_contract import FeedMendingContract
+from keyfob.testing.feed_store_contract import FeedStoreContract
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.key_store_contract import KeyStoreContract
+from keyfob.testing.renewal_contract import RenewalContract
+from keyfob.testing.report_store_contract import ReportStoreContract
+from keyfob.testing.rotation_contract import RotationContract
+from keyfob.testing.session_end_contract import SessionEndContract
+from keyfob.testing.session_store_contract import SessionStoreContract
+from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+
+
+class OnPostgres:
+    @pytest.fixture
+    async def store(self, clock: FrozenClock, postgres_url: str) -> AsyncIterator[Store]:
+        store = await open_store(postgres_url, clock=clock)
+        yield store
+        await store.close()
+
+
+class TestSessionsInPostgres(OnPostgres, SessionStoreContract):
+    pass
+
+
+class TestRotationInPostgres(OnPostgres, RotationContract):
+    pass
+
+
+class TestSessionEndsInPostgres(OnPostgres, SessionEndContract):
+    pass
+
+
+class TestRenewalInPostgres(OnPostgres, RenewalContract):
+    pass
+
+
+class TestFeedInPostgres(OnPostgres, FeedStoreContract):
+    pass
+
+
+class TestFeedMendingInPostgres(OnPostgres, FeedMendingContract):
+    pass
+
+
+class TestKeysInPostgres(OnPostgres, KeyStoreContract):
+    pass
+
+
+class TestAccountsInPostgres(OnPostgres, AccountStoreContract):
+    pass
+
+
+class TestThrottleInPostgres(OnPostgres, ThrottleStoreContract):
+    pass
+
+
+class TestClientsInPostgres(OnPostgres, ClientStoreContract):
+    pass
+
+
+class TestAuditInPostgres(OnPostgres, AuditStoreContract):
+    pass
+
+
+class TestReportsInPostgres(OnPostgres, ReportStoreContract):
+    pass
