@@ -98,9 +98,13 @@ def _operations(authority: Authority, filled: Filled) -> dict[str, Operation]:
         return issued
 
     async def login() -> object:
-        return await authority.login(f"visitor-{next(numbers)}", strategy="session")
+        issued = await authority.login(f"visitor-{next(numbers)}", strategy="session")
+        sessions.append(issued.session_token or "")  # so that there are enough to be ended
+        return issued
 
     async def end() -> object:
+        if not sessions:
+            raise BenchmarkFailed("every session was ended: measure with more, or for a shorter time")
         at = random.randrange(len(sessions))
         sessions[at], sessions[-1] = sessions[-1], sessions[at]
         entry = await authority.logout(sessions.pop())
@@ -121,6 +125,7 @@ async def _rate(operation: Operation, seconds: float) -> float:
         while time.perf_counter() < end:
             await operation()
             done += 1
+            await asyncio.sleep(0)  # SQLite answers without waiting; a server would read the next request now
 
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
     return done / (time.perf_counter() - begin)
@@ -177,6 +182,7 @@ async def _p99(operation: Operation, seconds: float, *, until: asyncio.Task[None
         while (now := time.perf_counter()) < end and not (until and until.done()):
             await operation()
             took.append(time.perf_counter() - now)
+            await asyncio.sleep(0)  # as above: or the clean-up would never have its turn
 
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
     if not took:
