@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+from msgspec.structs import replace
+
 from keyfob.base.clock import Clock, to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import SessionId, Subject
 from keyfob.base.opaque import TokenDigest
+from keyfob.revocation.entry import Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -27,18 +30,20 @@ from keyfob.sessions.store import (
     SessionPage,
     Unknown,
 )
-from keyfob.stores.postgres.adding import Addition, add
+from keyfob.stores.postgres.adding import Addition, add, add_together
 from keyfob.stores.postgres.coalescing import Coalescer
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.partitions import Partitions
 from keyfob.stores.postgres.reading import Known, day_of, lock_sessions, read_ids, read_where, write_rows
-from keyfob.stores.postgres.revoking import end
+from keyfob.stores.postgres.revoking import Order, end, end_together
 from keyfob.stores.postgres.rotating import Presented, renew, rotate, rotate_together
 from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_data, read_session_cursor, session_cursor
 from keyfob.stores.rows import Value, session_key
 from keyfob.stores.standing import is_live
+
+AddOutcome = Added | LimitReached | CutOff
 
 _MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of them are live
 
@@ -50,8 +55,28 @@ class PostgresSessionStore:
         self._database = database
         self._clock = clock
         self._partitions = Partitions(database)
-        self._find = Coalescer(self._find_together)
-        self._rotate = Coalescer(self._rotate_together, key=_session_of)
+        deadline, transact = database.options.deadline, database.transact
+        self._find: Coalescer[SessionId, Found | None] = Coalescer(self._find_together, deadline=deadline)
+        self._add: Coalescer[Addition, AddOutcome] = Coalescer(
+            lambda additions: transact(partial(add_together, additions=additions)),
+            deadline=deadline,
+            key=_subject_of,
+            alone=lambda addition: transact(partial(add, addition=addition)),
+        )
+        self._rotate: Coalescer[Presented, RotateOutcome] = Coalescer(
+            lambda orders: transact(partial(rotate_together, orders=orders)),
+            deadline=deadline,
+            key=_session_of,
+            alone=lambda order: transact(partial(rotate, order=order)),
+        )
+        # They lock the head, one after another: while one batch is under way, the next gathers.
+        self._end: Coalescer[Order, EndOutcome] = Coalescer(
+            lambda orders: transact(partial(end_together, orders=orders)),
+            deadline=deadline,
+            key=_target_of,
+            alone=self._end_alone,
+            at_once=1,
+        )
 
     async def add(
         self, session: Session, *, limit: int, at_limit: AtLimit, event: Event
@@ -62,7 +87,9 @@ class PostgresSessionStore:
             ValueError: an id of the wrong form or in use, an `as_of` past the head, a parent that is a child itself.
         """
         addition = Addition(session=session, limit=limit, at_limit=at_limit, event=event)
-        return await self._database.transact(partial(add, addition=addition))
+        if session.parent_session_id is not None:
+            return await self._database.transact(partial(add, addition=addition))
+        return await self._database.at_home(lambda: self._add.ask(addition))
 
     async def find(self, session_id: SessionId) -> Found | None:
         """Return the session and the head position of one snapshot."""
@@ -105,7 +132,10 @@ class PostgresSessionStore:
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
-        return await self._database.transact(partial(end, revocation=revocation, now=now))
+        order = Order(revocation, now)
+        if revocation.scope in {Scope.CLIENT, Scope.EVERYTHING}:
+            return await self._end_alone(order)
+        return await self._database.at_home(lambda: self._end.ask(order))
 
     async def list(
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
@@ -140,12 +170,16 @@ class PostgresSessionStore:
         now = self._clock.now()
         return [_found(known, session_id, now) for session_id in session_ids]
 
-    async def _rotate_together(self, orders: Sequence[Presented]) -> Sequence[RotateOutcome]:
-        outcomes = await self._database.transact(partial(rotate_together, orders=orders))
-        return [
-            await self._database.transact(partial(rotate, order=order)) if outcome is None else outcome
-            for order, outcome in zip(orders, outcomes, strict=True)
-        ]
+    async def _end_alone(self, order: Order) -> EndOutcome:
+        return await self._database.transact(partial(end, revocation=order.revocation, now=order.now))
+
+
+def _subject_of(addition: Addition) -> Subject:
+    return addition.session.subject
+
+
+def _target_of(order: Order) -> tuple[Scope, str]:
+    return order.revocation.scope, order.revocation.id
 
 
 def _session_of(order: Presented) -> SessionId:
@@ -169,7 +203,7 @@ async def _touch(transaction: Transaction, seen: Sequence[Seen]) -> int:
     for use in sorted(seen, key=lambda use: use.at):
         session = known.session(use.session_id, use.at)
         if session is not None and is_live(session, use.at) and session.last_seen_at < use.at:
-            known.see(use.session_id, use.at)
+            known.change(replace(session, last_seen_at=use.at))
             moved[use.session_id] = {"last_seen_at": to_micros(use.at)}
     await write_rows(connection, moved)
     return len(moved)
