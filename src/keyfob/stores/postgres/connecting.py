@@ -61,6 +61,14 @@ class Connection(Protocol):
         """Begin a transaction."""
         ...
 
+    def add_log_listener(self, callback: Any) -> None:
+        """Call *callback* with the connection and each warning or notice, before the statement that causes it returns."""
+        ...
+
+    def remove_log_listener(self, callback: Any) -> None:
+        """Call it no more."""
+        ...
+
 
 class DirectConnection(Connection, Protocol):
     """What is used of a connection of one's own."""
