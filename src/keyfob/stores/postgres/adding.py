@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, SessionId
+from keyfob.base.identifiers import Position, SessionId, is_session_id
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import Added, CutOff, Ended, LimitReached
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Transaction
 from keyfob.stores.postgres.events import write_events
-from keyfob.stores.postgres.locks import LockClass, lock_names
+from keyfob.stores.postgres.locks import LockClass, lock_free_names, lock_names
 from keyfob.stores.postgres.reading import child_ids, insert_sessions, lock_sessions, read_ids, read_where
 from keyfob.stores.postgres.revoking import end
 from keyfob.stores.revoking import check_session, of_oldest
@@ -21,13 +21,24 @@ from keyfob.stores.rows import span_micros
 from keyfob.stores.standing import is_live
 
 _MAY_STAND = """
-    SELECT m.position, m.longest_session,
+    SELECT m.position, m.longest_session, w.subject,
         (SELECT max(c.position) FROM keyfob.cut_offs AS c
-         WHERE (c.scope = 'subject' AND c.id = $1) OR (c.scope = 'client' AND c.id = $2) OR (c.scope = 'everything' AND c.id = '')),
+         WHERE (c.scope = 'subject' AND c.id = w.subject) OR (c.scope = 'client' AND c.id = w.client_id)
+            OR (c.scope = 'everything' AND c.id = '')),
         (SELECT count(*) FROM keyfob.sessions AS s
-         WHERE s.subject = $1 AND s.parent_session_id IS NULL AND s.ended_at IS NULL)
-    FROM keyfob.meta AS m
+         WHERE s.subject = w.subject AND s.parent_session_id IS NULL AND s.ended_at IS NULL)
+    FROM keyfob.meta AS m, unnest($1::text[], $2::text[]) AS w (subject, client_id)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What says whether a session may stand: the head, the longest lifetime, the last cut-off, and how many sessions nobody ended."""
+
+    position: Position
+    longest: int
+    cut_off: int | None
+    not_ended: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +59,13 @@ async def add(transaction: Transaction, addition: Addition) -> Added | LimitReac
     """
     connection, session = transaction.connection, addition.session
     await lock_names(connection, LockClass.SUBJECT, [session.subject])
-    row = await connection.fetchrow(_MAY_STAND, session.subject, session.client_id)
-    assert row is not None
-    position, longest, cut_off, not_ended = row
-    check_session(session, Position(position))
-    if (cut_off is not None and cut_off > session.as_of) or not await _may_have_parent(connection, session):
+    beside = (await _look_beside(connection, [session]))[session.subject]
+    check_session(session, beside.position)
+    if _is_cut_off(session, beside) or not await _may_have_parent(connection, session):
         return CutOff()
-    oldest = await _too_many(connection, session, addition.limit) if not_ended >= addition.limit else []
+    oldest = (
+        await _too_many(connection, session, addition.limit) if beside.not_ended >= addition.limit else []
+    )
     if oldest and addition.at_limit is AtLimit.DENY:
         return LimitReached()
     ended = []
@@ -64,11 +75,61 @@ async def add(transaction: Transaction, addition: Addition) -> Added | LimitReac
         outcome = await end(transaction, of_oldest(old, addition.event), session.created_at)
         if isinstance(outcome, Ended):  # else somebody ended it meanwhile
             ended.append(outcome.entry)
-    await _remember_lifetime(connection, session, longest)
+    await _remember_lifetime(connection, [session], beside.longest)
     if not await insert_sessions(connection, [session]):
         raise ValueError("a session with this id stands already")
     await write_events(connection, [addition.event])
     return Added(tuple(ended))
+
+
+async def add_together(
+    transaction: Transaction, additions: Sequence[Addition]
+) -> Sequence[Added | CutOff | None]:
+    """Carry out *additions* of sessions without parents, each of another subject; None for those that are to be done alone.
+
+    Those are: who logs in elsewhere at this moment, who has too many sessions, and whatever is to be refused as a mistake.
+    """
+    connection = transaction.connection
+    subjects = {addition.session.subject: addition for addition in additions}
+    free = await lock_free_names(connection, LockClass.SUBJECT, subjects)
+    mine = [addition for subject, addition in subjects.items() if subject in free]
+    beside = await _look_beside(connection, [addition.session for addition in mine])
+    outcomes = {addition.session.subject: _outcome(addition, beside) for addition in mine}
+    fit = [addition for addition in mine if outcomes[addition.session.subject] == Added()]
+    sessions = [addition.session for addition in fit]
+    if fit:
+        await _remember_lifetime(connection, sessions, beside[sessions[0].subject].longest)
+        written = await insert_sessions(connection, sessions)
+        stand = [addition for addition in fit if addition.session.session_id in written]
+        outcomes |= {
+            one.session.subject: None for one in fit if one not in stand
+        }  # an id that is taken: refused alone
+        await write_events(connection, [addition.event for addition in stand])
+    return [outcomes.get(addition.session.subject) for addition in additions]
+
+
+def _outcome(addition: Addition, beside: Mapping[str, _Beside]) -> Added | CutOff | None:
+    session = addition.session
+    found = beside[session.subject]
+    if session.as_of > found.position or not is_session_id(session.session_id):
+        return None
+    if _is_cut_off(session, found):
+        return CutOff()
+    return None if found.not_ended >= addition.limit else Added()
+
+
+def _is_cut_off(session: Session, beside: _Beside) -> bool:
+    return beside.cut_off is not None and beside.cut_off > session.as_of
+
+
+async def _look_beside(connection: Connection, sessions: Sequence[Session]) -> Mapping[str, _Beside]:
+    rows = await connection.fetch(
+        _MAY_STAND, [session.subject for session in sessions], [session.client_id for session in sessions]
+    )
+    return {
+        subject: _Beside(Position(position), longest, cut_off, not_ended)
+        for position, longest, subject, cut_off, not_ended in rows
+    }
 
 
 async def _may_have_parent(connection: Connection, session: Session) -> bool:
@@ -100,14 +161,12 @@ async def _too_many(connection: Connection, session: Session, limit: int) -> lis
 
 async def _families(connection: Connection, sessions: Sequence[Session]) -> set[SessionId]:
     ids = {session.session_id for session in sessions}
-    for session in sessions:
-        ids |= await child_ids(connection, session.session_id)
-    return ids
+    return ids | await child_ids(connection, ids)
 
 
-async def _remember_lifetime(connection: Connection, session: Session, longest: int) -> None:
-    """Raise the longest lifetime, if this is one: cut-offs must outlive it."""
-    lifetime = span_micros(session.expires_at - session.created_at) or 0
+async def _remember_lifetime(connection: Connection, sessions: Sequence[Session], longest: int) -> None:
+    """Raise the longest lifetime, if one of *sessions* has a longer one: cut-offs must outlive it."""
+    lifetime = max(span_micros(session.expires_at - session.created_at) or 0 for session in sessions)
     if lifetime > longest:
         await connection.execute(
             "UPDATE keyfob.meta SET longest_session = greatest(longest_session, $1)", lifetime

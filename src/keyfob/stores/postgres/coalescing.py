@@ -36,11 +36,11 @@ class Coalescer(Generic[R, A]):
 
     def __init__(
         self,
-        carry_out: Callable[[Sequence[R]], Awaitable[Sequence[A]]],
+        carry_out: Callable[[Sequence[R]], Awaitable[Sequence[A | Exception]]],
         *,
         key: Callable[[R], Hashable] | None = None,
     ) -> None:
-        """*carry_out* answers a batch, in its order. *key* None means that any two requests may be in one batch."""
+        """*carry_out* answers a batch, in its order; an exception is raised to whoever asked. *key* None means that any two requests may be in one batch."""
         self._carry_out = carry_out
         self._key_of = key
         self._waiting: list[_Asked[R, A]] = []
@@ -115,11 +115,18 @@ class Coalescer(Generic[R, A]):
             _fail(batch, error)
         else:
             for asked, answer in zip(batch, answers, strict=True):
-                if not asked.answer.done():  # cancelled
-                    asked.answer.set_result(answer)
+                _settle(asked.answer, answer)
+
+
+def _settle(future: asyncio.Future[A], answer: A | Exception) -> None:
+    if future.done():  # cancelled
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def _fail(batch: Sequence[_Asked[R, A]], error: Exception) -> None:
     for asked in batch:
-        if not asked.answer.done():
-            asked.answer.set_exception(type(error)(*error.args))
+        _settle(asked.answer, type(error)(*error.args))

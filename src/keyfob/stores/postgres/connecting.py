@@ -107,7 +107,7 @@ class Pool(Protocol):
 
 
 # Look-ups are by key: what the planner thinks of tables that have just been filled must not turn them into scans.
-_PLANS = {"enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+_PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 
 
 async def connect(

@@ -18,5 +18,7 @@ _INSERT = (
 
 async def write_events(connection: Connection, events: Sequence[Event]) -> None:
     """Append *events* to the audit trail, in their order."""
+    if not events:
+        return
     columns = zip(*([storable(value) for value in event_to(event)] for event in events), strict=True)
     await connection.execute(_INSERT, *(list(column) for column in columns))

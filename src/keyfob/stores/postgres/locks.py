@@ -35,6 +35,18 @@ async def lock_names(connection: Connection, kind: LockClass, names: Iterable[st
     )
 
 
+async def lock_free_names(connection: Connection, kind: LockClass, names: Iterable[str]) -> set[str]:
+    """Take the locks of *names* that nobody else holds until the transaction ends; return those names."""
+    numbers = {name: _number(name) for name in names}
+    rows = await connection.fetch(
+        "SELECT n FROM unnest($2::int[]) AS n WHERE pg_try_advisory_xact_lock($1, n)",
+        kind.value,
+        list(set(numbers.values())),
+    )
+    taken = {row[0] for row in rows}
+    return {name for name, number in numbers.items() if number in taken}
+
+
 def _number(name: str) -> int:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "big", signed=True)

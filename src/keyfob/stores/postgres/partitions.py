@@ -1,4 +1,4 @@
-"""Expired sessions leave by whole days: a partition for each day of absolute ends, made ahead and dropped when the day is over.
+"""Expired sessions leave by whole days: a partition for a day, or a few, of absolute ends, made ahead and dropped when they are over.
 
 Whatever day has no partition goes to the default one, `sessions_other`, whose rows are deleted one by one. Both making and dropping lock
 the table for everybody, for a millisecond; they wait for that lock for a moment only, so that nobody queues behind them, and try again
@@ -7,6 +7,7 @@ at the next cleaning. Of however many servers one does it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 
@@ -20,10 +21,14 @@ from keyfob.stores.postgres.locks import LockClass
 
 DAYS_BEYOND = 2  # days that are made beyond the longest lifetime
 MAX_AHEAD = 400  # days: sessions that live longer are deleted row by row
+PARTITIONS_AHEAD = 8
 _DAY = 86_400  # seconds
 _DAY_MICROS = _DAY * 1_000_000
 _PATIENCE = "SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '2s'"
-_PREFIX = "sessions_day_"
+_PREFIX = "sessions_from_"
+
+Days = tuple[int, int]
+"""The first day of a partition since the epoch, and the day after its last."""
 
 
 class Partitions:
@@ -44,32 +49,50 @@ class Partitions:
     async def keep_up(self, now: datetime) -> int:
         """Make the partitions of the days to come and drop those that are over; return how many sessions left with them."""
         wanted, over = await self._database.read(partial(_due, now=now))
-        for day in wanted:
-            if not await self._database.transact(partial(_make, day=day)):
+        for days in wanted:
+            if not await self._database.transact(partial(_make, days=days)):
                 break
         dropped = 0
-        for day in over:
-            dropped += await self._database.transact(partial(_drop, day=day, now=now))
+        for days in over:
+            dropped += await self._database.transact(partial(_drop, days=days, now=now))
         return dropped
 
 
-async def _due(connection: Connection, now: datetime) -> tuple[list[int], list[int]]:
+async def _due(connection: Connection, now: datetime) -> tuple[list[Days], list[Days]]:
     """Return the days whose partitions are to be made, and those that are over."""
     longest: int = await connection.fetchval("SELECT longest_session FROM keyfob.meta")
-    there = await _days(connection)
+    there = await _partitions(connection)
     today = to_seconds(now) // _DAY
-    ahead = min(longest // _DAY_MICROS + DAYS_BEYOND, MAX_AHEAD)
-    wanted = [day for day in range(today, today + ahead + 1) if day not in there]
-    return wanted, sorted(day for day in there if day < today)
+    return missing(there, today, longest // _DAY_MICROS), sorted(days for days in there if days[1] <= today)
 
 
-async def _days(connection: Connection) -> set[int]:
+def missing(there: Collection[Days], today: int, longest: int) -> list[Days]:
+    """Return the partitions that are to be made beside those that are *there*, so that sessions of up to *longest* days have one.
+
+    Each look-up by subject goes through all partitions, so there are few: eight or so for the longest lifetime, of whole days.
+    """
+    width = longest // PARTITIONS_AHEAD + 1
+    covered = {day for days in there for day in range(*days)}
+    found: list[Days] = []
+    day = today
+    while day <= today + min(longest, MAX_AHEAD) + DAYS_BEYOND:
+        first = day
+        while day not in covered and day < first + width:
+            day += 1
+        if day > first:
+            found.append((first, day))
+        else:
+            day += 1
+    return found
+
+
+async def _partitions(connection: Connection) -> set[Days]:
     rows = await connection.fetch(
         "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = 'keyfob.sessions'::regclass"
     )
-    names = [row[0].removeprefix(_PREFIX) for row in rows if row[0].startswith(_PREFIX)]
-    return {int(name) for name in names}
+    names = [row[0].removeprefix(_PREFIX).split("_") for row in rows if row[0].startswith(_PREFIX)]
+    return {(int(first), int(end)) for first, end in names}
 
 
 async def _is_mine(connection: Connection) -> bool:
@@ -80,22 +103,24 @@ async def _is_mine(connection: Connection) -> bool:
     return is_mine
 
 
-async def _make(transaction: Transaction, day: int) -> bool:
-    """Make the partitions of *day*; False if somebody else is at it, or the table is in use for too long."""
+async def _make(transaction: Transaction, days: Days) -> bool:
+    """Make the partitions of *days*; False if somebody else is at it, or the table is in use for too long."""
     connection = transaction.connection
     if not await _is_mine(connection):
         return False
-    if day in await _days(connection):
+    if days in await _partitions(connection):
         return True
-    if await connection.fetchval("SELECT 1 FROM keyfob.sessions_other WHERE day = $1 LIMIT 1", day):
+    if await connection.fetchval(
+        "SELECT 1 FROM keyfob.sessions_other WHERE day >= $1 AND day < $2 LIMIT 1", *days
+    ):
         return True  # the default partition holds sessions of that day, and keeps them
     await connection.execute(_PATIENCE)
     try:
         async with connection.transaction(isolation="read_committed"):  # a savepoint
             for table, room in (("sessions", " WITH (fillfactor = 80)"), ("session_data", "")):
                 await connection.execute(
-                    f"CREATE TABLE keyfob.{table}_day_{day:d} PARTITION OF keyfob.{table}"
-                    f" FOR VALUES FROM ({day:d}) TO ({day + 1:d}){room}"
+                    f"CREATE TABLE keyfob.{_name(table, days)} PARTITION OF keyfob.{table}"
+                    f" FOR VALUES FROM ({days[0]:d}) TO ({days[1]:d}){room}"
                 )
     except asyncpg.CheckViolationError:  # one came meanwhile
         return True
@@ -104,22 +129,26 @@ async def _make(transaction: Transaction, day: int) -> bool:
     return True
 
 
-async def _drop(transaction: Transaction, day: int, now: datetime) -> int:
-    """Drop the partitions of *day* if everything in them is over; return how many sessions were in them."""
+async def _drop(transaction: Transaction, days: Days, now: datetime) -> int:
+    """Drop the partitions of *days* if everything in them is over; return how many sessions were in them."""
     connection = transaction.connection
-    if not await _is_mine(connection) or day not in await _days(connection):
+    if not await _is_mine(connection) or days not in await _partitions(connection):
         return 0
-    table = f"keyfob.{_PREFIX}{day:d}"
+    table = f"keyfob.{_name('sessions', days)}"
     if await connection.fetchval(f"SELECT 1 FROM {table} WHERE expires_at > $1 LIMIT 1", to_micros(now)):  # noqa: S608 - a number
         return 0
     count: int = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - a number
     await connection.execute(_PATIENCE)
     try:
         async with connection.transaction(isolation="read_committed"):  # a savepoint
-            await connection.execute(f"DROP TABLE {table}, keyfob.session_data_day_{day:d}")
+            await connection.execute(f"DROP TABLE {table}, keyfob.{_name('session_data', days)}")
     except asyncpg.LockNotAvailableError:
         return 0
     return count
+
+
+def _name(table: str, days: Days) -> str:
+    return f"{table}_from_{days[0]:d}_{days[1]:d}"
 
 
 async def _delete_others(transaction: Transaction, now: datetime, limit: int) -> int:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
-from msgspec.structs import replace
-
 from keyfob.base.clock import from_micros
 from keyfob.base.identifiers import Position, SessionId
+from keyfob.revocation.entry import Entry, Scope
 from keyfob.sessions.session import Session
 from keyfob.stores.postgres.connecting import Connection, Row
 from keyfob.stores.postgres.texts import can_be_kept
@@ -88,10 +87,26 @@ class Known:
         found = (self.session(session_id, now) for session_id in session_ids)
         return [session for session in found if session is not None]
 
-    def see(self, session_id: SessionId, at: datetime) -> None:
-        """Note that a session was used at *at*."""
-        session, cut_offs = self._rows[session_id]
-        self._rows[session_id] = (replace(session, last_seen_at=at), cut_offs)
+    def in_scope(self, entry: Entry, now: datetime) -> list[Session]:
+        """Return the sessions that *entry* is about, each as it stands at *now*."""
+        match entry.scope:
+            case Scope.SESSION:
+                return self.family(SessionId(entry.id), now)
+            case Scope.SUBJECT:
+                return [one for one in self.sessions(list(self._rows), now) if one.subject == entry.id]
+            case _:
+                return []
+
+    def family(self, session_id: SessionId | None, now: datetime) -> list[Session]:
+        """Return a session and its children."""
+        if session_id is None:
+            return []
+        family = [row.session_id for row, _ in self._rows.values() if row.parent_session_id == session_id]
+        return self.sessions([session_id, *family], now)
+
+    def change(self, session: Session) -> None:
+        """Take note of what is about to be written."""
+        self._rows[session.session_id] = (session, self._rows[session.session_id][1])
 
     def take(self, rows: Iterable[Row]) -> list[SessionId]:
         """Take *rows* of a statement in; return their ids."""
@@ -135,24 +150,31 @@ async def read_where(connection: Connection, condition: str, *values: Value) -> 
     return known
 
 
-async def subject_ids(connection: Connection, subject: str) -> set[SessionId]:
-    """Return the sessions of *subject* that nobody ended."""
-    if not can_be_kept(subject):
+async def subject_ids(connection: Connection, subjects: Iterable[str]) -> set[SessionId]:
+    """Return the sessions of *subjects* that nobody ended."""
+    kept = [subject for subject in subjects if can_be_kept(subject)]
+    if not kept:
         return set()
     return _ids(
         await connection.fetch(
-            "SELECT session_id FROM keyfob.sessions WHERE subject = $1 AND ended_at IS NULL", subject
+            "SELECT s.session_id FROM unnest($1::text[]) AS w (subject)"
+            " JOIN keyfob.sessions AS s ON s.subject = w.subject AND s.ended_at IS NULL",
+            kept,
         )
     )
 
 
-async def child_ids(connection: Connection, session_id: SessionId) -> set[SessionId]:
-    """Return the children of a session."""
-    key = session_key(session_id)
-    if key is None:
+async def child_ids(connection: Connection, session_ids: Iterable[SessionId]) -> set[SessionId]:
+    """Return the children of sessions."""
+    keys = [key for key in map(session_key, session_ids) if key is not None]
+    if not keys:
         return set()
     return _ids(
-        await connection.fetch("SELECT session_id FROM keyfob.sessions WHERE parent_session_id = $1", key)
+        await connection.fetch(
+            "SELECT s.session_id FROM unnest($1::bytea[]) AS w (id)"
+            " JOIN keyfob.sessions AS s ON s.parent_session_id = w.id",
+            keys,
+        )
     )
 
 
@@ -174,11 +196,6 @@ async def insert_sessions(connection: Connection, sessions: Collection[Session])
     rows = [session_to(session) for session in sessions]
     columns = [[row[number] for row in rows] for number in range(SESSION_WIDTH)]
     return _ids(await connection.fetch(_INSERT, *columns))
-
-
-async def write_columns(connection: Connection, session_ids: Collection[SessionId], **columns: int) -> None:
-    """Write the same values into rows that are locked."""
-    await write_rows(connection, dict.fromkeys(session_ids, columns))
 
 
 async def write_rows(connection: Connection, changes: Mapping[SessionId, Mapping[str, Value]]) -> None:

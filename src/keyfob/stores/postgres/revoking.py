@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from msgspec import structs
+
 from keyfob.base.clock import from_micros, to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, SessionId, Timeline
@@ -23,10 +25,18 @@ from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Transaction
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.listening import CHANNEL
-from keyfob.stores.postgres.reading import child_ids, lock_sessions, read_ids, subject_ids, write_columns
+from keyfob.stores.postgres.reading import Known, child_ids, lock_sessions, read_ids, subject_ids, write_rows
 from keyfob.stores.revoking import leaves_cut_off, new_timeline, next_entry
 from keyfob.stores.rows import ENTRY_COLUMNS, entry_to
 from keyfob.stores.standing import is_live, over_since
+
+_INSERT_ENTRIES = f"""
+    WITH appended AS (
+        INSERT INTO keyfob.entries ({ENTRY_COLUMNS})
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[])
+    )
+    UPDATE keyfob.meta SET position = $9, at = greatest(at, $10), chain = $11 RETURNING pg_notify('{CHANNEL}', '')
+"""  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +63,123 @@ async def lock_head(connection: Connection) -> LockedHead:
     )
 
 
-async def lock_scope(connection: Connection, revocation: Revocation | Entry) -> set[SessionId]:
-    """Lock the rows that *revocation* may change; return their ids. For several at once: before any of them is carried out."""
-    if revocation.reach is Reach.CLAIMS and revocation.scope is not Scope.SESSION:
-        return set()
-    ids = await _with_children(connection, revocation.spared) | await _listed(connection, revocation)
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A revocation, and the moment at which it is carried out."""
+
+    revocation: Revocation
+    now: datetime
+
+
+async def lock_scope(connection: Connection, revocations: Sequence[Revocation | Entry]) -> set[SessionId]:
+    """Lock the rows that *revocations* may change; return their ids."""
+    subjects = [one.id for one in revocations if one.scope is Scope.SUBJECT and one.reach is Reach.END]
+    families = {SessionId(one.id) for one in revocations if one.scope is Scope.SESSION}
+    families |= {one.spared for one in revocations if one.spared is not None}
+    ids = families | await child_ids(connection, families) | await subject_ids(connection, subjects)
     await lock_sessions(connection, ids)
     return ids
 
 
 async def end(transaction: Transaction, revocation: Revocation, now: datetime) -> EndOutcome:
     """Carry out *revocation*, as `SessionStore.end` says."""
+    return (await end_together(transaction, [Order(revocation, now)]))[0]
+
+
+async def end_together(transaction: Transaction, orders: Sequence[Order]) -> list[EndOutcome]:
+    """Carry out *orders* one after another, in one step.
+
+    What an order of scope `client` or `everything` covers is not listed, so an order after it in the same step would not see it: these
+    two scopes come alone.
+    """
     connection = transaction.connection
-    ids = await lock_scope(connection, revocation)
+    ids = await lock_scope(connection, [order.revocation for order in orders])
     head = await lock_head(connection)
     known = await read_ids(connection, ids)
+    batch = Batch(head)
+    outcomes = [_end(batch, known, order) for order in orders]
+    await batch.write(transaction)
+    return outcomes
+
+
+def _end(batch: Batch, known: Known, order: Order) -> EndOutcome:
+    revocation, now = order.revocation, order.now
     if revocation.scope is Scope.SESSION:
         session = known.session(SessionId(revocation.id), now)
         over = None if session is None else over_since(session, now)
         if over is not None:
             return AlreadyEnded(over.position)
-    entry = await append(transaction, revocation, now, head)
-    live = [session for session in known.sessions(ids, now) if is_live(session, now)]
-    return Ended(entry, await _take_effect(connection, entry, live, head.longest_session))
+    entry = batch.append(revocation, now)
+    return Ended(entry, batch.take_effect(entry, known, now))
+
+
+class Batch:
+    """Entries that follow the locked head, and all that they change: decided one after another, and written together."""
+
+    def __init__(self, head: LockedHead) -> None:
+        self._locked = head
+        self._head = head.head
+        self._at = head.at
+        self._entries: list[Entry] = []
+        self._events: list[Event] = []
+        self._ended: dict[SessionId, Entry] = {}
+        self._kept: dict[SessionId, Entry] = {}
+
+    def append(self, revocation: Revocation, now: datetime) -> Entry:
+        """Append the entry of *revocation*, and its event."""
+        entry = next_entry(
+            revocation,
+            position=self._head.position,
+            chain=self._head.chain,
+            last_at=self._at,
+            now=now,
+            longest=self._locked.longest_credential,
+        )
+        self.take(entry)
+        self._events.append(revocation.event)
+        return entry
+
+    def take(self, entry: Entry) -> None:
+        """Take *entry* in, which continues the head."""
+        self._entries.append(entry)
+        self._head = replace(self._head, position=entry.position, chain=entry.chain)
+        self._at = max(self._at, entry.at)
+
+    def take_effect(self, entry: Entry, known: Known, now: datetime) -> int:
+        """Do to the sessions of *known* what *entry* says; return how many live ones it ended."""
+        if entry.reach is Reach.CLAIMS:
+            return 0
+        live = [session for session in known.in_scope(entry, now) if is_live(session, now)]
+        ending = [session for session in live if not _is_spared(session, entry.spared)]
+        for session in ending:
+            known.change(structs.replace(session, ended_at=entry.at, ended_position=entry.position))
+            self._ended[session.session_id] = entry
+        for session in known.family(entry.spared, now):
+            if is_live(session, now):
+                known.change(structs.replace(session, as_of=entry.position))
+                self._kept[session.session_id] = entry
+        return len(ending)
+
+    async def write(self, transaction: Transaction) -> None:
+        """Write everything."""
+        connection = transaction.connection
+        if not self._entries:
+            return
+        await insert_entries(transaction, self._entries)
+        cutting = {(entry.scope, entry.id): entry for entry in self._entries if leaves_cut_off(entry)}
+        await _cut_off(connection, list(cutting.values()), self._locked.longest_session)
+        await write_rows(
+            connection, {session_id: {"as_of": entry.position} for session_id, entry in self._kept.items()}
+        )
+        await write_rows(
+            connection,
+            {
+                session_id: {"ended_at": to_micros(entry.at), "ended_position": entry.position}
+                for session_id, entry in self._ended.items()
+            },
+        )
+        if self._events:
+            await write_events(connection, self._events)
 
 
 async def reappend(
@@ -83,19 +187,16 @@ async def reappend(
 ) -> Head | None:
     """Append *entries*, which continue *instead_of*, as they were, and end what is in their scope; None if the head is another."""
     connection = transaction.connection
-    scopes = [await lock_scope(connection, entry) for entry in entries]
-    head = await lock_head(connection)
-    if head.head != instead_of:
+    ids = await lock_scope(connection, entries)
+    locked = await lock_head(connection)
+    if locked.head != instead_of:
         return None
-    for entry, ids in zip(entries, scopes, strict=True):
-        # Read before the entry is there, since that would show the rows as changed.
-        live = [
-            session
-            for session in (await read_ids(connection, ids)).sessions(ids, now)
-            if is_live(session, now)
-        ]
-        await _insert(transaction, entry)
-        await _take_effect(connection, entry, live, head.longest_session)
+    known = await read_ids(connection, ids)
+    batch = Batch(locked)
+    for entry in entries:
+        batch.take(entry)
+        batch.take_effect(entry, known, now)
+    await batch.write(transaction)
     await write_events(connection, [event])
     return replace(instead_of, position=entries[-1].position, chain=entries[-1].chain)
 
@@ -109,8 +210,7 @@ async def begin_timeline(
 ) -> Head | None:
     """Begin a new timeline and carry out *revocations* in it; None if the head is not *instead_of*."""
     connection = transaction.connection
-    for revocation in revocations:
-        await lock_scope(connection, revocation)
+    await lock_scope(connection, revocations)  # rows before the head
     if (await lock_head(connection)).head != instead_of:
         return None
     await connection.execute(
@@ -144,34 +244,23 @@ async def append_entry(
         now=now,
         longest=longest,
     )
-    await _insert(transaction, entry)
+    await insert_entries(transaction, [entry])
     return entry
 
 
-async def _insert(transaction: Transaction, entry: Entry) -> None:
-    """Put *entry* behind the locked head. A moment never goes back."""
+async def insert_entries(transaction: Transaction, entries: Sequence[Entry]) -> None:
+    """Put *entries* behind the locked head. A moment never goes back."""
+    rows = [entry_to(entry) for entry in entries]
+    last = entries[-1]
     # The notification is sent at the commit, and once, however many are asked for in one transaction.
     await transaction.connection.execute(
-        f"WITH appended AS (INSERT INTO keyfob.entries ({ENTRY_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8))"  # noqa: S608 - constants
-        f" UPDATE keyfob.meta SET position = $1, at = greatest(at, $2), chain = $8 RETURNING pg_notify('{CHANNEL}', '')",
-        *entry_to(entry),
+        _INSERT_ENTRIES,
+        *([row[number] for row in rows] for number in range(len(rows[0]))),
+        last.position,
+        max(to_micros(entry.at) for entry in entries),
+        last.chain,
     )
     transaction.has_moved = True
-
-
-async def _take_effect(
-    connection: Connection, entry: Entry, live: Sequence[Session], longest_session: timedelta
-) -> int:
-    """Write what *entry* does to the *live* sessions of its scope, and its cut-off; return how many it ended."""
-    if entry.reach is Reach.CLAIMS:
-        return 0
-    if leaves_cut_off(entry):
-        await _cut_off(connection, entry, longest_session)
-    ending = [session.session_id for session in live if not _is_spared(session, entry.spared)]
-    kept = [session.session_id for session in live if _is_spared(session, entry.spared)]
-    await write_columns(connection, kept, as_of=entry.position)
-    await write_columns(connection, ending, ended_at=to_micros(entry.at), ended_position=entry.position)
-    return len(ending)
 
 
 def _is_spared(session: Session, spared: SessionId | None) -> bool:
@@ -179,28 +268,17 @@ def _is_spared(session: Session, spared: SessionId | None) -> bool:
     return spared is not None and spared in {session.session_id, session.parent_session_id}
 
 
-async def _listed(connection: Connection, revocation: Revocation | Entry) -> set[SessionId]:
-    """Return the rows in scope that are worth listing; those of a client or of everything are left to the cut-off."""
-    if revocation.scope is Scope.SESSION:
-        return await _with_children(connection, SessionId(revocation.id))
-    if revocation.scope is Scope.SUBJECT and revocation.reach is Reach.END:
-        return await subject_ids(connection, revocation.id)
-    return set()
-
-
-async def _with_children(connection: Connection, session_id: SessionId | None) -> set[SessionId]:
-    if session_id is None:
-        return set()
-    return {session_id} | await child_ids(connection, session_id)
-
-
-async def _cut_off(connection: Connection, entry: Entry, longest_session: timedelta) -> None:
+async def _cut_off(connection: Connection, entries: Sequence[Entry], longest_session: timedelta) -> None:
+    """Leave a cut-off for each of *entries*, which are about different things."""
+    if not entries:
+        return
     await connection.execute(
-        "INSERT INTO keyfob.cut_offs (scope, id, position, at, until) VALUES ($1, $2, $3, $4, $5)"
+        "INSERT INTO keyfob.cut_offs (scope, id, position, at, until)"
+        " SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])"
         " ON CONFLICT (scope, id) DO UPDATE SET position = excluded.position, at = excluded.at, until = excluded.until",
-        entry.scope.value,
-        entry.id,
-        entry.position,
-        to_micros(entry.at),
-        to_micros(entry.at + longest_session + RETENTION_MARGIN),
+        [entry.scope.value for entry in entries],
+        [entry.id for entry in entries],
+        [entry.position for entry in entries],
+        [to_micros(entry.at) for entry in entries],
+        [to_micros(entry.at + longest_session + RETENTION_MARGIN) for entry in entries],
     )

@@ -64,7 +64,7 @@ async def rotate(transaction: Transaction, order: Presented) -> RotateOutcome:
     """Carry out *order*, waiting for whoever holds the row."""
     connection = transaction.connection
     # The children too: a theft ends them, and rows are locked in one go.
-    ids = {order.session_id} | await child_ids(connection, order.session_id)
+    ids = {order.session_id} | await child_ids(connection, [order.session_id])
     await lock_sessions(connection, ids)
     outcome = await _rotate_locked(transaction, [order])
     if not isinstance(outcome[0], _Theft):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from keyfob.base.clock import Clock, to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import SessionId, Subject
 from keyfob.base.opaque import TokenDigest
+from keyfob.revocation.entry import Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -27,18 +32,22 @@ from keyfob.sessions.store import (
     SessionPage,
     Unknown,
 )
-from keyfob.stores.postgres.adding import Addition, add
+from keyfob.stores.postgres.adding import Addition, add, add_together
 from keyfob.stores.postgres.coalescing import Coalescer
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.partitions import Partitions
 from keyfob.stores.postgres.reading import Known, day_of, lock_sessions, read_ids, read_where, write_rows
-from keyfob.stores.postgres.revoking import end
+from keyfob.stores.postgres.revoking import Order, end_together
 from keyfob.stores.postgres.rotating import Presented, renew, rotate, rotate_together
 from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_data, read_session_cursor, session_cursor
 from keyfob.stores.rows import Value, session_key
 from keyfob.stores.standing import is_live
+
+R = TypeVar("R")
+A = TypeVar("A")
+AddOutcome = Added | LimitReached | CutOff
 
 _MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of them are live
 
@@ -50,8 +59,10 @@ class PostgresSessionStore:
         self._database = database
         self._clock = clock
         self._partitions = Partitions(database)
-        self._find = Coalescer(self._find_together)
-        self._rotate = Coalescer(self._rotate_together, key=_session_of)
+        self._find: Coalescer[SessionId, Found | None] = Coalescer(self._find_together)
+        self._add: Coalescer[Addition, AddOutcome] = Coalescer(self._add_together, key=_subject_of)
+        self._rotate: Coalescer[Presented, RotateOutcome] = Coalescer(self._rotate_together, key=_session_of)
+        self._end: Coalescer[Order, EndOutcome] = Coalescer(self._end_together, key=_target_of)
 
     async def add(
         self, session: Session, *, limit: int, at_limit: AtLimit, event: Event
@@ -62,7 +73,9 @@ class PostgresSessionStore:
             ValueError: an id of the wrong form or in use, an `as_of` past the head, a parent that is a child itself.
         """
         addition = Addition(session=session, limit=limit, at_limit=at_limit, event=event)
-        return await self._database.transact(partial(add, addition=addition))
+        if session.parent_session_id is not None:
+            return await self._database.transact(partial(add, addition=addition))
+        return await self._database.at_home(lambda: self._add.ask(addition))
 
     async def find(self, session_id: SessionId) -> Found | None:
         """Return the session and the head position of one snapshot."""
@@ -105,7 +118,10 @@ class PostgresSessionStore:
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
-        return await self._database.transact(partial(end, revocation=revocation, now=now))
+        order = Order(revocation, now)
+        if revocation.scope in {Scope.CLIENT, Scope.EVERYTHING}:
+            return (await self._end_together([order]))[0]
+        return await self._database.at_home(lambda: self._end.ask(order))
 
     async def list(
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
@@ -140,12 +156,47 @@ class PostgresSessionStore:
         now = self._clock.now()
         return [_found(known, session_id, now) for session_id in session_ids]
 
-    async def _rotate_together(self, orders: Sequence[Presented]) -> Sequence[RotateOutcome]:
+    async def _rotate_together(self, orders: Sequence[Presented]) -> Sequence[RotateOutcome | Exception]:
         outcomes = await self._database.transact(partial(rotate_together, orders=orders))
-        return [
-            await self._database.transact(partial(rotate, order=order)) if outcome is None else outcome
-            for order, outcome in zip(orders, outcomes, strict=True)
-        ]
+        return await _each(outcomes, orders, self._rotate_alone)
+
+    async def _rotate_alone(self, order: Presented) -> RotateOutcome:
+        return await self._database.transact(partial(rotate, order=order))
+
+    async def _add_together(self, additions: Sequence[Addition]) -> Sequence[AddOutcome | Exception]:
+        outcomes = await self._database.transact(partial(add_together, additions=additions))
+        return await _each(outcomes, additions, self._add_alone)
+
+    async def _add_alone(self, addition: Addition) -> AddOutcome:
+        return await self._database.transact(partial(add, addition=addition))
+
+    async def _end_together(self, orders: Sequence[Order]) -> Sequence[EndOutcome]:
+        return await self._database.transact(partial(end_together, orders=orders))
+
+
+def _subject_of(addition: Addition) -> Subject:
+    return addition.session.subject
+
+
+def _target_of(order: Order) -> tuple[Scope, str]:
+    return order.revocation.scope, order.revocation.id
+
+
+async def _each(
+    outcomes: Sequence[A | None], requests: Sequence[R], alone: Callable[[R], Awaitable[A]]
+) -> Sequence[A | Exception]:
+    """Return *outcomes*, with what is None carried out alone. One that fails is nobody else's."""
+
+    async def complete(outcome: A | None, request: R) -> A | Exception:
+        if outcome is not None:
+            return outcome
+        try:
+            return await alone(request)
+        except Exception as error:  # noqa: BLE001 - raised to its caller
+            return error
+
+    pairs = zip(outcomes, requests, strict=True)
+    return await asyncio.gather(*(complete(outcome, request) for outcome, request in pairs))
 
 
 def _session_of(order: Presented) -> SessionId:
@@ -169,7 +220,7 @@ async def _touch(transaction: Transaction, seen: Sequence[Seen]) -> int:
     for use in sorted(seen, key=lambda use: use.at):
         session = known.session(use.session_id, use.at)
         if session is not None and is_live(session, use.at) and session.last_seen_at < use.at:
-            known.see(use.session_id, use.at)
+            known.change(replace(session, last_seen_at=use.at))
             moved[use.session_id] = {"last_seen_at": to_micros(use.at)}
     await write_rows(connection, moved)
     return len(moved)

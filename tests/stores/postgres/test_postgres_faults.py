@@ -1,0 +1,290 @@
+"""A server that is slow, locked, cut off or gone is never a wrong answer, and is used again as soon as it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace as changed
+
+from keyfob.base.errors import StoreUnavailable
+from keyfob.base.identifiers import Position, SessionId, Subject
+from keyfob.revocation.entry import Scope
+from keyfob.sessions.store import Added, Ended, Rotated
+from keyfob.stores.postgres import open_postgres_store, read_url
+from keyfob.stores.postgres.options import PostgresOptions
+from keyfob.stores.store import Store
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.rotation_contract import rotate
+from keyfob.testing.store_contract import ALICE, a_session, found, position, put, put_new, revocation
+
+CONNECTIONS = 3
+WITHIN = 10.0  # seconds: a deadline, not an expectation
+
+
+class Line:
+    """A TCP proxy in front of the server: it can be silent, or hang up on everybody."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._may_pass = asyncio.Event()
+        self._may_pass.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def fall_silent(self) -> None:
+        self._may_pass.clear()
+
+    def speak(self) -> None:
+        self._may_pass.set()
+
+    def hang_up(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        """Refuse new connections and hang up."""
+        assert self._server is not None
+        self._server.close()
+        self.hang_up()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers |= {writer, back}
+        for source, target in ((reader, back), (onward, writer)):
+            pump = asyncio.create_task(self._pump(source, target))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await reader.read(65_536):
+                await self._may_pass.wait()
+                writer.write(piece)
+                await writer.drain()
+        writer.transport.abort()
+        self._writers.discard(writer)
+
+
+@pytest.fixture
+def options(postgres_url: str) -> PostgresOptions:
+    return replace(
+        read_url(postgres_url),
+        connections=CONNECTIONS,
+        lock_timeout=timedelta(milliseconds=200),
+        statement_timeout=timedelta(milliseconds=400),
+        connect_timeout=timedelta(milliseconds=800),
+        deadline=timedelta(seconds=1.5),
+    )
+
+
+@pytest.fixture
+async def line(options: PostgresOptions) -> AsyncIterator[Line]:
+    line = Line(options.addresses[0][1])
+    await line.open()
+    yield line
+    await line.close()
+
+
+@pytest.fixture
+async def impatient(options: PostgresOptions, clock: FrozenClock) -> AsyncIterator[Store]:
+    store = await open_postgres_store(options, clock=clock)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def remote(options: PostgresOptions, line: Line, clock: FrozenClock) -> AsyncIterator[Store]:
+    store = await open_postgres_store(replace(options, addresses=(("127.0.0.1", line.port),)), clock=clock)
+    yield store
+    await store.close()
+
+
+async def every_connection_works(store: Store) -> None:
+    """More at once than there are connections: one that leaked would be missed."""
+    for _ in range(2):
+        await asyncio.gather(*(store.feed.head() for _ in range(3 * CONNECTIONS)))
+
+
+async def eventually(store: Store) -> None:
+    async with asyncio.timeout(WITHIN):
+        while True:
+            with suppress(StoreUnavailable):
+                await store.feed.head()
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_connections_that_were_cut_are_replaced_without_an_error(
+    store: Store, raw: Any, clock: FrozenClock
+) -> None:
+    session = await put_new(store, clock)
+    await every_connection_works(store)
+    for verb in ("find", "rotate", "end"):
+        await raw.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        if verb == "find":
+            assert await found(store, session.session_id) == session
+        elif verb == "rotate":
+            assert isinstance(await rotate(store, session.session_id, 0, clock.now()), Rotated)
+        else:
+            order = revocation(Scope.SESSION, session.session_id, clock.now())
+            assert isinstance(await store.sessions.end(order, now=clock.now()), Ended)
+    assert await position(store) == 1
+
+
+async def test_one_that_waits_for_a_row_holds_nobody_up(
+    impatient: Store, raw: Any, clock: FrozenClock
+) -> None:
+    sessions = [await put_new(impatient, clock, Subject(f"subject-{number}")) for number in range(20)]
+    async with raw.transaction():
+        await raw.execute(
+            "SELECT 1 FROM keyfob.sessions WHERE session_id = $1 FOR UPDATE",
+            bytes.fromhex(sessions[7].session_id),
+        )
+        outcomes = await asyncio.gather(
+            *(rotate(impatient, session.session_id, 0, clock.now()) for session in sessions),
+            return_exceptions=True,
+        )
+    assert isinstance(outcomes.pop(7), StoreUnavailable)
+    assert all(isinstance(outcome, Rotated) for outcome in outcomes)
+    assert isinstance(await rotate(impatient, sessions[7].session_id, 0, clock.now()), Rotated)
+    await every_connection_works(impatient)
+
+
+async def test_a_table_that_is_locked_is_waited_for_only_so_long(
+    impatient: Store, raw: Any, clock: FrozenClock
+) -> None:
+    session = await put_new(impatient, clock)
+    async with raw.transaction():
+        await raw.execute("LOCK TABLE keyfob.sessions")
+        began = time.monotonic()
+        answers = await asyncio.gather(
+            *(impatient.sessions.find(session.session_id) for _ in range(20)), return_exceptions=True
+        )
+        assert time.monotonic() - began < WITHIN
+        assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    assert await found(impatient, session.session_id) == session
+    await every_connection_works(impatient)
+
+
+async def test_a_silent_server_is_given_up_by_the_deadline_and_used_again(
+    remote: Store, line: Line, clock: FrozenClock
+) -> None:
+    session = await put_new(remote, clock)
+    line.fall_silent()
+    began = time.monotonic()
+    orders = [
+        remote.sessions.find(session.session_id),
+        remote.feed.head(),
+        rotate(remote, session.session_id, 0, clock.now()),
+        remote.sessions.end(revocation(Scope.SUBJECT, ALICE, clock.now()), now=clock.now()),
+    ]
+    answers = await asyncio.gather(*orders, return_exceptions=True)
+    assert time.monotonic() - began < WITHIN
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    line.speak()
+    await eventually(remote)
+    await every_connection_works(remote)
+
+
+async def test_a_server_that_hangs_up_is_used_again_without_a_restart(
+    remote: Store, line: Line, clock: FrozenClock
+) -> None:
+    session = await put_new(remote, clock)
+    await line.close()
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            await remote.sessions.find(session.session_id)
+    await line.open()
+    await eventually(remote)
+    assert await found(remote, session.session_id) == session
+    await every_connection_works(remote)
+
+
+async def test_what_was_begun_is_done_though_its_caller_is_gone(
+    store: Store, raw: Any, clock: FrozenClock
+) -> None:
+    order = revocation(Scope.TOKEN, "jti", clock.now())
+    async with raw.transaction():
+        await raw.execute("SELECT 1 FROM keyfob.meta FOR UPDATE")
+        caller = asyncio.create_task(store.sessions.end(order, now=clock.now()))
+        async with asyncio.timeout(WITHIN):
+            while not await raw.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ):
+                await asyncio.sleep(0.01)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        assert caller.cancelled()
+    async with asyncio.timeout(WITHIN):
+        while await position(store) == 0:
+            await asyncio.sleep(0.01)
+    assert [entry.id for entry in await store.feed.read_after(Position(0), 9)] == ["jti"]
+
+
+async def test_a_mistake_in_a_batch_is_nobody_elses(store: Store, clock: FrozenClock) -> None:
+    good = [a_session(store, clock, Subject(f"subject-{number}")) for number in range(6)]
+    wrong = [
+        changed(a_session(store, clock, Subject("no-id")), session_id=SessionId("x" * 32)),
+        changed(a_session(store, clock, Subject("ahead")), as_of=Position(9)),
+        a_session(store, clock, Subject("n\0ul")),
+    ]
+    outcomes = await asyncio.gather(*(put(store, one) for one in (*good, *wrong)), return_exceptions=True)
+    assert outcomes[: len(good)] == [Added()] * len(good)
+    assert [type(outcome) for outcome in outcomes[len(good) :]] == [
+        ValueError,
+        ValueError,
+        type(outcomes[-1]),
+    ]
+    assert isinstance(outcomes[-1], StoreUnavailable)
+
+
+async def test_a_text_that_cannot_be_kept_is_not_found(store: Store, clock: FrozenClock) -> None:
+    for text in ("n\0ul", "\ud800"):
+        assert await store.accounts.find_by_name(text) is None
+        assert await store.accounts.find_subject(Subject(text)) is None
+        assert (await store.sessions.list(Subject(text), now=clock.now(), after=None, limit=5)).sessions == []
+        assert (await store.audit.list(subject=Subject(text), limit=5)).events == []
+
+
+async def test_another_event_loop_may_use_it(store: Store, clock: FrozenClock) -> None:
+    session = await put_new(store, clock)
+    answers = []
+
+    async def ask() -> None:
+        answers.append((await store.feed.head()).position)
+        answers.append((await store.sessions.find(session.session_id)) is not None)
+
+    thread = threading.Thread(target=lambda: asyncio.run(ask()))
+    thread.start()
+    await asyncio.to_thread(thread.join, WITHIN)
+    assert answers == [0, True]
+
+
+async def test_a_closed_store_refuses(store: Store, clock: FrozenClock) -> None:
+    await store.close()
+    await store.close()
+    for attempt in (store.feed.head(), store.sessions.find(SessionId("0" * 32))):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await attempt
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.feed.subscribe(lambda: None)
