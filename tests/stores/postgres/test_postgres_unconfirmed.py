@@ -1,4 +1,4 @@
-"""A primary that is killed and its standby that is promoted: two real servers, with synchronous and asynchronous replication."""
+"""What the standby did not confirm: not acknowledged with synchronous replication, and lost, which the feed shows, with asynchronous."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from keyfob.base.errors import ConfigurationError, StoreUnavailable
+from keyfob.base.errors import StoreUnavailable
 from keyfob.revocation.entry import Scope
 from keyfob.sessions.store import Ended
 from keyfob.stores.opening import migrate_store, open_store
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.postgres_server import PostgresServer, programs
-from keyfob.testing.store_contract import assert_chained, entries, is_live, put_new, revocation
+from keyfob.testing.store_contract import is_live, put_new, revocation
 
 PATIENCE = 30  # seconds
 DATABASE = "failover"
@@ -113,49 +113,18 @@ async def _until_it_answers(store: Store) -> None:
                 return
 
 
-async def test_with_synchronous_replication_every_acknowledged_revocation_is_kept(
-    pair: Pair, clock: FrozenClock
-) -> None:
-    await pair.make_synchronous()
-    store = await open_store(pair.url, clock=clock)
-    sessions = [await put_new(store, clock) for _ in range(8)]
-    acknowledged = []
-    ended = asyncio.Event()
-
-    async def end_one_after_another() -> None:
-        for session in sessions:
-            try:
-                acknowledged.append((session.session_id, await _end(store, clock, session.session_id)))
-            except StoreUnavailable:
-                return
-            if len(acknowledged) == 3:
-                ended.set()
-
-    ending = asyncio.create_task(end_one_after_another())
-    await asyncio.wait_for(ended.wait(), PATIENCE)
-    await asyncio.to_thread(pair.promote)
-    await ending
-    await _until_it_answers(store)
-
-    found = await entries(store)
-    assert_chained(found)
-    assert [outcome.entry for _, outcome in acknowledged] == list(found[: len(acknowledged)])
-    assert not [one for one, _ in acknowledged if await is_live(store, one, clock.now())]
-    further = await put_new(store, clock)
-    await _end(store, clock, further.session_id)
-    await store.close()
-
-
 async def test_a_commit_that_no_standby_confirms_is_not_acknowledged(pair: Pair, clock: FrozenClock) -> None:
     await pair.make_synchronous()
     store = await open_store(pair.url, clock=clock)
     session, another = await put_new(store, clock), await put_new(store, clock)
     pair.standby.stop(mode="immediate")
 
-    ending = asyncio.create_task(_end(store, clock, session.session_id))
-    await pair.until("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-    with pytest.raises(StoreUnavailable, match="synchronous standby"):
-        await ending
+    # The second time the row is over already, on the primary alone: that is no acknowledgement either.
+    for _ in range(2):
+        ending = asyncio.create_task(_end(store, clock, session.session_id))
+        await pair.until("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        with pytest.raises(StoreUnavailable, match="synchronous standby"):
+            await ending
 
     pair.standby.start()
     await pair.until("SELECT sync_state = 'sync' FROM pg_stat_replication")
@@ -186,8 +155,3 @@ async def test_with_asynchronous_replication_the_feed_goes_back_and_shows_it(
         store, lost.session_id, clock.now()
     )  # the loss window; design.md's precondition 7 answers it
     await store.close()
-
-
-async def test_a_standby_alone_is_no_store(pair: Pair, clock: FrozenClock) -> None:
-    with pytest.raises((StoreUnavailable, ConfigurationError), match="no primary"):
-        await open_store(pair.standby.url(DATABASE), clock=clock)
