@@ -115,6 +115,7 @@ async def _until_it_answers(store: Store) -> None:
 
 async def test_a_commit_that_no_standby_confirms_is_not_acknowledged(pair: Pair, clock: FrozenClock) -> None:
     await pair.make_synchronous()
+    await pair.primary.execute("ALTER ROLE keyfob SET client_min_messages = 'error'")
     store = await open_store(pair.url, clock=clock)
     session, another = await put_new(store, clock), await put_new(store, clock)
     pair.standby.stop(mode="immediate")

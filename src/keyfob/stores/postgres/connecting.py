@@ -109,6 +109,9 @@ class Pool(Protocol):
 # Look-ups are by key: what the planner thinks of tables that have just been filled must not turn them into scans.
 _PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
 
+# A commit that no standby confirmed is told by a warning alone: whatever the role's settings are, it must arrive.
+_SETTINGS = {"application_name": "keyfob", "client_min_messages": "warning"}
+
 
 async def connect(
     addresses: Sequence[Address], options: PostgresOptions, *, is_pooled: bool
@@ -164,5 +167,5 @@ def _arguments(
         "target_session_attrs": "read-write",
         # A pooler gives each transaction another server connection: nothing may be left on one.
         "statement_cache_size": 0 if is_pooled else 256,
-        "server_settings": None if is_pooled else {"application_name": "keyfob", **_PLANS, **settings},
+        "server_settings": None if is_pooled else {**_SETTINGS, **_PLANS, **settings},
     }
