@@ -233,16 +233,18 @@ async def _older(
     """Return up to *limit* rows that nobody ended, newest first, live or not."""
     conditions = ["s.ended_at IS NULL"]
     values: list[Value] = [limit]
+    age = "s.created_at"
     if subject is not None:
         if not can_be_kept(subject):
             return []
         values.append(subject)
         conditions.append(f"s.subject = ${len(values)}")
+        age = "s.created_at + 0"  # no column of an index: the few rows of a subject are sorted, not looked for by age
     if after is not None:
         created_at, session_id = read_session_cursor(after)
         values += [created_at, session_key(session_id)]
-        conditions.append(f"(s.created_at, s.session_id) < (${len(values) - 1}, ${len(values)})")
-    order = "ORDER BY s.created_at DESC, s.session_id DESC LIMIT $1"
+        conditions.append(f"({age}, s.session_id) < (${len(values) - 1}, ${len(values)})")
+    order = f"ORDER BY {age} DESC, s.session_id DESC LIMIT $1"
     known = await read_where(connection, f"{' AND '.join(conditions)} {order}", *values)
     return known.sessions(known.listed, now)
 
