@@ -69,73 +69,81 @@ async def _rate(work: Callable[[int], Awaitable[object]], *, waiting: int, secon
     return done / (time.perf_counter() - began)
 
 
-async def _measure(server: PostgresServer, sessions: int, seconds: float) -> None:
-    name = await server.create_database()
-    url = server.url(name)
-    await migrate_store(url)
-    clock = SystemClock()
-    store = await open_store(url, clock=clock)
-    await store.feed.extend_retention(credential=timedelta(minutes=10), session=LIFETIME)
-    await store.sessions.delete_expired(clock.now(), 1)  # makes the partitions
-    event = Event(at=clock.now(), code="login")
-    known: list[SessionId] = []
+class Load:
+    """A store with sessions in it, and what is asked of it."""
 
-    async def log_in(number: int) -> None:
-        session = _session(store, clock, number)
-        await store.sessions.add(session, limit=100, at_limit=AtLimit.END_OLDEST, event=event)
-        known.append(session.session_id)
+    def __init__(self, store: Store, clock: SystemClock) -> None:
+        self._store = store
+        self._clock = clock
+        self._event = Event(at=clock.now(), code="login")
+        self._known: list[SessionId] = []
+        self._generations: dict[SessionId, int] = {}
 
-    began = time.perf_counter()
-    numbers = iter(range(sessions))
+    async def log_in(self, number: int) -> None:
+        """Add a session of a subject of its own."""
+        session = _session(self._store, self._clock, number)
+        await self._store.sessions.add(session, limit=100, at_limit=AtLimit.END_OLDEST, event=self._event)
+        self._known.append(session.session_id)
+        self._generations[session.session_id] = 0
 
-    async def fill() -> None:
-        for number in numbers:
-            await log_in(number)
+    async def find(self, number: int) -> None:
+        """Look one up that was not looked up lately."""
+        assert await self._store.sessions.find(self._known[number * 7919 % len(self._known)]) is not None
 
-    await asyncio.gather(*(fill() for _ in range(64)))
-    print(f"logins, 64 waiting           {sessions / (time.perf_counter() - began):10,.0f} /s")
-    await server.execute("ANALYZE", database=name)
-    generations = dict.fromkeys(known, 0)
-
-    async def find(number: int) -> None:
-        assert await store.sessions.find(known[number * 7919 % len(known)]) is not None
-
-    async def rotate(number: int) -> None:
-        session_id = known[number % len(known)]
-        generation = generations[session_id]
-        generations[session_id] = generation + 1
-        outcome = await store.sessions.rotate(
+    async def rotate(self, number: int) -> None:
+        """Rotate the refresh token of one."""
+        session_id = self._known[number % len(self._known)]
+        generation = self._generations[session_id]
+        self._generations[session_id] = generation + 1
+        outcome = await self._store.sessions.rotate(
             session_id,
             _digest(generation),
             _digest(generation + 1),
             generation=generation,
-            now=clock.now(),
+            now=self._clock.now(),
             replay_window=timedelta(0),
-            event=event,
+            event=self._event,
         )
         assert isinstance(outcome, Rotated)
 
-    async def revoke(number: int) -> None:
-        order = Revocation(scope=Scope.SUBJECT, id=f"nobody-{number}", reach=Reach.END, event=event)
-        await store.sessions.end(order, now=clock.now())
+    async def revoke(self, number: int) -> None:
+        """Revoke a subject that has no session."""
+        await self._end(Scope.SUBJECT, f"nobody-{number}")
 
-    async def log_out(number: int) -> None:
-        order = Revocation(scope=Scope.SESSION, id=known.pop(), reach=Reach.END, event=event)
-        await store.sessions.end(order, now=clock.now())
+    async def log_out(self, _: int) -> None:
+        """End a session."""
+        await self._end(Scope.SESSION, self._known.pop())
 
-    for waiting in (1, 32, 128):
-        print(
-            f"look-ups, {waiting:3} waiting        {await _rate(find, waiting=waiting, seconds=seconds):10,.0f} /s"
-        )
-    for waiting in (1, 32, 128):
-        rate = await _rate(rotate, waiting=waiting, seconds=seconds)
-        print(f"rotations, {waiting:3} waiting       {rate:10,.0f} /s")
-    for waiting in (1, 32):
-        print(
-            f"revocations, {waiting:3} waiting     {await _rate(revoke, waiting=waiting, seconds=seconds):10,.0f} /s"
-        )
-    rate = await _rate(log_out, waiting=32, seconds=min(seconds, 1.0))
-    print(f"log-outs, 32 waiting         {rate:10,.0f} /s")
+    async def _end(self, scope: Scope, name: str) -> None:
+        order = Revocation(scope=scope, id=name, reach=Reach.END, event=self._event)
+        await self._store.sessions.end(order, now=self._clock.now())
+
+
+async def _measure(server: PostgresServer, sessions: int, seconds: float) -> None:
+    name = await server.create_database()
+    await migrate_store(server.url(name))
+    clock = SystemClock()
+    store = await open_store(server.url(name), clock=clock)
+    await store.feed.extend_retention(credential=timedelta(minutes=10), session=LIFETIME)
+    await store.sessions.delete_expired(clock.now(), 1)  # makes the partitions
+    load, began, numbers = Load(store, clock), time.perf_counter(), iter(range(sessions))
+
+    async def fill() -> None:
+        for number in numbers:
+            await load.log_in(number)
+
+    await asyncio.gather(*(fill() for _ in range(64)))
+    print(f"{'logins, 64 waiting':24}{sessions / (time.perf_counter() - began):10,.0f} /s")
+    await server.execute("ANALYZE", database=name)
+    for verb, waiting in (
+        (load.find, (1, 32, 128)),
+        (load.rotate, (1, 32, 128)),
+        (load.revoke, (1, 32)),
+        (load.log_out, (32,)),
+    ):
+        for count_ in waiting:
+            rate = await _rate(verb, waiting=count_, seconds=min(seconds, sessions / 20_000))
+            print(f"{f'{verb.__name__}, {count_} waiting':24}{rate:10,.0f} /s")
     await store.close()
 
 

@@ -65,6 +65,10 @@ class PostgresServer:
         if os.geteuid() == 0:
             os.chown(self.folder, _UNPRIVILEGED, _UNPRIVILEGED)
 
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """Lay *settings* over the present ones, from the next start on."""
+        self._settings |= settings
+
     def start(self) -> None:
         """Make the cluster if there is none yet, and start it on a free port (the one that it had, if it had one).
 
@@ -111,15 +115,27 @@ class PostgresServer:
         """Drop a database, whoever is connected to it."""
         await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
+    async def count(self, query: str) -> int:
+        """Return the number that *query* reads, as the superuser."""
+        connection = await self._connect("postgres")
+        try:
+            number: int = await connection.fetchval(query)
+            return number
+        finally:
+            await connection.close()
+
     async def execute(self, statement: str, *, database: str = "postgres") -> None:
         """Carry out one statement as the superuser."""
-        connection = await asyncpg.connect(
-            host="127.0.0.1", port=self.port, user=_USER, database=database, ssl=False
-        )
+        connection = await self._connect(database)
         try:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+    async def _connect(self, database: str) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            host="127.0.0.1", port=self.port, user=_USER, database=database, ssl=False
+        )
 
     def run(self, program: str, *arguments: str) -> str:
         """Run one of PostgreSQL's programs as the server's user; return what it printed.
