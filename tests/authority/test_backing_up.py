@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import multiprocessing
@@ -18,10 +19,13 @@ from keyfob.authority.backing_up import Into, Outcome, Restored
 from keyfob.authority.head_file import head_file_of
 from keyfob.base.clock import SystemClock
 from keyfob.base.errors import Cause, ConfigurationError
+from keyfob.keys.store import KeyPurpose
+from keyfob.revocation.entry import Scope
 from keyfob.revocation.store import LEAP
 from keyfob.stores.backup_file import BackupReader
 from keyfob.stores.moving import Mark, Role
 from keyfob.stores.opening import open_movable
+from keyfob.stores.transfer import Kind
 
 MASTER_KEY = bytes(range(32))
 
@@ -132,6 +136,28 @@ async def test_into_a_new_store_everything_before_is_over(open_house: Any, place
     assert len(await restored.events("store_restored")) == 1
 
 
+async def test_a_new_store_holds_no_session_of_before_and_no_key_that_may_sign(
+    open_house: Any, place: Place, clock: Any
+) -> None:
+    house = await open_house(place.url())
+    await grants(house)
+    await place.back_up()
+    await house.authority.close()
+    await place.restore("new.db", into=Into.UNUSED)
+
+    store = await open_movable(place.url("new.db"))
+    async with store.snapshot(clock.now()) as snapshot:
+        assert await snapshot.count(Kind.SESSIONS) == 0
+        keys = [row.stored for row in await snapshot.read(Kind.KEYS, after=None, limit=99)]
+        entries = [row.entry for row in await snapshot.read(Kind.ENTRIES, after=None, limit=99)]
+    await store.close()
+    access = [key for key in keys if key.purpose is KeyPurpose.ACCESS]
+    assert access
+    assert all(key.revoked_at is not None for key in access)
+    assert all(key.revoked_at is None for key in keys if key.purpose is not KeyPurpose.ACCESS)
+    assert {entry.id for entry in entries if entry.scope is Scope.KEY} == {key.key_id for key in access}
+
+
 async def test_a_store_that_lost_entries_is_not_believed(open_house: Any, place: Place) -> None:
     """What the head file beside it remembers is more than it holds: so everything is over."""
     house = await open_house(place.url())
@@ -200,12 +226,15 @@ async def test_a_running_authority_follows_into_the_new_timeline(open_house: Any
     for _ in range(3):
         await house.authority.revoke("subject", "nobody")
     await house.authority.feed.beat()
+    known = await house.authority.store.feed.head()
+    async with asyncio.timeout(10):  # nothing is left to be kept, so that what is put there now stays
+        while backing_up.HeadFile.kept_beside(place.database, master_key=MASTER_KEY) != known:
+            await asyncio.sleep(0)
     head = head_file_of(place.database).read_bytes()
     # The head of a later moment, as another machine on the same store would have kept it.
     forged = backing_up.HeadFile(
         head_file_of(place.database), issuer=json.loads(head)["issuer"], master_key=MASTER_KEY, failed=print
     )
-    known = await house.authority.store.feed.head()
     forged.keep(type(known)(timeline=known.timeline, position=known.position + 5, chain=bytes(32)))
 
     done = await place.restore()

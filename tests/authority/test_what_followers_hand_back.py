@@ -29,11 +29,13 @@ def heartbeat(house: Any, head: Head, *, issuer: str = ISSUER, typ: str = wire.H
     return jws.sign(payload, house.authority.keys.feed_signer(), typ=typ)
 
 
-def batches(house: Any, timeline: Timeline, entries: Sequence[Entry], *, size: int = 2) -> list[str]:
+def batches(
+    house: Any, timeline: Timeline, entries: Sequence[Entry], *, size: int = 2, issuer: str = ISSUER
+) -> list[str]:
     parts = [entries[start : start + size] for start in range(0, len(entries), size)]
     return [
         jws.sign(
-            wire.encode_batch(ISSUER, timeline, part),
+            wire.encode_batch(issuer, timeline, part),
             house.authority.keys.feed_signer(),
             typ=wire.ENTRIES_TYPE,
         )
@@ -205,6 +207,28 @@ async def test_a_batch_that_was_altered_anywhere_changes_nothing(lost: Lost) -> 
         with pytest.raises(InvalidRequest):
             await lost.hand_back(entries=[altered, lost.batches[1]])
     await lost.require_untouched(before)
+
+
+async def test_batches_of_another_issuer_with_the_same_key_are_refused(lost: Lost) -> None:
+    before = await lost.store.feed.head()
+    theirs = batches(lost.house, lost.known.timeline, lost.entries, issuer="https://other.example")
+    with pytest.raises(InvalidRequest):
+        await lost.hand_back(entries=theirs)
+    await lost.require_untouched(before)
+
+
+async def test_a_batch_of_another_timeline_says_nothing_of_this_one(lost: Lost) -> None:
+    before = await lost.store.feed.head()
+    elsewhere = batches(lost.house, Timeline("elsewhere"), lost.entries)
+    await lost.hand_back(heartbeat(lost.house, before), elsewhere)
+    await lost.require_untouched(before)
+
+
+async def test_batches_in_another_order_prove_no_more_than_the_last_of_them(lost: Lost) -> None:
+    first = lost.entries[0]
+    earlier = Head(timeline=lost.known.timeline, position=first.position, chain=first.chain)
+    await lost.hand_back(heartbeat(lost.house, earlier), lost.batches[::-1])
+    assert await lost.store.feed.head() == earlier
 
 
 async def test_an_entry_with_another_chain_is_never_appended(lost: Lost) -> None:

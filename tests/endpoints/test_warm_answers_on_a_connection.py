@@ -257,3 +257,65 @@ async def test_short_answers_are_counted(wire: Wire) -> None:
     await wire.send(wire.request() * 3, answers=3)
     assert wire.short == 3
     assert wire.desk.app._metrics.answers["/check", 204] == before + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit_concurrency", 1_000), ("root_path", "/mounted"), ("config.access_log", True)]
+)
+async def test_what_uvicorn_is_told_to_do_is_left_to_uvicorn(wire: Wire, name: str, value: object) -> None:
+    async with asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        writer.write(wire.request())
+        await reader.readuntil(HEAD_END)
+        place = wire.made[-1].config if name.startswith("config.") else wire.made[-1]
+        setattr(place, name.removeprefix("config."), value)
+        writer.write(wire.request())
+        await reader.readuntil(HEAD_END)
+        writer.close()
+        await writer.wait_closed()
+    assert wire.short == 1
+
+
+async def test_a_client_that_does_not_read_is_waited_for(wire: Wire) -> None:
+    async with asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        writer.write(wire.request())
+        await reader.readuntil(HEAD_END)
+        wire.made[-1].flow.pause_writing()  # as the transport does when its buffer is full
+        writer.write(wire.request())
+        while wire.made[-1].cycle is None:
+            await asyncio.sleep(0)
+        wire.made[-1].flow.resume_writing()
+        await reader.readuntil(HEAD_END)
+        writer.close()
+        await writer.wait_closed()
+    assert wire.short == 1
+
+
+async def test_nothing_is_counted_as_answered_on_a_connection_that_closes(wire: Wire) -> None:
+    async with asyncio.timeout(DEADLINE):
+        _, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        writer.write(wire.request())
+        while wire.short == 0:
+            await asyncio.sleep(0)
+        made = wire.made[-1]
+        made.transport.close()
+        made.data_received(wire.request())
+        writer.close()
+        await writer.wait_closed()
+    assert wire.short == 1
+
+
+async def test_a_request_under_way_is_not_cut_off_by_the_wait_for_the_next(wire: Wire) -> None:
+    wire.made[-1].config.timeout_keep_alive = 0
+    login = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    async with asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        writer.write(wire.request() + login)
+        assert (await reader.readuntil(HEAD_END)).startswith(b"HTTP/1.1 204 ")
+        # Another connection's answer: by now the loop has run every timer that was due.
+        await wire.until_closed(wire.request("GET /check HTTP/1.1", "Connection: close"))
+        writer.write(b"{}")
+        assert (await reader.readuntil(HEAD_END)).startswith(b"HTTP/1.1 4")
+        writer.close()
+        await writer.wait_closed()

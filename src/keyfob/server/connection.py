@@ -121,7 +121,6 @@ class Connection(HttpToolsProtocol):
 
     def _await_next(self) -> None:
         """Wait for the next request no longer than after any other answer."""
-        self._unset_keepalive_if_required()
         if not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
