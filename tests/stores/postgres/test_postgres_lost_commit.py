@@ -224,6 +224,14 @@ async def test_a_look_up_whose_line_is_cut_is_answered_on_another(
         assert cut.trap is None
 
 
+async def until_refused(store: Store, clock: FrozenClock) -> None:
+    """Revoke tokens until one is refused."""
+    async with asyncio.timeout(PATIENCE):
+        with suppress(StoreUnavailable):
+            while True:
+                await store.sessions.end(revocation(Scope.TOKEN, "jti", clock.now()), now=clock.now())
+
+
 async def test_what_no_replica_has_is_not_acknowledged_however_often_it_is_asked_for(
     clock: FrozenClock,
 ) -> None:
@@ -238,11 +246,7 @@ async def test_what_no_replica_has_is_not_acknowledged_however_often_it_is_asked
         session = await put_new(store, clock)
         await server.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
         await server.execute("SELECT pg_reload_conf()")
-        token = revocation(Scope.TOKEN, "jti", clock.now())
-        async with asyncio.timeout(PATIENCE):  # until the server has read it
-            with pytest.raises(StoreUnavailable):
-                while True:
-                    await store.sessions.end(token, now=clock.now())
+        await until_refused(store, clock)  # until the server has read it
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 await end(store, session.session_id, clock)
