@@ -12,11 +12,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import http_bench, jwt_bench, live_bench, machine, report, revocation_bench
+from benchmarks import (
+    growth_plot,
+    http_bench,
+    jwt_bench,
+    live_bench,
+    machine,
+    report,
+    revocation_bench,
+    store_bench,
+)
 from benchmarks.figures import BenchmarkFailed, Figure
 from benchmarks.plot import as_svg
 from benchmarks.rounds import Tell
-from benchmarks.targets import Section
+from benchmarks.targets import STORES, Section
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -28,6 +37,8 @@ examples:
   make bench ARGS="--only jwt"                                one part; repeatable
   make bench ARGS="--sessions 2000000 --verifiers 50"         the sizes of the targets
   make bench ARGS="--only http --seconds 10 --rounds 9"       longer, for a machine that is not quiet
+  make bench ARGS="--only stores --store-sessions 10000 --store-sessions 1000000"
+                                                              growth: a million sessions take minutes to write
   make bench ARGS="--quick"                                   seconds: does everything still work?
 
 A run of everything writes benchmarks/results/latest.json, docs/reference/performance.md (the table) and performance.svg.
@@ -46,6 +57,8 @@ class Scale:
     revocations: int
     entries: int
     tokens: int
+    stores: tuple[int, ...]
+    store_names: tuple[str, ...] = tuple(STORES)
 
 
 FULL = Scale(
@@ -56,8 +69,18 @@ FULL = Scale(
     revocations=100,
     entries=live_bench.MILLION,
     tokens=200,
+    stores=(10_000, 100_000),
 )
-QUICK = Scale(seconds=0.05, rounds=2, sessions=200, verifiers=2, revocations=5, entries=20_000, tokens=20)
+QUICK = Scale(
+    seconds=0.05,
+    rounds=2,
+    sessions=200,
+    verifiers=2,
+    revocations=5,
+    entries=20_000,
+    tokens=20,
+    stores=(1_000, 2_000),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(report.as_table(run))
     for reason in report.not_measured(run):
         console.print(f"not measured: {reason}", style="yellow", highlight=False)
-    is_whole = not options.quick and set(sections) == set(Section)
+    is_whole = not options.quick and set(sections) == set(Section) and not options.store
     for path in _write(run, out=options.out, is_whole=is_whole):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
@@ -97,6 +120,9 @@ def _measure(sections: Sequence[Section], scale: Scale, console: Console) -> lis
         ),
         Section.REVOCATION: lambda tell: revocation_bench.run(
             verifiers=scale.verifiers, revocations=scale.revocations, tell=tell
+        ),
+        Section.STORES: lambda tell: store_bench.run(
+            scale.store_names, sizes=scale.stores, seconds=scale.seconds, tell=tell
         ),
     }
     figures: list[Figure] = []
@@ -121,6 +147,8 @@ def _write(run: report.Run, *, out: Path | None, is_whole: bool) -> list[Path]:
         report.write_json(run, out / "latest.json")
         (out / "performance.svg").write_text(as_svg(run), "utf-8")
         (out / "performance.md").write_text(report.as_markdown(run), "utf-8")
+        if growth_plot.has_curves(run):
+            (out / "growth.svg").write_text(growth_plot.as_svg(run), "utf-8")
         return [out]
     if not is_whole:
         report.write_json(run, RESULTS / "partial.json")
@@ -132,6 +160,8 @@ def _write(run: report.Run, *, out: Path | None, is_whole: bool) -> list[Path]:
     )
     page.write_text(report.written_between(page.read_text("utf-8"), report.as_markdown(run)), "utf-8")
     picture.write_text(as_svg(run), "utf-8")
+    if growth_plot.has_curves(run):
+        (REFERENCE / "growth.svg").write_text(growth_plot.as_svg(run), "utf-8")
     report.write_json(run, results)
     return [path.relative_to(ROOT) for path in (results, page, picture)]
 
@@ -146,6 +176,8 @@ def _scale(options: argparse.Namespace) -> Scale:
         revocations=base.revocations,
         entries=base.entries,
         tokens=base.tokens,
+        stores=tuple(options.store_sessions) or base.stores,
+        store_names=tuple(options.store) or base.store_names,
     )
 
 
@@ -163,6 +195,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_whole(1, 1_000), metavar="N", help="over HTTP (default 7)")
     parser.add_argument(
         "--sessions", type=_whole(32, 20_000_000), metavar="N", help="in the database (default 20000)"
+    )
+    parser.add_argument(
+        "--store", action="append", default=[], choices=list(STORES), help="of the part stores (default each)"
+    )
+    parser.add_argument(
+        "--store-sessions",
+        type=_whole(1_000, 20_000_000),
+        action="append",
+        default=[],
+        metavar="N",
+        help="in each store; repeatable, the curve goes from the least to the largest (default 10000 and 100000)",
     )
     parser.add_argument("--verifiers", type=_whole(1, 500), metavar="N", help="processes (default 10)")
     parser.add_argument("--quick", action="store_true", help="measure nothing, but try everything")

@@ -13,6 +13,7 @@ class Section(StrEnum):
     JWT = "jwt"
     HTTP = "http"
     REVOCATION = "revocation"
+    STORES = "stores"
 
 
 class Of(StrEnum):
@@ -131,5 +132,39 @@ def _revocation() -> Iterable[Measure]:
     yield measure("revocation.p99", f"{last}, p99", at_most(25.0, Of.MEASURED))
 
 
-MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_jwt(), *_http(), *_revocation())}
+def _stores() -> Iterable[Measure]:
+    for store, name in STORES.items():
+
+        def measure(
+            what: str,
+            title: str,
+            unit: str,
+            target: Target | None = None,
+            store: str = store,
+            name: str = name,
+        ) -> Measure:
+            return Measure(
+                name=f"stores.{store}.{what}",
+                section=Section.STORES,
+                title=f"{name}: {title}",
+                unit=unit,
+                target=target,
+            )
+
+        rate = "operations/s"
+        yield measure("check", "a session checked, nothing cached", rate)
+        yield measure("refresh", "a refresh token rotated", rate)
+        yield measure("login", "a login", rate)
+        yield measure("end", "a logout", rate)
+        yield measure("end_all", "a logout from five devices", rate)
+        yield measure("bytes", "one session on the disk", "bytes")
+        yield measure("cleanup", "a session found during a clean-up, p99", "ms", at_most(1.5))
+        yield measure("growth.check", "a check in the largest database", "µs", at_most(1.25))
+        yield measure("growth.refresh", "a rotation in the largest database", "µs", at_most(1.25))
+
+
+STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+MEASURES: dict[str, Measure] = {
+    measure.name: measure for measure in (*_jwt(), *_http(), *_revocation(), *_stores())
+}
 """Every measure by its name, in the order of the report."""

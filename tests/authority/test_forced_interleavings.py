@@ -184,6 +184,19 @@ async def test_roles_that_change_during_a_refresh_make_its_token_stale_or_are_in
     assert await scene.house.cause(again.access_token, roles={"boss"}) is Cause.INSUFFICIENT_ROLE
 
 
+async def test_a_refreshed_token_knows_no_more_than_the_read_of_its_session(scene: Scene) -> None:
+    issued = await scene.authority.login("alice", strategy="hybrid")
+    known = await scene.other.head()
+    gate = scene.sessions.stop("find", "after")
+    call = scene.authority.refresh(issued.refresh_token)
+    refreshed = await scene.during(
+        call, gate, lambda: scene.other.authority.revoke("subject", "alice", reach="claims")
+    )
+    await scene.authority.feed.catch_up(await scene.other.head())
+    assert await scene.other.head() == known + 1
+    assert await scene.house.cause(refreshed.access_token) is S
+
+
 async def test_a_refresh_token_that_was_renewed_between_find_and_rotate_is_unknown(scene: Scene) -> None:
     issued = await scene.authority.login("alice", strategy="hybrid")
     principal = await scene.authority.authenticate(issued.access_token)

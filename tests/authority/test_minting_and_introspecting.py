@@ -11,9 +11,9 @@ import pytest
 from keyfob.base import base64url
 from keyfob.base.clock import to_seconds
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import FIRST_PARTY, Strategy, Subject
+from keyfob.base.identifiers import FIRST_PARTY, ClientId, Strategy, Subject
 from keyfob.sessions.policy import Lifetimes, SessionPolicy
-from keyfob.tokens.grant import Grant
+from keyfob.tokens.grant import Grant, SubjectClaims
 
 INACTIVE = {"active": False}
 
@@ -248,6 +248,21 @@ async def test_introspection_never_answers_from_a_cache(
     targets = {"session": issued.session_id, "subject": "alice", "client": "first-party", "everything": ""}
     await second.authority.revoke(scope, targets[scope])
     assert await first.authority.introspect(token) == INACTIVE
+
+
+async def test_introspection_says_what_the_source_says_now_though_nothing_was_revoked(
+    open_house: Any, store_url: str
+) -> None:
+    roles = {"boss"}
+
+    async def source(subject: Subject, client_id: ClientId) -> SubjectClaims:
+        return SubjectClaims(roles=frozenset(roles))
+
+    house = await open_house(store_url, claims_source=source)
+    _, token = await login(house, "session")
+    assert (await house.authority.authenticate(token)).roles == {"boss"}  # cached from here on
+    roles.clear()
+    assert (await house.authority.introspect(token)).get("roles", []) == []
 
 
 @pytest.mark.parametrize("strategy", ["jwt", "hybrid"])

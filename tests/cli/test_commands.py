@@ -526,3 +526,41 @@ def test_a_copy_that_cannot_be_is_refused() -> None:
     Path("other.db.key").write_text("A" * 43)
     Path("other.db.key").chmod(0o600)
     assert "another master key" in refused("store", "copy", "sqlite:///keyfob.db", "sqlite:///other.db")
+
+
+def test_a_back_up_is_made_and_restored(tmp_path: Path) -> None:
+    assert done("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    said = done("backup", "monday")
+    assert "written to monday" in said
+    assert "master key" in said
+    assert (tmp_path / "monday").stat().st_mode & 0o777 == 0o600
+    assert "there already" in refused("backup", "monday")
+    assert done("user", "add", "bob", "--password-stdin", stdin=PASSWORD)
+
+    assert "--force" in refused("restore", "monday")
+    assert "nobody was logged out" in done("restore", "monday", "--force")
+
+    users = done("user", "list")
+    assert "alice" in users
+    assert "bob" not in users
+    assert entries()[-1] == ("everything", "", "claims")
+
+
+def test_a_restore_elsewhere_needs_the_master_key(tmp_path: Path) -> None:
+    assert done("user", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    done("backup", "monday")
+    said = refused("restore", "monday", "--store", "sqlite:///new.db")
+    assert "new.db.key" in said
+    assert not list(tmp_path.glob("new.db*"))
+    (tmp_path / "new.db.key").write_bytes((tmp_path / "keyfob.db.key").read_bytes())
+    (tmp_path / "new.db.key").chmod(0o600)
+    assert "everybody logs in again" in done("restore", "monday", "--store", "sqlite:///new.db")
+    assert "alice" in done("user", "list", "--store", "sqlite:///new.db")
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_what_cannot_be_backed_up_or_restored_is_refused_in_one_line(command: str) -> None:
+    refused(command, "no/such/file")
+    assert "in memory" in refused(command, "file", "--store", "memory://")
+    assert "pg_dump" in refused(command, "file", "--store", "postgresql://localhost/keyfob")
+    assert not Path("keyfob.db").exists()

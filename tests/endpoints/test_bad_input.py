@@ -13,7 +13,7 @@ from keyfob.http.messages import MAX_BODY
 
 ALL = sorted({(route.method, route.path) for route in routes()})
 WRITING = [(method, path) for method, path in ALL if method in {"POST", "PUT", "DELETE"}]
-MACHINES = {"/sessions/seen", "/oauth/introspect", "/feed/reports"}
+MACHINES = {"/sessions/seen", "/oauth/introspect", "/feed/reports", "/feed/evidence"}
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 
 from keyfob.base.errors import InvalidRequest
-from keyfob.http.headers import PUBLIC, SecurityHeaders
+from keyfob.http.headers import NO_STORE, PUBLIC, PreparedHeaders, SecurityHeaders
 from keyfob.http.messages import MAX_BODY, HttpRequest, HttpResponse
 
 SECURITY = {
@@ -93,3 +93,25 @@ async def test_a_stream_has_no_length() -> None:
 
 def test_an_answer_does_not_show_its_body() -> None:
     assert "hush" not in repr(HttpResponse(status=200, body=b"hush"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x-a", b"b\r\nset-cookie: c"),
+        (b"x-a", b"b\n"),
+        (b"x-a", b"b\0"),
+        (b"x-a\r\n", b"b"),
+        (b"x a", b"b"),
+        (b"X-A", b"b"),
+        (b"", b"b"),
+    ],
+)
+def test_headers_that_would_not_stay_one_line_are_not_prepared(header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(ValueError, match="one line"):
+        PreparedHeaders.of((NO_STORE, header))
+
+
+def test_prepared_headers_are_their_lines() -> None:
+    prepared = PreparedHeaders.of((NO_STORE, (b"x-a", b"")))
+    assert prepared.lines == b"cache-control: no-store\r\nx-a: \r\n"

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 HEARTBEAT = timedelta(seconds=0.2)
 MAX_STALENESS = timedelta(seconds=2)
 BOUND = MAX_STALENESS.total_seconds()
+HALF = 200  # octets of an event: more than its name, less than its entry
 SLACK = 0.05  # seconds: a thread that was about to note the time when it was put aside
 
 
@@ -38,7 +39,7 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self._refuses = False
-        self._after: int | None = None
+        self._cuts_in: bytes | None = None
         self._open: set[socket.socket] = set()
         self._ended = False
         threading.Thread(target=self._accept, daemon=True).start()
@@ -53,13 +54,13 @@ class Proxy:
         for end in list(self._open):
             _close(end)
 
-    def cut_after(self, octets: int) -> None:
-        """Forward so many more octets of the stream to each verifier, then cut it: half an event."""
-        self._after = octets
+    def cut_in(self, mark: bytes) -> None:
+        """Forward up to the middle of the next event that begins with *mark*; then cut everything, and refuse."""
+        self._cuts_in = mark
 
     def heal(self) -> None:
         self._refuses = False
-        self._after = None
+        self._cuts_in = None
         self._flows.set()
 
     def close(self) -> None:
@@ -91,12 +92,10 @@ class Proxy:
         with suppress(OSError):
             while piece := source.recv(65536):
                 self._flows.wait()
-                if is_answer and self._after is not None:
-                    piece = piece[: self._after]
-                    self._after -= len(piece)
-                    if self._after <= 0:
-                        sink.sendall(piece)
-                        break
+                if is_answer and self._cuts_in is not None and self._cuts_in in piece:
+                    sink.sendall(piece[: piece.index(self._cuts_in) + HALF])
+                    self.drop()
+                    break
                 sink.sendall(piece)
         for end in (source, sink):
             self._open.discard(end)
@@ -237,7 +236,7 @@ def worst(record_property: Callable[[str, object], None]) -> Callable[[Watched, 
 FAULTS: dict[str, Callable[[Site], None]] = {
     "a network that swallows everything": lambda site: site.proxy.hold(),
     "connections that are cut and refused": lambda site: site.proxy.drop(),
-    "half an event, and nothing more": lambda site: site.proxy.cut_after(700),
+    "half an entry, and nothing more": lambda site: site.proxy.cut_in(b"event: entry"),
 }
 
 

@@ -6,7 +6,6 @@ import base64
 import json
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import timedelta
@@ -175,10 +174,11 @@ def _forget_head(database: Path) -> None:
     database.with_name(database.name + ".head").unlink()
 
 
-def test_what_a_follower_knows_to_be_revoked_stays_so_when_the_database_goes_back(
+def test_a_server_on_an_older_copy_learns_from_its_followers_what_it_lost(
     site: Site, follow: Any, eventually: Any
 ) -> None:
-    """An older copy of the database lacks revocations, and without its head file the server cannot know that; whoever followed it does."""
+    """Without its head file the server cannot know that it lost revocations. Whoever followed it holds them, signed, and hands them back."""
+    site.deployment.expected_errors |= {"feed_went_back"}
     follower = follow(site)
     by_session, by_subject, kept = site.login("alice"), site.login("carol"), site.login("bob")
     backup = _back_up(site.deployment)
@@ -186,25 +186,106 @@ def test_what_a_follower_knows_to_be_revoked_stays_so_when_the_database_goes_bac
     lost = site.revoke("subject", by_subject["subject"])
     ended = (by_session, by_subject)
     eventually(lambda: {follower.says(grant) for grant in ended} == {"revoked"}, "both are denied")
+    eventually(lambda: follower.verifier.is_level, "level with both")
     site.server.kill()
     _restore(site.deployment.database, backup)
     _forget_head(site.deployment.database)
     site.server = site.deployment.start()
     seen: set[str] = set()
 
-    def watch() -> bool:
+    def is_mended() -> bool:
         seen.update(follower.says(grant) for grant in ended)
-        return follower.says(kept) == "verifier_stale"
+        answers = [site.api.get("/session", token=grant["access_token"]).status for grant in ended]
+        return answers == [401, 401] and follower.says(kept) == "ok" and follower.verifier.is_level
 
-    eventually(watch, "the follower sees that the server is behind what it knows")
-    # From here on the server hands out positions a second time, up to and past those that were lost.
-    while site.revoke("session", site.login("alice")["session_id"]) <= lost + 1:
-        watch()
-    eventually(lambda: watch() or follower.says(kept) == "ok", "the follower goes on")
-    until = time.monotonic() + 3
-    eventually(lambda: not watch() and time.monotonic() > until, "the follower goes on for a while")
-    assert follower.says(kept) == "ok"
+    eventually(is_mended, "the server knows what was lost, and the follower goes on", within=30)
     assert seen <= {"revoked", "verifier_stale"}
+    for grant in ended:
+        refreshed = site.api.post("/refresh", {"refresh_token": grant["refresh_token"]})
+        assert (refreshed.status, refreshed.code) == (401, "revoked")
+    assert site.api.post("/refresh", {"refresh_token": kept["refresh_token"]}).status == 200
+    assert site.revoke("subject", "nobody") > lost
+    assert follower.says(site.login("alice")) == "ok" or not follower.verifier.is_level
+
+
+def test_what_a_follower_knows_to_be_revoked_stays_so_when_positions_were_handed_out_again(
+    site: Site, follow: Any, eventually: Any
+) -> None:
+    """Somebody revokes before the follower is back: two histories. Everything of before is over, and never was what is ended good again."""
+    site.deployment.expected_errors |= {"feed_went_back", "feed_begun_anew"}
+    follower = follow(site)
+    ended, kept = site.login("alice"), site.login("bob")
+    backup = _back_up(site.deployment)
+    site.revoke("session", ended["session_id"])
+    site.revoke("subject", "nobody")
+    eventually(lambda: follower.says(ended) == "revoked", "denied")
+    site.server.kill()
+    _restore(site.deployment.database, backup)
+    _forget_head(site.deployment.database)
+    for _ in range(4):
+        assert site.deployment.command("revoke", "subject", "somebody").returncode == 0
+    site.server = site.deployment.start()
+    seen: set[str] = set()
+
+    def is_over() -> bool:
+        seen.add(follower.says(ended))
+        return follower.verifier.is_level and follower.says(kept) in {"revoked", "unknown_key"}
+
+    eventually(is_over, "a new timeline, in which nothing of before is good", within=30)
+    assert seen <= {"revoked", "verifier_stale", "unknown_key"}
+    for grant in (ended, kept):
+        assert site.api.post("/refresh", {"refresh_token": grant["refresh_token"]}).status == 401
+    fresh = site.login("bob")
+    eventually(lambda: follower.says(fresh) == "ok", "a new login is good", within=30)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_restored_back_up_revives_nothing_for_those_who_follow(
+    site: Site, follow: Any, eventually: Any, forced: bool
+) -> None:
+    """With --force into the store of the running server; else into a new file, in whose place the server is started again."""
+    follower = follow(site)
+    by_session, by_subject, kept = site.login("alice"), site.login("carol"), site.login("bob")
+    made = site.deployment.command("backup", "backup")
+    assert made.returncode == 0, made.stderr
+    site.revoke("session", by_session["session_id"])
+    site.revoke("subject", by_subject["subject"])
+    ended = (by_session, by_subject)
+    eventually(lambda: {follower.says(grant) for grant in ended} == {"revoked"}, "both are denied")
+    later = site.login("bob")
+    if forced:
+        refused = site.deployment.command("restore", "backup")
+        assert refused.returncode == 1
+        assert "--force" in refused.stderr
+        done = site.deployment.command("restore", "backup", "--force")
+    else:
+        site.server.kill()
+        database = site.deployment.database
+        for suffix in ("", "-wal", "-shm", ".head"):
+            database.with_name(database.name + suffix).unlink(missing_ok=True)
+        done = site.deployment.command("restore", "backup")
+        site.server = site.deployment.start()
+    assert done.returncode == 0, done.stderr
+    seen: set[str] = set()
+    fine = {"stale_claims"} if forced else {"revoked", "unknown_key"}
+
+    def has_arrived() -> bool:
+        seen.update(follower.says(grant) for grant in ended)
+        return follower.verifier.is_level and {follower.says(grant) for grant in (kept, later)} <= fine
+
+    eventually(has_arrived, "the follower knows of the restore", within=30)
+    assert "ok" not in seen
+    for grant in ended:
+        assert site.api.post("/refresh", {"refresh_token": grant["refresh_token"]}).status == 401
+        assert site.api.get("/session", token=grant["access_token"]).status == 401
+    for grant in (kept, later):
+        refreshed = site.api.post("/refresh", {"refresh_token": grant["refresh_token"]})
+        assert refreshed.status == (200 if forced else 401)
+    fresh = site.login("alice")
+    eventually(lambda: follower.says(fresh) == "ok", "a new login is good", within=30)
+    newcomer = follow(site)
+    assert newcomer.says(fresh) == "ok"
+    assert {newcomer.says(grant) for grant in ended} <= {"revoked", "unknown_key"}
 
 
 def test_the_steps_after_a_restore_end_all_that_was_issued_before_it(

@@ -1,8 +1,8 @@
 """The last known head of the feed, in a file beside the database: what tells a restarted authority that its database is an older copy.
 
 The file holds one line, authenticated under the master key: whoever can write it but does not know the key can at most delete it, or put an
-older one there, and both are as if there were none. It is written at most once a heartbeat; a database that went back by less than that, to a
-moment after the last writing, is not found out by it.
+older one there, and both are as if there were none. It is written within milliseconds of each entry; a database that went back to a moment
+after the last writing is not found out by it.
 """
 
 from __future__ import annotations
@@ -58,6 +58,16 @@ class HeadFile:
             )
         return head
 
+    @staticmethod
+    def kept_beside(database: Path, *, master_key: bytes) -> Head | None:
+        """Return the head that any issuer of this master key kept beside *database*; None if there is none."""
+        raw = _read(head_file_of(database))
+        line = None if raw is None else _decoded(raw)
+        if line is None:
+            return None
+        file = HeadFile(head_file_of(database), issuer=line.issuer, master_key=master_key, failed=_ignore)
+        return file.read()
+
     def keep(self, head: Head) -> None:
         """Put *head* into the file, durably and whole, unless a later one is there. Never raises."""
         try:
@@ -69,15 +79,17 @@ class HeadFile:
             self._failed(f"{self._path} cannot be written: {error.strerror}")
 
     def _authentic(self, raw: bytes) -> Head | None:
+        line = _decoded(raw)
+        if line is None:
+            return None
         try:
-            line = msgspec.json.decode(raw, type=_Line)
             head = Head(
                 timeline=Timeline(line.timeline),
                 position=Position(line.position),
                 chain=base64url.decode(line.chain.encode()),
             )
             mac = base64url.decode(line.mac.encode())
-        except (ValueError, msgspec.MsgspecError):
+        except ValueError:
             return None
         is_ours = line.issuer == self._issuer and hmac.compare_digest(mac, self._mac(head))
         return head if is_ours else None
@@ -106,6 +118,25 @@ class HeadFile:
     def _mac(self, head: Head) -> bytes:
         said = msgspec.json.encode([self._issuer, head.timeline, head.position, base64url.encode(head.chain)])
         return hmac.digest(self._key, said, "sha256")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_FILE)
+    except OSError:
+        return None
+
+
+def _decoded(raw: bytes) -> _Line | None:
+    try:
+        return msgspec.json.decode(raw, type=_Line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _ignore(why: str) -> None:
+    """Take what nobody wants to hear."""
 
 
 def head_file_of(database: Path) -> Path:

@@ -33,6 +33,11 @@ class KeyRevocations:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
+    async def settled(self) -> None:
+        """Return when the keys of all entries that were taken so far are out of use: a key that is revoked signs nothing more."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
     async def _mark(self, key_id: KeyId) -> None:
         try:
             await self._keys.mark_revoked(key_id)

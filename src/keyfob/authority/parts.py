@@ -96,6 +96,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         policy=_key_policy(policy),
     )
     trail = Trail(store.audit, log=_log_event)
+    key_revocations = KeyRevocations(keys)
     feed = await Feed.start(
         store.feed,
         issuer=options.issuer,
@@ -106,8 +107,9 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         cut_off=partial(_cut_off, keys),
         heads=_heads(head_file, master_key=master_key, trail=trail, options=options),
         on_event=trail.tell,
-        on_entries=KeyRevocations(keys).take,
+        on_entries=key_revocations.take,
     )
+    await key_revocations.settled()
     endings = Endings(store.sessions, feed, keys, clock=clock)
 
     async def outlive(lifetime: timedelta) -> None:

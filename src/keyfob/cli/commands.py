@@ -19,6 +19,7 @@ from keyfob.base.errors import (
     Unavailable,
 )
 from keyfob.cli import (
+    backup,
     client,
     demo,
     doctor,
@@ -92,5 +93,6 @@ revoke.register(commands)
 keys.register(commands)
 migrate.register(commands)
 store.register(commands)
+backup.register(commands)
 doctor.register(commands)
 version.register(commands)

@@ -1,23 +1,31 @@
 """`/feed`: every revocation, as it happens, for verifiers.
 
-`GET /feed` is the stream, `/feed/snapshot` where it begins, `/feed/time` signed time, `/feed/keys` the keys that sign all of it.
+`GET /feed` is the stream, `/feed/snapshot` where it begins, `/feed/time` signed time, `/feed/keys` the keys that sign all of it. At
+`POST /feed/evidence` followers that come back say, with the server's own signature, how far it had come.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
 
 from keyfob.base.errors import Denied, Unavailable
 from keyfob.clients import scopes
+from keyfob.endpoints.answers import NO_CONTENT
+from keyfob.endpoints.bodies import RequestBody, read_json
 from keyfob.endpoints.machine import follower
 from keyfob.endpoints.route import Parameter, Route
 from keyfob.endpoints.site import Site
 from keyfob.http.headers import JSON, NO_STORE, PUBLIC
-from keyfob.http.messages import HttpRequest, HttpResponse
+from keyfob.http.messages import MAX_BODY, HttpRequest, HttpResponse
 from keyfob.http.problem import Challenge, Refusal
 from keyfob.http.query import once, parse_query
+from keyfob.jwt import jws
+from keyfob.revocation.handed_back import MAX_BATCHES, HandedBack
 
 RECHECK_INTERVAL: Final = 30.0
 """Seconds between two looks at whether a follower may still follow. What it can learn in between is who was logged out."""
@@ -71,6 +79,29 @@ async def keys(site: Site, _request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=200, headers=(JSON, *PUBLIC), body=site.authority.feed.key_document())
 
 
+class Evidence(RequestBody, frozen=True, kw_only=True):
+    """What a follower held before it lost the connection: compact JWSs of this issuer's feed, entries oldest first."""
+
+    heartbeat: str
+    entries: Annotated[list[str], Meta(max_length=MAX_BATCHES)] = msgspec.field(default_factory=list)
+
+
+async def hand_back(site: Site, request: HttpRequest) -> HttpResponse:
+    """Take what a follower hands back: the only way in which a server on an older copy of its store, alone, can learn of it.
+
+    The answer says nothing of what came of it. It is the same where it was known already.
+    """
+    await follower(site, request)
+    asked = await read_json(request, Evidence)
+    authority = site.authority
+
+    def verify(text: str, typ: str) -> bytes:
+        return jws.verify(text, authority.keys.feed_public_keys(), typ=typ, limit=MAX_BODY)
+
+    await authority.feed.hear(HandedBack(authority.issuer, asked.heartbeat, asked.entries, verify))
+    return NO_CONTENT
+
+
 async def _frames(site: Site, request: HttpRequest, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
     clock = site.authority.clock
     checked_at = clock.elapsed()
@@ -119,6 +150,15 @@ ROUTES = (
         summary="Signed time (scope keyfob:feed)",
         response_type="application/jose",
         query=(Parameter(name="nonce", summary="16 to 64 characters of base64url"),),
+        refusal=_REFUSAL,
+    ),
+    Route(
+        method="POST",
+        path="/feed/evidence",
+        endpoint=hand_back,
+        summary="Hand back what was signed, after a connection was lost (scope keyfob:feed)",
+        status=204,
+        request=Evidence,
         refusal=_REFUSAL,
     ),
     Route(method="GET", path="/feed/keys", endpoint=keys, summary="The keys that sign the feed", public=True),

@@ -8,14 +8,14 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from keyfob.http.headers import Header
+from keyfob.http.headers import PreparedHeaders
 from keyfob.http.messages import HttpRequest, HttpResponse, RawHeaders
 from keyfob.http.problem import DEFAULT_REFUSAL, Refusal, problem
 
 S = TypeVar("S")
 """What an endpoint is given: the `Site` of an authority, or what a relay has in its place."""
 Endpoint = Callable[[S, HttpRequest], Awaitable[HttpResponse]]
-WarmAnswer = Callable[[S, RawHeaders, bytes], tuple[Header, ...] | None]
+WarmAnswer = Callable[[S, RawHeaders, bytes], PreparedHeaders | None]
 """Gives the headers of a 204 from memory, by the headers and the query of a request, or None: then the endpoint is asked. No I/O."""
 RenderError = Callable[[Exception, Refusal], HttpResponse]
 

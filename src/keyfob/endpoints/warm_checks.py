@@ -12,12 +12,12 @@ from __future__ import annotations
 from keyfob.base.principal import Principal
 from keyfob.endpoints.check_rules import Rules
 from keyfob.endpoints.site import Site
-from keyfob.http.headers import Header
+from keyfob.http.headers import Header, PreparedHeaders
 from keyfob.http.messages import RawHeaders
 from keyfob.verifier.generations import Generations
 
 CAPACITY = 20_000
-"""Requests that are remembered; about 2 KB each with the answer."""
+"""Requests that are remembered; about 2.5 KB each with the answer."""
 MAX_REMEMBERED = 4096  # bytes of the deciding headers of one request
 
 _DECIDING = frozenset(
@@ -32,7 +32,7 @@ _DECIDING = frozenset(
 )
 
 _Deciding = tuple[tuple[bytes, bytes], ...]
-_Known = tuple[str, Principal, tuple[Header, ...]]
+_Known = tuple[str, Principal, PreparedHeaders]
 """The token, whose it is, and the answer. A bare tuple: it is read for every check, and nothing prints it."""
 
 
@@ -43,7 +43,7 @@ class WarmChecks:
         self._known: Generations[_Deciding, _Known] = Generations(CAPACITY)
         self._rules: Generations[bytes, Rules] = Generations(CAPACITY)
 
-    def answer(self, site: Site, headers: RawHeaders, query: bytes) -> tuple[Header, ...] | None:
+    def answer(self, site: Site, headers: RawHeaders, query: bytes) -> PreparedHeaders | None:
         """Return the headers of the 204, or None: then it is to be found out. No I/O."""
         known = self._known.get(_deciding(headers))
         if known is None or site.authority.authenticate_cached(known[0]) is not known[1]:
@@ -58,7 +58,7 @@ class WarmChecks:
         """Remember that a request with *headers* carried *token*, which is *principal*'s, and that the guard let it pass by these headers alone."""
         key = _deciding(headers)
         if sum(len(value) for _, value in key) <= MAX_REMEMBERED:
-            self._known.put(key, (token, principal, answer))
+            self._known.put(key, (token, principal, PreparedHeaders.of(answer)))
 
     def remember_rules(self, query: bytes, rules: Rules) -> None:
         """Remember what *query* asks on the path `/check` itself."""

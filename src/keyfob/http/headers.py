@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from typing import Self
+
 from keyfob.http.messages import HttpResponse
 
 Header = tuple[bytes, bytes]
+# A token, and text without control characters (RFC 9110, sections 5.1 and 5.5).
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 NO_STORE: Header = (b"cache-control", b"no-store")
 JSON: Header = (b"content-type", b"application/json")
@@ -27,6 +34,26 @@ _CSP: Header = (
 )
 _CORP: Header = (b"cross-origin-resource-policy", b"same-origin")
 _HSTS: Header = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedHeaders:
+    """Headers of an answer that is given many times, and the very octets of their lines."""
+
+    headers: tuple[Header, ...]
+    lines: bytes
+
+    @classmethod
+    def of(cls, headers: tuple[Header, ...]) -> Self:
+        """Prepare *headers*, whose names are in lower case.
+
+        Raises:
+            ValueError: one of them would end its line, or is no header at all: nothing looks at the lines again.
+        """
+        for name, value in headers:
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise ValueError("a header that would not stay one line")
+        return cls(headers, b"".join(b"%b: %b\r\n" % header for header in headers))
 
 
 class SecurityHeaders:

@@ -23,8 +23,9 @@ from keyfob.revocation.feed_settings import FeedSettings
 from keyfob.revocation.feed_stats import FeedStats
 from keyfob.revocation.followers import RESYNC_FRAME, Followers, in_pieces
 from keyfob.revocation.frames import FrameWriter
+from keyfob.revocation.handed_back import HandedBack
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
-from keyfob.revocation.mending import Heads, Mending, cut_off_everything, went_back
+from keyfob.revocation.mending import HeadKeeping, Heads, Mending, cut_off_everything, went_back
 from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.snapshot_cache import SnapshotCache
@@ -33,6 +34,7 @@ from keyfob.revocation.wire import MAX_BATCH, KeySets, Sign, parse_event_id
 
 _LARGE = 2_000  # entries: more than this are put into a table in a thread
 _LEVEL_HEARTBEATS = 5  # how many may be missed before this process no longer answers from its caches
+_HEARD_AT_ONCE = 16  # hand-backs that wait for the store; whoever is turned away comes again
 _RETRY = 0.1  # seconds until a read that failed is tried again
 
 
@@ -70,9 +72,9 @@ class Feed:
         self._moved = asyncio.Event()
         self._beat_wanted = False
         self._closed = False
+        self._hearing = 0
         self._mending = Mending(store, cut_off=cut_off, clock=clock, report=self._report)
-        self._heads = heads
-        self._kept: Head | None = None
+        self._keeping = HeadKeeping(heads)
         self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
         # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
         self._level = (-math.inf, -math.inf)
@@ -177,10 +179,29 @@ class Feed:
             self.announce_keys()
             if self._followers:
                 self._followers.publish(self._frames.heartbeat(self.live.head, at))
-            head = self.live.head
-        if self._heads is not None and head != self._kept:
-            await asyncio.to_thread(self._heads.keep, head)
-            self._kept = head
+            self._keeping.note(self.live.head)
+
+    async def hear(self, handed_back: HandedBack) -> None:
+        """Compare the store with what a follower hands back, and mend a store that has lost it. Repeated, it changes nothing.
+
+        Raises:
+            InvalidRequest: it is no evidence.
+            StoreUnavailable: the store does not answer, or is being mended.
+            Unavailable: many followers come back at this moment.
+        """
+        known = handed_back.head()
+        if self._accounts_for(known):
+            return
+        if self._hearing >= _HEARD_AT_ONCE:
+            raise Unavailable("too many followers come back at once")
+        self._hearing += 1
+        try:
+            async with self._turn:
+                head = await self._store.head()
+                if went_back(head, known) or await self._mending.is_forked(known, head):
+                    await self._mend(known, held=handed_back.entries(known))
+        finally:
+            self._hearing -= 1
 
     def announce_keys(self) -> None:
         """Send the key sets to all followers if they have changed."""
@@ -273,6 +294,7 @@ class Feed:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await self._keeping.close()
 
     async def _run(self) -> None:
         """Advance at each wake-up, beat at each heartbeat; a store that fails makes the feed stale and is asked again."""
@@ -302,7 +324,7 @@ class Feed:
             await self._resynchronise()
             return
         if went_back(head, held):
-            await self._mend()
+            await self._mend(held, held=self._recent.entries())
             return
         if head.position > held.position:
             await self._advance()
@@ -319,11 +341,12 @@ class Feed:
                 self.live.apply(entries)
             except FeedGap:
                 if await self._mending.is_forked(self.live.head, await self._store.head()):
-                    await self._mend()
+                    await self._mend(self.live.head, held=self._recent.entries())
                     return
                 await self._resynchronise()
                 return
             self._on_entries(entries)
+            self._keeping.note(self.live.head)
             batch = self._recent.add(entries)
             if self._followers:
                 self._followers.publish(self._frame_of(batch))
@@ -331,12 +354,20 @@ class Feed:
                 return
             await asyncio.sleep(0)
 
-    async def _mend(self) -> None:
-        """Mend a store that went back behind what this process holds, and hold what it shows then. Nothing is signed as level meanwhile."""
-        known = self.live.head
+    async def _mend(self, known: Head, *, held: Sequence[Entry]) -> None:
+        """Mend a store that went back behind *known*, and hold what it shows then. Nothing is signed as level meanwhile."""
         self._level = (-math.inf, -math.inf)
-        await self._mending.mend(known, held=self._recent.entries())
+        await self._mending.mend(known, held=held)
         await self._resynchronise()
+
+    def _accounts_for(self, known: Head) -> bool:
+        """Say whether *known* is the past of what is held here, without asking the store; where it is false, the store decides."""
+        head = self.live.head
+        if known == head:
+            return True
+        if known.timeline != head.timeline:
+            return known.position < head.position
+        return self._recent.holds(known)
 
     async def _resynchronise(self) -> None:
         """Read all that is live, in place of what is held; followers must do the same.

@@ -41,6 +41,33 @@ class Heads(Protocol):
         ...
 
 
+class HeadKeeping:
+    """Has heads kept in a thread, one after another, the latest of those that wait. Runs in one event loop."""
+
+    def __init__(self, heads: Heads | None) -> None:
+        self._heads = heads
+        self._wanted: Head | None = None
+        self._kept: Head | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def note(self, head: Head) -> None:
+        """Have *head* kept, within milliseconds: what is revoked in these alone could be lost unseen."""
+        self._wanted = head
+        if self._heads is not None and head != self._kept and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._keep(self._heads))
+
+    async def close(self) -> None:
+        """Return when the last one is kept."""
+        if self._task is not None:
+            await self._task
+
+    async def _keep(self, heads: Heads) -> None:
+        while self._wanted is not None and self._wanted != self._kept:
+            head = self._wanted
+            await asyncio.to_thread(heads.keep, head)
+            self._kept = head
+
+
 class Mending:
     """Mends the feed of one store."""
 

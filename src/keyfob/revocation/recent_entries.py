@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from keyfob.base.identifiers import Position
-from keyfob.revocation.entry import Entry
+from keyfob.revocation.entry import Entry, Head
 
 
 @dataclass(slots=True)
@@ -42,6 +42,15 @@ class RecentEntries:
     def entries(self) -> list[Entry]:
         """Return all entries that are kept, in order."""
         return [entry for batch in self._batches for entry in batch.entries]
+
+    def holds(self, head: Head) -> bool:
+        """Say whether *head* is one of these entries, with this chain."""
+        for batch in reversed(self._batches):
+            first = batch.entries[0].position
+            if head.position >= first:
+                place = head.position - first
+                return place < len(batch.entries) and batch.entries[place].chain == head.chain
+        return False
 
     def after(self, position: Position) -> list[RecentBatch]:
         """Return the batches after *position*, which is at least `start`; the first one is cut where *position* lies within it."""

@@ -7,7 +7,7 @@ a response in one place, `http.problem`; whatever is no error of ours is logged 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping, Sequence
 from contextlib import aclosing
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,8 +17,8 @@ from keyfob.base.errors import KeyfobError, Unavailable
 from keyfob.endpoints.route import Route
 from keyfob.http.body_chunks import BodyChunks
 from keyfob.http.forwarded import TrustedProxies
-from keyfob.http.headers import Header, SecurityHeaders
-from keyfob.http.messages import HttpRequest, HttpResponse
+from keyfob.http.headers import PreparedHeaders, SecurityHeaders
+from keyfob.http.messages import HttpRequest, HttpResponse, RawHeaders
 from keyfob.http.problem import DEFAULT_REFUSAL, problem
 from keyfob.http.refresh_hint import with_hint
 from keyfob.server.logs import describe
@@ -72,11 +72,11 @@ class App(Generic[S]):
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
             return
-        headers = self._warm_answer(scope)
-        if headers is None:
+        answer = self.warm_answer(scope["path"], scope["headers"], scope["query_string"])
+        if answer is None:
             await self._serve(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.start", "status": 204, "headers": answer.headers})
         await send({"type": "http.response.body", "body": b""})
 
     async def _serve_other(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -125,21 +125,26 @@ class App(Generic[S]):
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _warm_answer(self, scope: AsgiScope) -> tuple[Header, ...] | None:
-        """Return the headers of an answer that memory alone can give; None, whatever the reason, leaves it to `_serve`."""
-        warm = self._warm.get(scope["path"])
+    @property
+    def warm_paths(self) -> Collection[str]:
+        """The paths that `warm_answer` knows."""
+        return self._warm.keys()
+
+    def warm_answer(self, path: str, headers: RawHeaders, query: bytes) -> PreparedHeaders | None:
+        """Return the headers of a 204 that memory alone can give, and count it; None, whatever the reason, leaves it to a call."""
+        warm = self._warm.get(path)
         site = self._site
         if warm is None or site is None or self._stopping:
             return None
         try:
-            headers = warm(site, scope["headers"], scope["query_string"])
+            answer = warm(site, headers, query)
         except Exception as error:  # noqa: BLE001 - the edge of the process: what fails here is decided anew, and said
             self._metrics.count_failure()
-            self._log.error("fault", route=scope["path"], **describe(error))
+            self._log.error("fault", route=path, **describe(error))
             return None
-        if headers is not None:
-            self._metrics.count_answer(scope["path"], 204)
-        return headers
+        if answer is not None:
+            self._metrics.count_answer(path, 204)
+        return answer
 
     async def _serve(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]

@@ -7,7 +7,7 @@ them, so no record shows more than its key in a `repr`; whoever writes records t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, Subject, Timeline
 from keyfob.clients.client import Client
 from keyfob.keys.store import StoredKey
-from keyfob.revocation.entry import Entry, Scope
+from keyfob.revocation.entry import Entry, Head, Scope
 from keyfob.revocation.reports import VerifierRecord
 from keyfob.sessions.session import Session
 
@@ -314,6 +314,19 @@ class Transfer(Protocol):
 
     async def remove(self, kind: Kind, keys: Sequence[str]) -> None:
         """Remove the records of *keys*, all of them or none, durably; unknown ones are passed over. The row of the feed stays.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        ...
+
+    async def replace(
+        self, pages: Iterable[Sequence[AnyRecord]], *, kinds: Collection[Kind], instead_of: Head
+    ) -> bool:
+        """Put *pages* in the place of everything of *kinds*, in one durable step that readers see whole or not at all.
+
+        Unlike `load` it may be called while others use the store. False where the head is not *instead_of* by now; nothing was changed
+        then, nor where *pages* raises. *pages* may be read on another thread, once; the row of the feed stays unless they hold another.
 
         Raises:
             StoreUnavailable: the store does not answer.

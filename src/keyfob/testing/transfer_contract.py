@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -148,6 +149,55 @@ class TransferContract(StoreContract):
             async with store.transfer.snapshot(clock.now()) as snapshot:
                 left = await snapshot.read(kind, after=None, limit=99)
             assert len(left) == (1 if kind is Kind.FEED else 0)
+
+    async def test_what_is_replaced_is_exactly_what_was_given(
+        self, store: MovableStore, other: MovableStore, clock: FrozenClock
+    ) -> None:
+        await fill(other, clock)
+        await other.sessions.end(revocation(Scope.SUBJECT, "carol", clock.now()), now=clock.now())
+        await fill(store, clock)
+        records, head = await all_records(store, clock), await other.feed.head()
+        given = [records[start : start + 3] for start in range(0, len(records), 3)]
+        assert await other.transfer.replace(given, kinds=frozenset(Kind), instead_of=head)
+        assert await _tallies(store, clock) == await _tallies(other, clock)
+        assert await other.feed.head() == await store.feed.head()
+
+    async def test_what_is_replaced_in_part_leaves_the_rest(
+        self, store: MovableStore, clock: FrozenClock
+    ) -> None:
+        await fill(store, clock)
+        before = await _tallies(store, clock)
+        kinds = {Kind.CLIENTS, Kind.ACCOUNTS, Kind.SESSIONS}
+        assert await store.transfer.replace([], kinds=kinds, instead_of=await store.feed.head())
+        after = await _tallies(store, clock)
+        for kind in Kind:
+            assert after[kind] == (Tally() if kind in kinds else before[kind])
+
+    async def test_nothing_is_replaced_where_the_head_is_another(
+        self, store: MovableStore, clock: FrozenClock
+    ) -> None:
+        await fill(store, clock)
+        head = await store.feed.head()
+        await store.sessions.end(revocation(Scope.SUBJECT, "carol", clock.now()), now=clock.now())
+        before = await _tallies(store, clock)
+        assert not await store.transfer.replace([], kinds=frozenset(Kind), instead_of=head)
+        assert await _tallies(store, clock) == before
+
+    async def test_nothing_is_replaced_where_reading_fails_in_the_middle(
+        self, store: MovableStore, clock: FrozenClock
+    ) -> None:
+        await fill(store, clock)
+        before, records = await _tallies(store, clock), await all_records(store, clock)
+
+        def breaking() -> Iterator[Sequence[AnyRecord]]:
+            yield records[:3]
+            raise ValueError("the file ends here")
+
+        with pytest.raises(ValueError, match="ends here"):
+            await store.transfer.replace(
+                breaking(), kinds=frozenset(Kind), instead_of=await store.feed.head()
+            )
+        assert await _tallies(store, clock) == before
 
     async def test_only_a_store_that_was_never_used_is_unused(
         self, store: MovableStore, clock: FrozenClock

@@ -79,6 +79,15 @@ class AuthorityClient:
             headers={"Content-Type": "application/json"},
         )
 
+    def hand_back(self, document: bytes) -> None:
+        """Hand back what the authority signed (`POST /feed/evidence`)."""
+        self._answer(
+            "POST",
+            f"{self._issuer}/feed/evidence",
+            body=document,
+            headers={"Content-Type": "application/json"},
+        )
+
     def snapshot(self) -> Generator[bytes, None, None]:
         """Read the snapshot, unpacked, in pieces."""
         with self._open_snapshot() as response, _named_failures():

@@ -109,9 +109,12 @@ class Checker:
     def _look_up(self, token: str, now: float) -> Principal:
         """Find the principal of a token that has no verdict yet."""
         self._on_miss()
+        kind = kind_of(token)
+        if kind is not None:
+            _require_session_token(token, kind)
         if self._view.follows and self._view.last_level_at == -math.inf:
             raise Denied(Cause.VERIFIER_STALE, "not level with the feed yet")
-        if kind_of(token) is not None:
+        if kind is not None:
             return self._look_up_session(token, now)
         self.misses += 1
         keys = self._keys.access
@@ -124,17 +127,13 @@ class Checker:
                 self._keys.want()
             raise
         self._require_uncovered(principal)
-        self.verdicts.put(token, Verdict(principal))
+        self.verdicts.put(token, Verdict(principal, principal.expires_at.timestamp()))
         if self._keys.access is not keys:  # one of them may have been taken away meanwhile
             self.verdicts.forget(token)
         return principal
 
     def _look_up_session(self, token: str, now: float) -> Principal:
         """Answer a session token from the cache."""
-        if kind_of(token) is OpaqueKind.REFRESH:
-            raise Denied(Cause.WRONG_TYPE, "a refresh token is no credential for requests")
-        if len(token) != OPAQUE_TOKEN_LENGTH or not _OPAQUE.issuperset(token):
-            raise Denied(Cause.MALFORMED, "not an opaque token")
         cached = self.sessions.get(token)
         if cached is None:
             raise Denied(Cause.UNKNOWN_SESSION, "not in the cache: authenticate asks the authority")
@@ -219,3 +218,11 @@ class Checker:
         if session_id is not None:
             cached.report_at = now + self._touch_interval
             self._uses.note(session_id, now)
+
+
+def _require_session_token(token: str, kind: OpaqueKind) -> None:
+    """Refuse what is no session token by its form, so that nobody is ever asked about it."""
+    if kind is OpaqueKind.REFRESH:
+        raise Denied(Cause.WRONG_TYPE, "a refresh token is no credential for requests")
+    if len(token) != OPAQUE_TOKEN_LENGTH or not _OPAQUE.issuperset(token):
+        raise Denied(Cause.MALFORMED, "not an opaque token")

@@ -4,8 +4,9 @@ One connection, in this order:
 
 1. the key sets over TLS: the anchor of trust
 2. the authority's time, by a round trip with a nonce
-3. the snapshot, the first time and whenever something was missing or wrong
-4. the event stream, from the position that is held
+3. what was signed and is held is handed back: a server on an older copy of its store learns of it
+4. the snapshot, the first time and whenever something was missing or wrong
+5. the event stream, from the position that is held
 
 A connection that ends or hangs is resumed at 1; what is held stays, and grows stale by the clock. A gap, a repetition, another order, half
 an event, a signature or a chain that does not hold: at once stale, and the next connection begins with the snapshot.
@@ -32,6 +33,7 @@ from keyfob.revocation.live_entries import FeedGap
 from keyfob.revocation.snapshot import Snapshot, SnapshotReader
 from keyfob.verifier import state_file
 from keyfob.verifier.authority_client import AuthorityClient
+from keyfob.verifier.evidence import Evidence
 from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.jwks_source import JwksSource
 from keyfob.verifier.state_file import Kept
@@ -100,6 +102,7 @@ class FeedReader:
         self._on_event = on_event
         self._on_entries = on_entries or _tell_nobody
         self._tap = tap
+        self._evidence = Evidence()
         self._is_resuming = False
         self._closed = threading.Event()
         self._needs_snapshot = True
@@ -192,6 +195,7 @@ class FeedReader:
     def _connect(self) -> None:
         self.fetch_keys()
         self.learn_time()
+        self._hand_back()
         if self._needs_snapshot:
             snapshot = self._read_snapshot()
             self._take(snapshot)
@@ -213,6 +217,13 @@ class FeedReader:
                         self._hear(event)
                 except ValueError as error:  # among them WireError
                     raise FeedBroken(str(error)) from None
+
+    def _hand_back(self) -> None:
+        """Hand back what is held. A server that cannot use it serves all the same; one that refuses the credentials says so again."""
+        document = self._evidence.document()
+        if document is not None:
+            with suppress(AuthorityUnavailable, ConfigurationError):
+                self._client.hand_back(document)
 
     def _hear(self, event: StreamEvent) -> None:
         """Take one event; unknown ones are for readers of a later version."""
@@ -249,6 +260,7 @@ class FeedReader:
             live.apply(entries)
         except FeedGap as gap:
             raise FeedBroken(str(gap)) from None
+        self._evidence.heard(event.data)
         self._on_entries(entries)
         now = self._view.time.now()
         for entry in entries:
@@ -271,6 +283,7 @@ class FeedReader:
             self._report("feed_forked", {"position": said.position})
             raise FeedBroken(f"two histories up to position {said.position}")
         self.is_level = True
+        self._evidence.level(event.data)
         self._level(heartbeat.at)
         live.drop_expired(heartbeat.at)
         self._pass_on(event)
@@ -309,6 +322,8 @@ class FeedReader:
             self._keys.adopt(snapshot.head.key_sets, at)
         except wire.WireError as error:
             raise FeedBroken(str(error)) from None
+        if head != held:
+            self._evidence.jumped()
         if held.timeline == head.timeline:
             # A server on an older copy of its store looks like any other once it has handed out as many positions anew.
             view.live.join(head, snapshot.table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from keyfob.base.identifiers import (
     TokenId,
 )
 from keyfob.base.principal import Principal
+from keyfob.jwt.jws import MAX_TOKEN
 from keyfob.verifier.authority_client import AuthorityClient
 from keyfob.verifier.generations import Generations
 from keyfob.verifier.server_time import ServerTime
@@ -81,7 +83,7 @@ class Introspection:
         self._max_cache_age = max_cache_age
         self._lock = threading.Lock()
         self._in_flight: dict[str, Future[CachedSession]] = {}
-        self._unknown: Generations[str, float] = Generations(_UNKNOWN_KEPT)
+        self._unknown: Generations[bytes, float] = Generations(_UNKNOWN_KEPT)
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="keyfob-introspect")
 
     def ask(self, token: str, *, source: str = "") -> Future[CachedSession]:
@@ -90,11 +92,13 @@ class Introspection:
         The future raises `Denied` (`unknown_session` where the token is not active, `wrong_audience`) or `AuthorityUnavailable`.
 
         Raises:
-            Denied: `unknown_session`, where it was that a moment ago.
+            Denied: `unknown_session`, where it was that a moment ago; `malformed`, where it can be no token.
             RateLimited: *source* asks about too much, or about too many tokens that are nobody's.
             AuthorityUnavailable: too many are being asked about.
         """
-        until = self._unknown.get(token)
+        if not 0 < len(token) <= MAX_TOKEN or not token.isascii():
+            raise Denied(Cause.MALFORMED, f"not 1 to {MAX_TOKEN} ASCII characters")
+        until = self._unknown.get(_digest(token))
         if until is not None and self._time.now() < until:
             raise Denied(Cause.UNKNOWN_SESSION, "not active a moment ago")
         with self._lock:
@@ -132,7 +136,7 @@ class Introspection:
             raise AuthorityUnavailable(str(error)) from None
         answer = _read(raw)
         if answer is None:
-            self._unknown.put(token, self._time.now() + _UNKNOWN_FOR)
+            self._unknown.put(_digest(token), self._time.now() + _UNKNOWN_FOR)
             raise Denied(Cause.UNKNOWN_SESSION, "the authority says that it is not active")
         principal = _principal(*answer)
         if answer[0].iss not in {"", self._issuer}:
@@ -146,6 +150,11 @@ class Introspection:
             stale_at=before + self._max_cache_age,
             idle_at=None if idle_at is None else float(idle_at),
         )
+
+
+def _digest(token: str) -> bytes:
+    """Return what stands for *token* in memory: tokens of any size take the same room, and none is kept."""
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _read(raw: bytes) -> tuple[_Answer, Mapping[str, object]] | None:

@@ -37,7 +37,12 @@ MAX_AHEAD = 60  # seconds that `iat` may lie in the future: the clocks of two ma
 _moment = datetime.fromtimestamp
 
 
-# The memories of two pure functions: few scopes and sets of roles stand in very many tokens.
+# The memories of pure functions: few audiences, scopes and sets of roles stand in very many tokens, and verdicts that share them are smaller.
+@lru_cache(maxsize=256)
+def _audience(claim: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (claim,) if isinstance(claim, str) else claim
+
+
 @lru_cache(maxsize=256)
 def _names(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(names)
@@ -87,7 +92,7 @@ def _checked(payload: bytes, key_id: KeyId, issuer: str, audiences: Set[str] | N
     if claims.iss != issuer:
         raise Denied(Cause.WRONG_ISSUER, f"not of {issuer}")
     # 9. The audience.
-    audience = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
+    audience = _audience(claims.aud)
     if audiences is not None and audiences.isdisjoint(audience):
         raise Denied(Cause.WRONG_AUDIENCE, "for other services")
     # 10. and 11. The times.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
 Opener = Callable[[], Awaitable[Store]]
+PATIENCE = 20  # seconds
+LISTENERS = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND state = 'idle' AND query LIKE 'LISTEN %'"
+)
 
 
 @pytest.fixture
@@ -58,3 +64,15 @@ async def raw(postgres_url: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(postgres_url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def until_listening(raw: Connection) -> Callable[[int], Awaitable[None]]:
+    """Give what waits until so many stores listen to this database."""
+
+    async def wait(count: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while await raw.fetchval(LISTENERS) < count:
+                await asyncio.sleep(0)
+
+    return wait

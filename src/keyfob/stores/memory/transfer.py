@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import assert_never
 
 from keyfob.accounts.account import Account
 from keyfob.base.identifiers import ClientId, Position, SessionId, Subject
 from keyfob.revocation.canary import Canary
-from keyfob.revocation.entry import Scope
+from keyfob.revocation.entry import Head, Scope
 from keyfob.revocation.reports import Reporter
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionData
@@ -35,6 +35,8 @@ from keyfob.stores.transfer import (
     cut_off_place,
     verifier_place,
 )
+
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 class MemorySnapshot:
@@ -71,11 +73,7 @@ class MemoryTransfer:
     async def load(self, records: Sequence[AnyRecord]) -> None:
         """Put *records* in place."""
         with self._state.step():
-            for record in records:
-                _put(self._state, record)
-            self._state.entries = dict(sorted(self._state.entries.items()))
-            self._state.events.sort(key=lambda numbered: numbered[0])
-            self._state.canaries.sort(key=lambda canary: canary.number)
+            _put_all(self._state, records)
 
     async def remove(self, kind: Kind, keys: Sequence[str]) -> None:
         """Remove the records of *keys*."""
@@ -83,8 +81,31 @@ class MemoryTransfer:
             for key in keys:
                 _remove(self._state, kind, key)
 
+    async def replace(
+        self, pages: Iterable[Sequence[AnyRecord]], *, kinds: Collection[Kind], instead_of: Head
+    ) -> bool:
+        """Put *pages* in the place of everything of *kinds*."""
+        records = [record for page in pages for record in page]  # before the step: reading them may fail
+        state = self._state
+        with state.step():
+            if state.head() != instead_of:
+                return False
+            for kind in kinds:
+                for record in _read(state, kind, _BEFORE_ALL):
+                    _remove(state, kind, record.key)
+            _put_all(state, records)
+            return True
+
     async def close(self) -> None:
         """Do nothing: the store itself is closed by whoever opened it."""
+
+
+def _put_all(state: State, records: Iterable[AnyRecord]) -> None:
+    for record in records:
+        _put(state, record)
+    state.entries = dict(sorted(state.entries.items()))
+    state.events.sort(key=lambda numbered: numbered[0])
+    state.canaries.sort(key=lambda canary: canary.number)
 
 
 def _read(state: State, kind: Kind, now: datetime) -> list[AnyRecord]:

@@ -10,6 +10,7 @@ from keyfob.base.identifiers import Position, SessionId, is_session_id
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import Added, CutOff, Ended, LimitReached
+from keyfob.stores.postgres.coalescing import Left
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Transaction
 from keyfob.stores.postgres.events import write_events
@@ -29,6 +30,8 @@ _MAY_STAND = """
          WHERE s.subject = w.subject AND s.parent_session_id IS NULL AND s.ended_at IS NULL)
     FROM keyfob.meta AS m, unnest($1::text[], $2::text[]) AS w (subject, client_id)
 """
+
+AddOutcome = Added | LimitReached | CutOff
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,15 @@ async def add(transaction: Transaction, addition: Addition) -> Added | LimitReac
     )
     if oldest and addition.at_limit is AtLimit.DENY:
         return LimitReached()
-    ended = []
     # All of them before the first entry is appended: rows are locked before the head.
     await lock_sessions(connection, await _families(connection, oldest))
+    if not await _remember_lifetime(connection, session, beside.longest):
+        return CutOff()
+    ended = []
     for old in oldest:
         outcome = await end(transaction, of_oldest(old, addition.event), session.created_at)
         if isinstance(outcome, Ended):  # else somebody ended it meanwhile
             ended.append(outcome.entry)
-    await _remember_lifetime(connection, [session], beside.longest)
     if not await insert_sessions(connection, [session]):
         raise ValueError("a session with this id stands already")
     await write_events(connection, [addition.event])
@@ -84,10 +88,11 @@ async def add(transaction: Transaction, addition: Addition) -> Added | LimitReac
 
 async def add_together(
     transaction: Transaction, additions: Sequence[Addition]
-) -> Sequence[Added | CutOff | None]:
-    """Carry out *additions* of sessions without parents, each of another subject; None for those that are to be done alone.
+) -> Sequence[AddOutcome | Left]:
+    """Carry out *additions* of sessions without parents, each of another subject, but for those that are to be done alone.
 
-    Those are: who logs in elsewhere at this moment, who has too many sessions, and whatever is to be refused as a mistake.
+    Those are: who logs in elsewhere at this moment, who has too many sessions, whose session may live longer than any so far, and whatever
+    is to be refused as a mistake.
     """
     connection = transaction.connection
     subjects = {addition.session.subject: addition for addition in additions}
@@ -98,24 +103,23 @@ async def add_together(
     fit = [addition for addition in mine if outcomes[addition.session.subject] == Added()]
     sessions = [addition.session for addition in fit]
     if fit:
-        await _remember_lifetime(connection, sessions, beside[sessions[0].subject].longest)
         written = await insert_sessions(connection, sessions)
         stand = [addition for addition in fit if addition.session.session_id in written]
-        outcomes |= {
-            one.session.subject: None for one in fit if one not in stand
-        }  # an id that is taken: refused alone
+        # An id that is taken is refused alone.
+        outcomes |= {one.session.subject: Left.ALONE for one in fit if one not in stand}
         await write_events(connection, [addition.event for addition in stand])
-    return [outcomes.get(addition.session.subject) for addition in additions]
+    return [outcomes.get(addition.session.subject, Left.ALONE) for addition in additions]
 
 
-def _outcome(addition: Addition, beside: Mapping[str, _Beside]) -> Added | CutOff | None:
+def _outcome(addition: Addition, beside: Mapping[str, _Beside]) -> AddOutcome | Left:
     session = addition.session
     found = beside[session.subject]
     if session.as_of > found.position or not is_session_id(session.session_id):
-        return None
+        return Left.ALONE
     if _is_cut_off(session, found):
         return CutOff()
-    return None if found.not_ended >= addition.limit else Added()
+    is_plain = found.not_ended < addition.limit and _lifetime(session) <= found.longest
+    return Added() if is_plain else Left.ALONE
 
 
 def _is_cut_off(session: Session, beside: _Beside) -> bool:
@@ -164,10 +168,18 @@ async def _families(connection: Connection, sessions: Sequence[Session]) -> set[
     return ids | await child_ids(connection, ids)
 
 
-async def _remember_lifetime(connection: Connection, sessions: Sequence[Session], longest: int) -> None:
-    """Raise the longest lifetime, if one of *sessions* has a longer one: cut-offs must outlive it."""
-    lifetime = max(span_micros(session.expires_at - session.created_at) or 0 for session in sessions)
-    if lifetime > longest:
-        await connection.execute(
-            "UPDATE keyfob.meta SET longest_session = greatest(longest_session, $1)", lifetime
-        )
+async def _remember_lifetime(connection: Connection, session: Session, longest: int) -> bool:
+    """Raise the longest lifetime, if this is one; False if a cut-off came meanwhile, which may not outlive the session.
+
+    That locks the head: cut-offs that come now outlive the session, and those that came are looked at again.
+    """
+    if _lifetime(session) <= longest:
+        return True
+    await connection.execute(
+        "UPDATE keyfob.meta SET longest_session = greatest(longest_session, $1)", _lifetime(session)
+    )
+    return not _is_cut_off(session, (await _look_beside(connection, [session]))[session.subject])
+
+
+def _lifetime(session: Session) -> int:
+    return span_micros(session.expires_at - session.created_at) or 0

@@ -10,6 +10,7 @@ from typing import cast
 from keyfob.base.clock import from_micros
 from keyfob.base.identifiers import Position, SessionId
 from keyfob.revocation.entry import Entry, Scope
+from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.session import Session
 from keyfob.stores.postgres.connecting import Connection, Row
 from keyfob.stores.postgres.texts import can_be_kept
@@ -86,6 +87,25 @@ class Known:
         """Return those of *session_ids* that have a row, in their order, each as it stands at *now*."""
         found = (self.session(session_id, now) for session_id in session_ids)
         return [session for session in found if session is not None]
+
+    def has(self, session_id: SessionId) -> bool:
+        """Say whether a session has a row."""
+        return session_id in self._rows
+
+    def changed_by(self, revocation: Revocation) -> set[SessionId]:
+        """Return the sessions that *revocation* may change."""
+        match revocation.scope:
+            case Scope.SESSION:
+                ids = self._family_ids(SessionId(revocation.id))
+            case Scope.SUBJECT:
+                ids = {id_ for id_, (row, _) in self._rows.items() if row.subject == revocation.id}
+            case _:
+                ids = set()
+        return ids if revocation.spared is None else ids | self._family_ids(revocation.spared)
+
+    def _family_ids(self, session_id: SessionId) -> set[SessionId]:
+        children = {id_ for id_, (row, _) in self._rows.items() if row.parent_session_id == session_id}
+        return {session_id} | children
 
     def in_scope(self, entry: Entry, now: datetime) -> list[Session]:
         """Return the sessions that *entry* is about, each as it stands at *now*."""

@@ -21,11 +21,20 @@ from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import LEAP, RETENTION_MARGIN
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import AlreadyEnded, Ended, EndOutcome
+from keyfob.stores.postgres.coalescing import Left
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Transaction
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.listening import CHANNEL
-from keyfob.stores.postgres.reading import Known, child_ids, lock_sessions, read_ids, subject_ids, write_rows
+from keyfob.stores.postgres.reading import (
+    Known,
+    child_ids,
+    lock_free_sessions,
+    lock_sessions,
+    read_ids,
+    subject_ids,
+    write_rows,
+)
 from keyfob.stores.revoking import leaves_cut_off, new_timeline, next_entry
 from keyfob.stores.rows import ENTRY_COLUMNS, entry_to
 from keyfob.stores.standing import is_live, over_since
@@ -72,32 +81,45 @@ class Order:
 
 
 async def lock_scope(connection: Connection, revocations: Sequence[Revocation | Entry]) -> set[SessionId]:
-    """Lock the rows that *revocations* may change; return their ids."""
-    subjects = [one.id for one in revocations if one.scope is Scope.SUBJECT and one.reach is Reach.END]
-    families = {SessionId(one.id) for one in revocations if one.scope is Scope.SESSION}
-    families |= {one.spared for one in revocations if one.spared is not None}
-    ids = families | await child_ids(connection, families) | await subject_ids(connection, subjects)
+    """Lock the rows that *revocations* may change, waiting for others; return their ids."""
+    ids = await _listed(connection, revocations)
     await lock_sessions(connection, ids)
     return ids
 
 
+async def _listed(connection: Connection, revocations: Sequence[Revocation | Entry]) -> set[SessionId]:
+    subjects = [one.id for one in revocations if one.scope is Scope.SUBJECT and one.reach is Reach.END]
+    families = {SessionId(one.id) for one in revocations if one.scope is Scope.SESSION}
+    families |= {one.spared for one in revocations if one.spared is not None}
+    return families | await child_ids(connection, families) | await subject_ids(connection, subjects)
+
+
 async def end(transaction: Transaction, revocation: Revocation, now: datetime) -> EndOutcome:
     """Carry out *revocation*, as `SessionStore.end` says."""
-    return (await end_together(transaction, [Order(revocation, now)]))[0]
+    connection = transaction.connection
+    ids = await lock_scope(connection, [revocation])
+    batch = Batch(await lock_head(connection))
+    outcome = _end(batch, await read_ids(connection, ids), Order(revocation, now))
+    await batch.write(transaction)
+    return outcome
 
 
-async def end_together(transaction: Transaction, orders: Sequence[Order]) -> list[EndOutcome]:
-    """Carry out *orders* one after another, in one step.
+async def end_together(transaction: Transaction, orders: Sequence[Order]) -> list[EndOutcome | Left]:
+    """Carry out *orders* one after another, in one step, but for those about a row that somebody else holds.
 
     What an order of scope `client` or `everything` covers is not listed, so an order after it in the same step would not see it: these
     two scopes come alone.
     """
     connection = transaction.connection
-    ids = await lock_scope(connection, [order.revocation for order in orders])
-    head = await lock_head(connection)
+    ids = await _listed(connection, [order.revocation for order in orders])
+    free = await lock_free_sessions(connection, ids)
+    batch = Batch(await lock_head(connection))
     known = await read_ids(connection, ids)
-    batch = Batch(head)
-    outcomes = [_end(batch, known, order) for order in orders]
+    held = {session_id for session_id in ids - free if known.has(session_id)}
+    outcomes = [
+        Left.ALONE if held & known.changed_by(order.revocation) else _end(batch, known, order)
+        for order in orders
+    ]
     await batch.write(transaction)
     return outcomes
 

@@ -26,6 +26,7 @@ from keyfob.sessions.store import (
     Unknown,
 )
 from keyfob.stores import rotation
+from keyfob.stores.postgres.coalescing import Left
 from keyfob.stores.postgres.database import Transaction
 from keyfob.stores.postgres.reading import (
     Known,
@@ -81,19 +82,16 @@ async def rotate(transaction: Transaction, order: Presented) -> RotateOutcome:
 
 async def rotate_together(
     transaction: Transaction, orders: Sequence[Presented]
-) -> Sequence[RotateOutcome | None]:
-    """Carry out *orders* of different sessions; None for those that somebody else holds, or that are thefts: they are to be done alone.
-
-    So no batch waits for a row.
-    """
+) -> Sequence[RotateOutcome | Left]:
+    """Carry out *orders* of different sessions, but for thefts and those that somebody else holds: no batch waits for a row."""
     ids = {order.session_id for order in orders}
     free = await lock_free_sessions(transaction.connection, ids)
     outcomes = iter(
         await _rotate_locked(transaction, [order for order in orders if order.session_id in free])
     )
     # Not locked: somebody else holds it, or there is none; which of the two is found out when it is done alone.
-    each = (next(outcomes) if order.session_id in free else None for order in orders)
-    return [None if isinstance(outcome, _Theft) else outcome for outcome in each]
+    each = (next(outcomes) if order.session_id in free else Left.ALONE for order in orders)
+    return [Left.ALONE if isinstance(outcome, _Theft) else outcome for outcome in each]
 
 
 async def renew(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -38,15 +36,13 @@ from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.partitions import Partitions
 from keyfob.stores.postgres.reading import Known, day_of, lock_sessions, read_ids, read_where, write_rows
-from keyfob.stores.postgres.revoking import Order, end_together
+from keyfob.stores.postgres.revoking import Order, end, end_together
 from keyfob.stores.postgres.rotating import Presented, renew, rotate, rotate_together
 from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_data, read_session_cursor, session_cursor
 from keyfob.stores.rows import Value, session_key
 from keyfob.stores.standing import is_live
 
-R = TypeVar("R")
-A = TypeVar("A")
 AddOutcome = Added | LimitReached | CutOff
 
 _MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of them are live
@@ -59,10 +55,28 @@ class PostgresSessionStore:
         self._database = database
         self._clock = clock
         self._partitions = Partitions(database)
-        self._find: Coalescer[SessionId, Found | None] = Coalescer(self._find_together)
-        self._add: Coalescer[Addition, AddOutcome] = Coalescer(self._add_together, key=_subject_of)
-        self._rotate: Coalescer[Presented, RotateOutcome] = Coalescer(self._rotate_together, key=_session_of)
-        self._end: Coalescer[Order, EndOutcome] = Coalescer(self._end_together, key=_target_of)
+        deadline, transact = database.options.deadline, database.transact
+        self._find: Coalescer[SessionId, Found | None] = Coalescer(self._find_together, deadline=deadline)
+        self._add: Coalescer[Addition, AddOutcome] = Coalescer(
+            lambda additions: transact(partial(add_together, additions=additions)),
+            deadline=deadline,
+            key=_subject_of,
+            alone=lambda addition: transact(partial(add, addition=addition)),
+        )
+        self._rotate: Coalescer[Presented, RotateOutcome] = Coalescer(
+            lambda orders: transact(partial(rotate_together, orders=orders)),
+            deadline=deadline,
+            key=_session_of,
+            alone=lambda order: transact(partial(rotate, order=order)),
+        )
+        # They lock the head, one after another: while one batch is under way, the next gathers.
+        self._end: Coalescer[Order, EndOutcome] = Coalescer(
+            lambda orders: transact(partial(end_together, orders=orders)),
+            deadline=deadline,
+            key=_target_of,
+            alone=self._end_alone,
+            at_once=1,
+        )
 
     async def add(
         self, session: Session, *, limit: int, at_limit: AtLimit, event: Event
@@ -120,7 +134,7 @@ class PostgresSessionStore:
         """Append the entry and end what is in its scope."""
         order = Order(revocation, now)
         if revocation.scope in {Scope.CLIENT, Scope.EVERYTHING}:
-            return (await self._end_together([order]))[0]
+            return await self._end_alone(order)
         return await self._database.at_home(lambda: self._end.ask(order))
 
     async def list(
@@ -156,22 +170,8 @@ class PostgresSessionStore:
         now = self._clock.now()
         return [_found(known, session_id, now) for session_id in session_ids]
 
-    async def _rotate_together(self, orders: Sequence[Presented]) -> Sequence[RotateOutcome | Exception]:
-        outcomes = await self._database.transact(partial(rotate_together, orders=orders))
-        return await _each(outcomes, orders, self._rotate_alone)
-
-    async def _rotate_alone(self, order: Presented) -> RotateOutcome:
-        return await self._database.transact(partial(rotate, order=order))
-
-    async def _add_together(self, additions: Sequence[Addition]) -> Sequence[AddOutcome | Exception]:
-        outcomes = await self._database.transact(partial(add_together, additions=additions))
-        return await _each(outcomes, additions, self._add_alone)
-
-    async def _add_alone(self, addition: Addition) -> AddOutcome:
-        return await self._database.transact(partial(add, addition=addition))
-
-    async def _end_together(self, orders: Sequence[Order]) -> Sequence[EndOutcome]:
-        return await self._database.transact(partial(end_together, orders=orders))
+    async def _end_alone(self, order: Order) -> EndOutcome:
+        return await self._database.transact(partial(end, revocation=order.revocation, now=order.now))
 
 
 def _subject_of(addition: Addition) -> Subject:
@@ -180,23 +180,6 @@ def _subject_of(addition: Addition) -> Subject:
 
 def _target_of(order: Order) -> tuple[Scope, str]:
     return order.revocation.scope, order.revocation.id
-
-
-async def _each(
-    outcomes: Sequence[A | None], requests: Sequence[R], alone: Callable[[R], Awaitable[A]]
-) -> Sequence[A | Exception]:
-    """Return *outcomes*, with what is None carried out alone. One that fails is nobody else's."""
-
-    async def complete(outcome: A | None, request: R) -> A | Exception:
-        if outcome is not None:
-            return outcome
-        try:
-            return await alone(request)
-        except Exception as error:  # noqa: BLE001 - raised to its caller
-            return error
-
-    pairs = zip(outcomes, requests, strict=True)
-    return await asyncio.gather(*(complete(outcome, request) for outcome, request in pairs))
 
 
 def _session_of(order: Presented) -> SessionId:

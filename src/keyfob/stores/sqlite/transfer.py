@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from keyfob.base.clock import to_micros
+from keyfob.revocation.entry import Head
 from keyfob.stores.sqlite.connections import connect_reader, connect_writer, patiently
 from keyfob.stores.sqlite.faults import unavailable
 from keyfob.stores.sqlite.options import SqliteOptions
-from keyfob.stores.sqlite.transfer_rows import PLACES, put, remove, select
+from keyfob.stores.sqlite.revoking import head
+from keyfob.stores.sqlite.transfer_rows import PLACES, clear, put, remove, select
 from keyfob.stores.transfer import AnyRecord, Kind
 
 T = TypeVar("T")
@@ -97,6 +99,23 @@ class SqliteTransfer:
                 remove(connection, kind, key)
 
         await self.write(operation)
+
+    async def replace(
+        self, pages: Iterable[Sequence[AnyRecord]], *, kinds: Collection[Kind], instead_of: Head
+    ) -> bool:
+        """Put *pages* in the place of everything of *kinds*, in one transaction."""
+
+        def operation(connection: sqlite3.Connection) -> bool:
+            if head(connection) != instead_of:
+                return False
+            for kind in kinds:
+                clear(connection, kind)
+            for page in pages:
+                for record in page:
+                    put(connection, record)
+            return True
+
+        return await self.write(operation)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Return what *query* reads of one moment, on another thread; no writer waits for it.

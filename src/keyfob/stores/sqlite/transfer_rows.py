@@ -113,6 +113,15 @@ def remove(connection: sqlite3.Connection, kind: Kind, key: str) -> None:
         connection.execute("DELETE FROM session_data WHERE session_id = ?", place.key_of(key))
 
 
+def clear(connection: sqlite3.Connection, kind: Kind) -> None:
+    """Remove all records of *kind*; the row of the feed stays."""
+    if kind is Kind.FEED:
+        return
+    connection.execute(f"DELETE FROM {PLACES[kind].table}")  # noqa: S608 - constants
+    if kind is Kind.SESSIONS:
+        connection.execute("DELETE FROM session_data")
+
+
 def _put_session(connection: sqlite3.Connection, record: SessionRow, row: Row) -> None:
     marks = ", ".join("?" * len(row))
     connection.execute(f"INSERT OR REPLACE INTO sessions VALUES ({marks})", row)  # noqa: S608 - constants

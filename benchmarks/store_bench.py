@@ -1,0 +1,236 @@
+"""The stores: what one process does with each a second, at several sizes, in one run.
+
+Everything goes through an `Authority` whose cache holds two credentials, 32 calls at a time. Half of the sessions in the database answer to a
+session token, half to a refresh token, each of a subject of its own. Nothing is asked twice in a row from the same corner: what is checked, rotated
+and ended is drawn at random over the whole database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from benchmarks.figures import BenchmarkFailed, Figure, percentile
+from benchmarks.rounds import Tell
+from benchmarks.store_filling import Filled, fill
+from benchmarks.store_places import Place, places
+from keyfob.authority.authority import Authority
+from keyfob.base.opaque import OpaqueKind
+from keyfob.sessions.policy import SessionPolicy
+
+AT_ONCE = 32
+DEVICES = 5  # of the subject of each "log out from all devices"
+ISSUER = "http://127.0.0.1:8080"  # nobody is there; it is only a name here
+_PORTION = 500  # expired sessions that one clean-up step deletes, as the server's do
+_CLEANED = timedelta(
+    hours=13
+)  # ahead: every session of 12 hours is over then, none of those that are refreshed
+_ROUNDS = 3
+
+Operation = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was measured at one size. Rates are operations a second, in rounds; tails are in milliseconds."""
+
+    size: int
+    filled: float
+    bytes_each: float
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    tails: dict[str, float] = field(default_factory=dict)
+
+    def micros(self, name: str) -> float:
+        """Return how long one operation took, in microseconds of the wall clock, with all that was under way beside it."""
+        return 1e6 / median(self.rates[name])
+
+
+def run(names: Sequence[str], *, sizes: Sequence[int], seconds: float, tell: Tell) -> list[Figure]:
+    """Measure the stores *names*, as far as they can be had here, at each of *sizes*, each operation for *seconds* in all."""
+    figures: list[Figure] = []
+    with TemporaryDirectory(prefix="keyfob-bench-") as folder, places(Path(folder)) as (found, absent):
+        for place in (one for one in found if one.name in names):
+            seen = [asyncio.run(_measured(place, size, seconds, tell)) for size in sorted(sizes)]
+            figures += _figures(place.name, seen, absent)
+    return figures
+
+
+async def _measured(place: Place, size: int, seconds: float, tell: Tell) -> Seen:
+    url = await place.make()
+    options = {"issuer": ISSUER, "cache_capacity": 2, "policy": SessionPolicy(replay_window=timedelta(0))}
+    async with Authority.open(url, master_key=bytes(range(32)), **options) as authority:  # type: ignore[arg-type]  # one dict for both
+        before = await place.bytes_used(url)
+        filled = await fill(authority, place, url, size, tell=tell)
+        used = await place.bytes_used(url)
+        seen = Seen(size=size, filled=filled.seconds, bytes_each=(used - before) / size)
+        for name, operation in _operations(authority, filled).items():
+            tell(f"{place.name}, {size:,} sessions: {name}", 0.5)
+            seen.rates[name] = [await _rate(operation, seconds / _ROUNDS) for _ in range(_ROUNDS)]
+        tell(f"{place.name}, {size:,} sessions: clean-up", 0.9)
+        seen.rates["end_all"] = [await _end_all(authority, seconds)]
+        seen.tails.update(await _tails(authority, filled, seconds))
+    await place.drop(url)
+    return seen
+
+
+def _operations(authority: Authority, filled: Filled) -> dict[str, Operation]:
+    sessions, refreshes, numbers = filled.session_tokens, filled.refresh_tokens, count()
+
+    async def check() -> object:
+        return await authority.authenticate(random.choice(sessions))
+
+    async def refresh() -> object:
+        # Taken out while it is under way: no two rotate one token.
+        at = random.randrange(len(refreshes))
+        refreshes[at], refreshes[-1] = refreshes[-1], refreshes[at]
+        issued = await authority.refresh(refreshes.pop())
+        if issued.refresh_token is None:
+            raise BenchmarkFailed("a refresh that rotated nothing")
+        refreshes.append(issued.refresh_token)
+        return issued
+
+    async def login() -> object:
+        issued = await authority.login(f"visitor-{next(numbers)}", strategy="session")
+        sessions.append(issued.session_token or "")  # so that there are enough to be ended
+        return issued
+
+    async def end() -> object:
+        if not sessions:
+            raise BenchmarkFailed("every session was ended: measure with more, or for a shorter time")
+        at = random.randrange(len(sessions))
+        sessions[at], sessions[-1] = sessions[-1], sessions[at]
+        entry = await authority.logout(sessions.pop())
+        if entry is None:
+            raise BenchmarkFailed("a logout that ended nothing")
+        return entry
+
+    return {"check": check, "refresh": refresh, "login": login, "end": end}
+
+
+async def _rate(operation: Operation, seconds: float) -> float:
+    """Return how many a second, of operations of which `AT_ONCE` are under way all the time."""
+    begin, done = time.perf_counter(), 0
+    end = begin + seconds
+
+    async def worker() -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            await operation()
+            done += 1
+            await asyncio.sleep(0)  # SQLite answers without waiting; a server would read the next request now
+
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    return done / (time.perf_counter() - begin)
+
+
+async def _end_all(authority: Authority, seconds: float) -> float:
+    """Return how many people a second can be logged out everywhere, each from `DEVICES` devices; the logins are not counted."""
+    took, done, begin = 0.0, 0, time.perf_counter()
+    while done == 0 or time.perf_counter() - begin < seconds:
+        people = [f"everywhere-{done + number}" for number in range(AT_ONCE)]
+        logins = await asyncio.gather(
+            *(authority.login(one, strategy="session") for one in people for _ in range(DEVICES))
+        )
+        tokens = [login.session_token or "" for login in logins[::DEVICES]]
+        start = time.perf_counter()
+        await asyncio.gather(*(authority.logout(token, devices="all") for token in tokens))
+        took += time.perf_counter() - start
+        done += len(people)
+    return done / took
+
+
+async def _tails(authority: Authority, filled: Filled, seconds: float) -> dict[str, float]:
+    """Return the p99 of finding a session, without and with a clean-up that deletes as fast as it can."""
+    found, deleted, over = authority.store.sessions, 0, asyncio.Event()
+    kept = [
+        authority.sessions.parse(token, OpaqueKind.REFRESH).session_id
+        for token in filled.refresh_tokens[:100_000]
+    ]
+
+    async def clean() -> None:
+        nonlocal deleted
+        while not over.is_set():
+            gone = await found.delete_expired(authority.clock.now() + _CLEANED, _PORTION)
+            deleted += gone
+            if gone == 0:
+                return
+
+    quiet = await _p99(lambda: found.find(random.choice(kept)), seconds)
+    cleaner = asyncio.create_task(clean())
+    busy = await _p99(lambda: found.find(random.choice(kept)), seconds, until=cleaner)
+    over.set()
+    await cleaner
+    if deleted == 0:
+        raise BenchmarkFailed("a clean-up that deleted nothing")
+    return {"quiet": quiet, "busy": busy, "deleted": deleted}
+
+
+async def _p99(operation: Operation, seconds: float, *, until: asyncio.Task[None] | None = None) -> float:
+    """Return the p99 in milliseconds, of at most *seconds* or until the task *until* is over."""
+    took: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def worker() -> None:
+        while (now := time.perf_counter()) < end and not (until and until.done()):
+            await operation()
+            took.append(time.perf_counter() - now)
+            await asyncio.sleep(0)  # as above: or the clean-up would never have its turn
+
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    if not took:
+        raise BenchmarkFailed("the clean-up was over before anything was asked")
+    return percentile(sorted(took), 0.99) * 1e3
+
+
+def _figures(store: str, seen: Sequence[Seen], absent: Sequence[str]) -> list[Figure]:
+    least, largest = seen[0], seen[-1]
+    sizes = {
+        str(one.size): {
+            "filled_s": round(one.filled, 1),
+            "bytes_each": round(one.bytes_each),
+            "us_each": {name: round(one.micros(name), 1) for name in one.rates},
+            "p99_ms": {name: round(value, 2) for name, value in one.tails.items()},
+        }
+        for one in seen
+    }
+    figures = [
+        Figure(
+            name=f"stores.{store}.{name}",
+            measured=median(least.rates[name]),
+            facts={"sizes": sizes, "not_measured": absent},
+        )
+        for name in least.rates
+    ]
+    figures.append(
+        Figure(name=f"stores.{store}.bytes", measured=largest.bytes_each, facts={"at": largest.size})
+    )
+    figures.append(
+        Figure(
+            name=f"stores.{store}.cleanup",
+            measured=largest.tails["busy"],
+            against=largest.tails["quiet"],
+            against_what="the same without",
+            ratio=largest.tails["busy"] / largest.tails["quiet"],
+            facts={"at": largest.size, "deleted": largest.tails["deleted"]},
+        )
+    )
+    if largest is not least:
+        figures += [
+            Figure(
+                name=f"stores.{store}.growth.{name}",
+                measured=largest.micros(name),
+                against=least.micros(name),
+                against_what=f"at {least.size:,} sessions instead of {largest.size:,}",
+                ratio=largest.micros(name) / least.micros(name),
+            )
+            for name in ("check", "refresh")
+        ]
+    return figures

@@ -1,0 +1,75 @@
+"""A store full of sessions. Rows are those that the store itself would write, and the tokens that go with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from msgspec import structs
+
+from benchmarks.rounds import Tell
+from benchmarks.store_places import Place
+from keyfob.authority.authority import Authority
+from keyfob.base.identifiers import Strategy, Subject
+from keyfob.base.opaque import OpaqueKind, OpaqueToken
+from keyfob.sessions.session import Session
+
+_PORTION = 10_000  # rows of one transaction
+_KINDS = {Strategy.SESSION: OpaqueKind.SESSION, Strategy.HYBRID: OpaqueKind.REFRESH}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """The tokens of the sessions that were written, and how many seconds that took."""
+
+    session_tokens: list[str]
+    refresh_tokens: list[str]
+    seconds: float
+
+
+async def fill(authority: Authority, place: Place, url: str, size: int, *, tell: Tell) -> Filled:
+    """Write *size* sessions, half of them with a refresh token."""
+    begin = time.perf_counter()
+    templates = {strategy: await _template(authority, strategy) for strategy in _KINDS}
+    tokens: dict[Strategy, list[str]] = {strategy: [] for strategy in _KINDS}
+    for start in range(0, size, _PORTION):
+        made = list(_made(authority, templates, range(start, min(size, start + _PORTION))))
+        sessions = [session for session, _ in made]
+        await place.write(url, sessions)
+        for session, token in made:
+            tokens[session.strategy].append(token.text())
+        tell(f"{place.name}: filling {size:,}", (start + len(made)) / size)
+    await place.settle(url)
+    return Filled(
+        session_tokens=tokens[Strategy.SESSION],
+        refresh_tokens=tokens[Strategy.HYBRID],
+        seconds=time.perf_counter() - begin,
+    )
+
+
+async def _template(authority: Authority, strategy: Strategy) -> Session:
+    """Log in once: the others are copies of that row but for what tells sessions apart."""
+    login = await authority.login("template", strategy=strategy.value)
+    found = await authority.store.sessions.find(login.session_id)
+    assert found is not None
+    return found.session
+
+
+def _made(
+    authority: Authority, templates: dict[Strategy, Session], numbers: Sequence[int]
+) -> Iterator[tuple[Session, OpaqueToken]]:
+    keys, kinds = authority.keys.current_opaque(), list(_KINDS.items())
+    for number in numbers:
+        strategy, kind = kinds[number % 2]
+        subject = Subject(f"person-{number:08}")
+        session_id, ends_at = authority.sessions.new_id(subject, strategy)
+        token = OpaqueToken.mint(kind, session_id, keys)
+        session = structs.replace(
+            templates[strategy],
+            session_id=session_id,
+            subject=subject,
+            expires_at=ends_at,
+            digest=token.digest,
+        )
+        yield session, token
