@@ -86,10 +86,10 @@ _TABLES = """
     CREATE INDEX sessions_by_subject ON keyfob.sessions (subject, parent_session_id) WHERE ended_at IS NULL;
     CREATE INDEX sessions_by_parent ON keyfob.sessions (parent_session_id) WHERE parent_session_id IS NOT NULL;
     -- Of all rows: were it of those that nobody ended, a look-up by subject could walk through it where statistics are missing.
-    CREATE INDEX sessions_by_age ON keyfob.sessions (created_at, session_id);
+    CREATE INDEX sessions_by_age ON keyfob.sessions (created_at);
     CREATE INDEX sessions_by_end ON keyfob.sessions (expires_at);
     CREATE TABLE keyfob.sessions_other PARTITION OF keyfob.sessions DEFAULT WITH (fillfactor = 80);
-    CREATE INDEX sessions_other_by_day ON keyfob.sessions_other (day);
+    CREATE INDEX sessions_other_by_day ON keyfob.sessions_other (day, session_id);
 
     CREATE TABLE keyfob.session_data (
         day integer NOT NULL CHECK (day = get_byte(session_id, 4) * 256 + get_byte(session_id, 5)),
