@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -18,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.figures import BenchmarkFailed, Figure, percentile
+from benchmarks.figures import BenchmarkFailed, Figure, compared, percentile
 from benchmarks.rounds import Tell
 from benchmarks.store_filling import Filled, fill
 from benchmarks.store_places import Place, places
@@ -33,7 +34,7 @@ _PORTION = 500  # expired sessions that one clean-up step deletes, as the server
 _CLEANED = timedelta(
     hours=13
 )  # ahead: every session of 12 hours is over then, none of those that are refreshed
-_ROUNDS = 3
+_ROUNDS = 5
 
 Operation = Callable[[], Awaitable[object]]
 
@@ -58,27 +59,59 @@ def run(names: Sequence[str], *, sizes: Sequence[int], seconds: float, tell: Tel
     figures: list[Figure] = []
     with TemporaryDirectory(prefix="keyfob-bench-") as folder, places(Path(folder)) as (found, absent):
         for place in (one for one in found if one.name in names):
-            seen = [asyncio.run(_measured(place, size, seconds, tell)) for size in sorted(sizes)]
+            seen = asyncio.run(_measured(place, sorted(sizes), seconds, tell))
             figures += _figures(place.name, seen, absent)
     return figures
 
 
-async def _measured(place: Place, size: int, seconds: float, tell: Tell) -> Seen:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """A full store with an authority on it."""
+
+    authority: Authority
+    filled: Filled
+    operations: dict[str, Operation]
+    seen: Seen
+
+
+async def _measured(place: Place, sizes: Sequence[int], seconds: float, tell: Tell) -> list[Seen]:
+    """Fill a store of each size; then measure them in turn, so that whatever the machine does hits them all."""
+    async with AsyncExitStack() as stack:
+        stages = [await _prepared(place, size, stack, tell) for size in sizes]
+        for number in range(_ROUNDS):
+            for name in stages[0].operations:
+                tell(f"{place.name}: {name}, round {number + 1}", number / _ROUNDS)
+                for stage in stages:
+                    rate = await _rate(stage.operations[name], seconds / _ROUNDS)
+                    stage.seen.rates.setdefault(name, []).append(rate)
+        for stage in stages:
+            tell(f"{place.name}, {stage.seen.size:,} sessions: clean-up", 0.9)
+            stage.seen.rates["end_all"] = [await _end_all(stage.authority, seconds)]
+            stage.seen.tails.update(await _tails(stage.authority, stage.filled, seconds))
+    return [stage.seen for stage in stages]
+
+
+async def _prepared(place: Place, size: int, stack: AsyncExitStack, tell: Tell) -> _Stage:
     url = await place.make()
-    options = {"issuer": ISSUER, "cache_capacity": 2, "policy": SessionPolicy(replay_window=timedelta(0))}
-    async with Authority.open(url, master_key=bytes(range(32)), **options) as authority:  # type: ignore[arg-type]  # one dict for both
-        before = await place.bytes_used(url)
-        filled = await fill(authority, place, url, size, tell=tell)
-        used = await place.bytes_used(url)
-        seen = Seen(size=size, filled=filled.seconds, bytes_each=(used - before) / size)
-        for name, operation in _operations(authority, filled).items():
-            tell(f"{place.name}, {size:,} sessions: {name}", 0.5)
-            seen.rates[name] = [await _rate(operation, seconds / _ROUNDS) for _ in range(_ROUNDS)]
-        tell(f"{place.name}, {size:,} sessions: clean-up", 0.9)
-        seen.rates["end_all"] = [await _end_all(authority, seconds)]
-        seen.tails.update(await _tails(authority, filled, seconds))
-    await place.drop(url)
-    return seen
+    stack.push_async_callback(place.drop, url)
+    authority = await stack.enter_async_context(
+        Authority.open(
+            url,
+            master_key=bytes(range(32)),
+            issuer=ISSUER,
+            cache_capacity=2,
+            policy=SessionPolicy(replay_window=timedelta(0)),
+        )
+    )
+    before = await place.bytes_used(url)
+    filled = await fill(authority, place, url, size, tell=tell)
+    used = await place.bytes_used(url)
+    return _Stage(
+        authority=authority,
+        filled=filled,
+        operations=_operations(authority, filled),
+        seen=Seen(size=size, filled=filled.seconds, bytes_each=(used - before) / size),
+    )
 
 
 def _operations(authority: Authority, filled: Filled) -> dict[str, Operation]:
@@ -223,13 +256,13 @@ def _figures(store: str, seen: Sequence[Seen], absent: Sequence[str]) -> list[Fi
         )
     )
     if largest is not least:
+        what = f"at {least.size:,} sessions instead of {largest.size:,}"
         figures += [
-            Figure(
-                name=f"stores.{store}.growth.{name}",
-                measured=largest.micros(name),
-                against=least.micros(name),
-                against_what=f"at {least.size:,} sessions instead of {largest.size:,}",
-                ratio=largest.micros(name) / least.micros(name),
+            compared(
+                f"stores.{store}.growth.{name}",
+                [1e6 / rate for rate in largest.rates[name]],
+                [1e6 / rate for rate in least.rates[name]],
+                what=what,
             )
             for name in ("check", "refresh")
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -307,13 +308,13 @@ def test_the_furthest_head_stays_and_the_file_is_for_its_owner_alone(tmp_path: P
     assert file.read() is None
     heads = [
         Head(timeline=Timeline(timeline), position=Position(position), chain=bytes([position]) * 32)
-        for timeline, position in (("a", 3), ("a", 2), ("a", 5), ("b", 1))
+        for timeline, position in (("a", 3), ("a", 2), ("b", 1), ("b", 5))
     ]
     kept = []
     for head in heads:
         file.keep(head)
         kept.append(file.read())
-    assert kept == [heads[0], heads[0], heads[2], heads[3]]
+    assert kept == [heads[0], heads[0], heads[0], heads[3]]
     assert (tmp_path / "head").stat().st_mode & 0o777 == 0o600
     raw = (tmp_path / "head").read_bytes()
     for index in range(0, len(raw) - 1, 5):
@@ -321,7 +322,26 @@ def test_the_furthest_head_stays_and_the_file_is_for_its_owner_alone(tmp_path: P
         altered[index] ^= 1
         (tmp_path / "head").write_bytes(bytes(altered))
         assert file.read() in {None, heads[3]}
-    assert list(tmp_path.iterdir()) == [tmp_path / "head"]
+    assert {path.name for path in tmp_path.iterdir()} == {"head", "head.lock"}
     missing = HeadFile(tmp_path / "no" / "head", issuer="i", master_key=MASTER_KEY, failed=told.append)
     missing.keep(heads[0])
     assert "cannot be written" in told[-1]
+
+
+def test_of_many_that_keep_heads_at_once_the_furthest_stays(tmp_path: Path) -> None:
+    path, begin = tmp_path / "head", threading.Barrier(8)
+
+    def keep(number: int) -> None:
+        file = HeadFile(path, issuer="https://auth.example", master_key=MASTER_KEY, failed=pytest.fail)
+        begin.wait(10)
+        for position in range(number, 160, 8):
+            file.keep(Head(timeline=Timeline("a"), position=Position(position), chain=bytes(32)))
+
+    threads = [threading.Thread(target=keep, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    last = HeadFile(path, issuer="https://auth.example", master_key=MASTER_KEY, failed=pytest.fail).read()
+    assert last is not None
+    assert last.position == 159

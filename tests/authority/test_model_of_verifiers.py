@@ -162,10 +162,14 @@ class Following(Acceptance):
 
     @rule(which=st.integers(0, 1), at=st.integers(0, 1), count=st.sampled_from([1, 2, 1000]))
     def hear(self, which: int, at: int, count: int) -> None:
-        """Hear the next entries; a heartbeat comes only after the last of them."""
+        """Hear the next entries; a heartbeat comes only after the last of them. What was dropped meanwhile is a gap."""
         follower = self.followers[which]
         store = self.authorities[at].store.feed
         entries = self.run(store.read_after(Position(follower.held), count))
+        next_position = entries[0].position if entries else self.head + 1
+        if next_position != follower.held + 1:
+            self.begin_anew(follower, at)
+            return
         follower.view.live.apply(entries)
         follower.held += len(entries)
         if follower.held == self.head:
@@ -180,8 +184,11 @@ class Following(Acceptance):
     @rule(which=st.integers(0, 1), at=st.integers(0, 1))
     def resynchronise(self, which: int, at: int) -> None:
         """Begin anew with the snapshot, and keep the caches."""
-        self.followers[which].view.broken()
-        self.take_snapshot(self.followers[which], at)
+        self.begin_anew(self.followers[which], at)
+
+    def begin_anew(self, follower: Follower, at: int) -> None:
+        follower.view.broken()
+        self.take_snapshot(follower, at)
 
     @precondition(lambda self: self.session_tokens)
     @rule(which=st.integers(0, 1), number=st.integers(0, 10**6))

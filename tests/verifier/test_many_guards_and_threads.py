@@ -69,39 +69,51 @@ def test_no_check_waits_for_a_lock_that_somebody_holds(server, verifier, waits):
         assert said == [Cause.REVOKED, Cause.REVOKED, "ok", Cause.MALFORMED]
 
 
-def is_accepted(verifier, token):
-    try:
-        verifier.verify(token)
-    except Denied as denied:
-        return denied.cause is not Cause.REVOKED
-    return True
+class Agreement:
+    """Tokens that several threads check, and each that was accepted after some thread had seen it denied."""
+
+    def __init__(self, verifier, tokens):
+        self._verifier = verifier
+        self._denied = {token: threading.Event() for token in tokens}
+        self._done = threading.Event()
+        self.wrong = []
+        self._threads = [threading.Thread(target=self._check) for _ in range(4)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def is_complete(self):
+        return all(event.is_set() for event in self._denied.values())
+
+    def end(self):
+        self._done.set()
+        for thread in self._threads:
+            thread.join(15)
+
+    def _check(self):
+        while not self._done.is_set():
+            for token, denied in self._denied.items():
+                self._look_at(token, denied)
+
+    def _look_at(self, token, denied):
+        was_denied = denied.is_set()
+        try:
+            self._verifier.verify(token)
+        except Denied as refused:
+            if refused.cause is Cause.REVOKED:
+                denied.set()
+        else:
+            if was_denied:
+                self.wrong.append(token)
 
 
 def test_threads_agree_at_every_moment_while_entries_come(server, verifier, waits):
     """Whoever saw a denial sees no acceptance later, in whatever thread."""
     tokens = [server.token(sub=f"user{number}", sid=None, jti=f"j{number}") for number in range(40)]
-    denied_already = [threading.Event() for _ in tokens]
-    wrong = []
-    done = threading.Event()
-
-    def check():
-        while not done.is_set():
-            for token, denied in zip(tokens, denied_already, strict=True):
-                was_denied = denied.is_set()
-                accepted = is_accepted(verifier, token)
-                if was_denied and accepted:
-                    wrong.append(token)
-                if not accepted:
-                    denied.set()
-
-    threads = [threading.Thread(target=check) for _ in range(4)]
-    for thread in threads:
-        thread.start()
+    agreement = Agreement(verifier, tokens)
     for number in range(len(tokens)):
-        entry = server.revoke(Scope.SUBJECT, f"user{number}")
-    waits(verifier, lambda: verifier.stats().position >= entry.position)
-    waits(verifier, lambda: all(event.is_set() for event in denied_already))
-    done.set()
-    for thread in threads:
-        thread.join(15)
-    assert wrong == []
+        server.revoke(Scope.SUBJECT, f"user{number}")
+    waits(verifier, lambda: verifier.stats().position == len(tokens))
+    waits(verifier, lambda: agreement.is_complete)
+    agreement.end()
+    assert agreement.wrong == []

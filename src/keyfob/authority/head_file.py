@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class HeadFile:
-    """Keeps the head of one database. Several processes may: of one timeline the furthest head stays."""
+    """Keeps the head of one database. Several processes may: the furthest head stays, and a later timeline lies further than any before."""
 
     def __init__(self, path: Path, *, issuer: str, master_key: bytes, failed: Callable[[str], None]) -> None:
         """*failed* hears why a head was not kept, or a file was passed over."""
@@ -69,12 +70,14 @@ class HeadFile:
         return file.read()
 
     def keep(self, head: Head) -> None:
-        """Put *head* into the file, durably and whole, unless a later one is there. Never raises."""
+        """Put *head* into the file, durably and whole, unless one as far or further is there. Never raises."""
         try:
-            kept = self.read()
-            if kept is not None and kept.timeline == head.timeline and kept.position >= head.position:
-                return
-            self._write(head)
+            with _alone(
+                self._path
+            ):  # of two processes that read and then write, the slower would put the earlier head back
+                kept = self.read()
+                if kept is None or kept.position < head.position:
+                    self._write(head)
         except OSError as error:
             self._failed(f"{self._path} cannot be written: {error.strerror}")
 
@@ -137,6 +140,19 @@ def _decoded(raw: bytes) -> _Line | None:
 
 def _ignore(why: str) -> None:
     """Take what nobody wants to hear."""
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold every other process, and every other call, off *path*. Where the system has no such locks, nothing is held off."""
+    with path.with_name(path.name + ".lock").open("ab") as lock:
+        try:
+            import fcntl
+        except ModuleNotFoundError:
+            yield
+            return
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def head_file_of(database: Path) -> Path:

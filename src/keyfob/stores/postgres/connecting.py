@@ -61,6 +61,14 @@ class Connection(Protocol):
         """Begin a transaction."""
         ...
 
+    def add_log_listener(self, callback: Any) -> None:
+        """Call *callback* with the connection and each warning or notice, before the statement that causes it returns."""
+        ...
+
+    def remove_log_listener(self, callback: Any) -> None:
+        """Call it no more."""
+        ...
+
 
 class DirectConnection(Connection, Protocol):
     """What is used of a connection of one's own."""
@@ -100,6 +108,9 @@ class Pool(Protocol):
 
 # Look-ups are by key: what the planner thinks of tables that have just been filled must not turn them into scans.
 _PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+
+# A commit that no standby confirmed is told by a warning alone: whatever the role's settings are, it must arrive.
+_SETTINGS = {"application_name": "keyfob", "client_min_messages": "warning"}
 
 
 async def connect(
@@ -156,5 +167,5 @@ def _arguments(
         "target_session_attrs": "read-write",
         # A pooler gives each transaction another server connection: nothing may be left on one.
         "statement_cache_size": 0 if is_pooled else 256,
-        "server_settings": None if is_pooled else {"application_name": "keyfob", **_PLANS, **settings},
+        "server_settings": None if is_pooled else {**_SETTINGS, **_PLANS, **settings},
     }

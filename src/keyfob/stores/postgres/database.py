@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeVar
 
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+
 from keyfob.base.errors import StoreUnavailable
 from keyfob.stores.postgres.connecting import Connection, OpenTransaction, Pool, make_pool
 from keyfob.stores.postgres.faults import FAULTS, at_opening, is_lost, is_worth_another_try, unavailable
@@ -199,10 +201,32 @@ async def _commit(transaction: Transaction, operation: Operation[T]) -> T:
         await _roll_back(manager)
         raise
     try:
-        await manager.commit()
+        warnings = await _warned_commit(transaction.connection, manager)
     except FAULTS as error:
         raise _Unsure(error) from None
+    if warnings:
+        raise _Unsure(warnings[0])
     return outcome
+
+
+async def _warned_commit(connection: Connection, manager: OpenTransaction) -> list[BaseException]:
+    """Commit; return what the server warned of meanwhile.
+
+    A commit that waits for a synchronous standby and is cancelled there (`pg_cancel_backend`) succeeds, says PostgreSQL, with a warning:
+    it would be lost if the standby became the primary. Which warning it is only its text could tell, which is translated.
+    """
+    warnings: list[BaseException] = []
+
+    def note(_: object, message: BaseException) -> None:
+        if isinstance(message, asyncpg.PostgresWarning):
+            warnings.append(message)
+
+    connection.add_log_listener(note)
+    try:
+        await manager.commit()
+    finally:
+        connection.remove_log_listener(note)
+    return warnings
 
 
 async def _roll_back(manager: OpenTransaction) -> None:

@@ -31,6 +31,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.InsufficientPrivilegeError, "refuses this user; grant it the schema keyfob (docs/reference/postgresql.md)"),
     (asyncpg.UndefinedTableError, "has not Keyfob's tables any more; restore a backup, or run `keyfob migrate`"),
     (TimeoutError, "does not answer in time"),
+    (asyncpg.PostgresWarning, "committed with a warning; look whether its synchronous standby is there (pg_stat_replication)"),
 )  # fmt: skip
 _OTHER = "does not answer"
 _MISCONFIGURED = (
