@@ -44,6 +44,11 @@ async def test_several_processes_at_once_migrate_once(empty: str) -> None:
     await store.close()
 
 
+async def test_many_connections_at_once_migrate_once(empty: str) -> None:
+    changes = await asyncio.gather(*(migrate_store(empty) for _ in range(8)))
+    assert sorted(change.before for change in changes) == [0, *[CURRENT] * 7]
+
+
 async def test_an_older_schema_is_brought_up_to_date_and_keeps_what_it_has(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
