@@ -60,7 +60,7 @@ def test_a_verifier_behind_a_relay_says_welcome_and_then_revoked(deploy: Any, ev
 
 def test_the_page_shows_what_the_example_does() -> None:
     """The code on the page is the example's, but for how far it is indented."""
-    block = PAGE.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    block = PAGE.read_text("utf-8").partition("```py\n")[2].partition("```")[0]
     shown = [line.strip() for line in block.splitlines()]
     assert shown
     code = [line.strip() for line in EXAMPLE.read_text("utf-8").splitlines()]
