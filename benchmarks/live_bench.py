@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
+from benchmarks.arriving import Arriving
 from benchmarks.figures import Figure, compared, quartiles
 from benchmarks.jwt_bench import AUDIENCE, ISSUER, Bench
 from benchmarks.jwt_peers import pyjwt_check
@@ -39,6 +40,7 @@ MILLION = 1_000_000
 TOKENS = 1_000  # access tokens that are checked in turn: more than one, so that look-ups miss the processor's caches as in life
 PASSES = 20  # of all tokens in a batch
 FILLS = 3  # how often the pauses are measured: what one fill alone shows was the machine
+ARRIVING_PASSES = 10  # of all tokens in a batch, so that a batch lasts long enough for entries to come
 _LIFETIME = 900  # seconds over which the entries run out: access tokens of 15 minutes
 _TIMELINE = Timeline("5c1f0e8d9b7a4f32")
 _PIECE = 64 * 1024  # bytes of a snapshot that are read at once, as the feed reader does
@@ -131,36 +133,9 @@ def _verdict_figures(table: EntryTable, entries: int, *, seconds: float, tell: T
     view.level(view.time.now())
     for token in bench.tokens:
         verifier.verify(token)
-    tokens = bench.tokens * PASSES
-    decode = pyjwt_check(bench.peer_key)
-
-    def level() -> None:
-        view.level(view.time.now())
-
-    def cached() -> None:
-        verify = verifier.verify
-        for token in tokens:
-            verify(token)
-
-    def moved() -> None:
-        verify, live = verifier.verify, view.live
-        for token in tokens:
-            live.changes += 1
-            verify(token)
-
-    def decoded() -> None:
-        for token in bench.tokens:
-            decode(token)
-
+    arriving = Arriving(view.live, lifetime=timedelta(seconds=_LIFETIME))
     measured = interleave(
-        [
-            Contestant(name="cached", operations=len(tokens), batch=cached, prepare=level),
-            Contestant(name="moved", operations=len(tokens), batch=moved, prepare=level),
-            Contestant(name="PyJWT", operations=len(bench.tokens), batch=decoded),
-        ],
-        seconds=seconds,
-        tell=tell,
-        title="cached verdicts",
+        _contestants(bench, verifier, view, arriving), seconds=seconds, tell=tell, title="cached verdicts"
     )
     facts = {"entries": entries, "tokens": TOKENS}
     lead = compared("verdict.lead", measured["PyJWT"], measured["cached"], what="PyJWT", facts=facts)
@@ -175,7 +150,47 @@ def _verdict_figures(table: EntryTable, entries: int, *, seconds: float, tell: T
             spread=lead.spread,
             facts=facts,
         ),
+        compared(
+            "verdict.applying",
+            measured["applying"],
+            measured["cached"],
+            what="with nothing applied",
+            facts={**facts, "applied": arriving.applied, "a_second": round(arriving.rate)},
+        ),
         _alone("verdict.moved", measured["moved"], facts),
+    ]
+
+
+def _contestants(bench: Bench, verifier: Verifier, view: FeedView, arriving: Arriving) -> list[Contestant]:
+    tokens, verify, live = bench.tokens * PASSES, verifier.verify, view.live
+    decode = pyjwt_check(bench.peer_key)
+
+    def level() -> None:
+        view.level(view.time.now())
+
+    def cached() -> None:
+        for token in tokens:
+            verify(token)
+
+    def applying() -> None:
+        with arriving:
+            for token in tokens * ARRIVING_PASSES:
+                verify(token)
+
+    def moved() -> None:
+        for token in tokens:
+            live.changes += 1
+            verify(token)
+
+    def decoded() -> None:
+        for token in bench.tokens:
+            decode(token)
+
+    return [
+        Contestant(name="cached", operations=len(tokens), batch=cached, prepare=level),
+        Contestant(name="applying", operations=ARRIVING_PASSES * len(tokens), batch=applying, prepare=level),
+        Contestant(name="moved", operations=len(tokens), batch=moved, prepare=level),
+        Contestant(name="PyJWT", operations=len(bench.tokens), batch=decoded),
     ]
 
 
