@@ -25,7 +25,7 @@ from keyfob.revocation.store import LEAP
 from keyfob.stores.backup_file import BackupReader
 from keyfob.stores.moving import Mark, Role
 from keyfob.stores.opening import open_movable
-from keyfob.stores.transfer import Kind
+from keyfob.stores.records import Kind
 
 MASTER_KEY = bytes(range(32))
 

@@ -25,7 +25,8 @@ from keyfob.sessions.store import Replayed, Rotated
 from keyfob.stores.copying import Copier, Ends
 from keyfob.stores.moving import Mark, Role
 from keyfob.stores.opening import open_movable, open_store, place_of
-from keyfob.stores.transfer import Kind, tally
+from keyfob.stores.records import Kind
+from keyfob.stores.transfer import tally
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import ALICE, WINDOW, codes, found, is_live, put_new, revocation

@@ -114,7 +114,7 @@ class ReadThenWrite:
         return getattr(self._sessions, name)
 
     async def _row(self, session_id: str) -> Any:
-        from keyfob.stores.transfer import Kind
+        from keyfob.stores.records import Kind
 
         async with self._transfer.snapshot(self._clock.now()) as snapshot:
             rows = await snapshot.read(Kind.SESSIONS, after=None, limit=99)

@@ -29,18 +29,9 @@ from keyfob.revocation.mending import went_back
 from keyfob.stores.backup_file import BackupReader, BackupWriter
 from keyfob.stores.moving import Movable
 from keyfob.stores.opening import open_movable, open_store, sqlite_path
+from keyfob.stores.records import AnyRecord, EntryRow, FeedRow, KeyRow, Kind, number_key
 from keyfob.stores.restoring import ANEW, RECORDS, Survey, all_anew, head_of, records_again
-from keyfob.stores.transfer import (
-    AnyRecord,
-    EntryRow,
-    FeedRow,
-    KeyRow,
-    Kind,
-    Snapshot,
-    is_unused,
-    number_key,
-    pages,
-)
+from keyfob.stores.transfer import Snapshot, is_unused, pages
 
 _ATTEMPTS = 10  # entries that came between looking and restoring, one after another
 

@@ -18,7 +18,7 @@ from keyfob.base.clock import SystemClock
 from keyfob.cli.output import examples, plain, say
 from keyfob.stores.copying import Copier, Ends
 from keyfob.stores.opening import open_movable, place_of
-from keyfob.stores.transfer import Kind
+from keyfob.stores.records import Kind
 
 group = typer.Typer(
     help="Move to another store while the servers run.", no_args_is_help=True, rich_markup_mode="rich"

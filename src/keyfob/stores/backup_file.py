@@ -21,7 +21,7 @@ import msgspec
 
 from keyfob.base.clock import from_micros, to_micros
 from keyfob.base.errors import ConfigurationError
-from keyfob.stores.transfer import AnyRecord
+from keyfob.stores.records import AnyRecord
 
 VERSION: Final = 1
 _FORMAT: Final = "keyfob-backup"

@@ -24,7 +24,8 @@ import msgspec
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.stores.moving import Changes, Mark, Movable, Role
-from keyfob.stores.transfer import PAGE, AnyRecord, Kind, Tally, is_unused, tally
+from keyfob.stores.records import AnyRecord, Kind
+from keyfob.stores.transfer import PAGE, Tally, is_unused, tally
 
 FOLLOW_INTERVAL = 0.2  # seconds between looks for changes once the target is level
 READERS_LEAVE = 0.5  # seconds: ten times what a process needs to notice that its store has moved

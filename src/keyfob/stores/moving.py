@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from keyfob.stores.transfer import AnyRecord, Kind, Transfer
+from keyfob.stores.records import AnyRecord, Kind
+from keyfob.stores.transfer import Transfer
 
 
 class Role(StrEnum):

@@ -24,8 +24,8 @@ from keyfob.keys.store import KeyPurpose
 from keyfob.revocation.entry import CHAIN_START, Entry, Head, Reach, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import LEAP, RETENTION_MARGIN
+from keyfob.stores.records import AnyRecord, CutOffRow, EntryRow, FeedRow, KeyRow, Kind
 from keyfob.stores.revoking import new_timeline, next_entry
-from keyfob.stores.transfer import AnyRecord, CutOffRow, EntryRow, FeedRow, KeyRow, Kind
 
 RECORDS: Final = frozenset({Kind.CLIENTS, Kind.SUBJECTS, Kind.ACCOUNTS})
 """What comes back into a store that still knows its feed."""

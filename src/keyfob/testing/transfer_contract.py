@@ -14,18 +14,8 @@ from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.reports import Denial
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import CutOff, Ended, Renewed, Replayed, Rotated
-from keyfob.stores.transfer import (
-    AnyRecord,
-    Kind,
-    SessionRow,
-    Tally,
-    Transfer,
-    decode,
-    encode,
-    is_unused,
-    pages,
-    tally,
-)
+from keyfob.stores.records import AnyRecord, Kind, SessionRow, decode, encode
+from keyfob.stores.transfer import Tally, Transfer, is_unused, pages, tally
 from keyfob.testing.account_store_contract import an_account
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.key_store_contract import a_key

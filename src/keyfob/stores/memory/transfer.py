@@ -15,8 +15,7 @@ from keyfob.revocation.reports import Reporter
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionData
 from keyfob.stores.memory.state import Attempts, CutOffMark, State
-from keyfob.stores.standing import Over
-from keyfob.stores.transfer import (
+from keyfob.stores.records import (
     AccountRow,
     AnyRecord,
     AttemptsRow,
@@ -35,6 +34,7 @@ from keyfob.stores.transfer import (
     cut_off_place,
     verifier_place,
 )
+from keyfob.stores.standing import Over
 
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 

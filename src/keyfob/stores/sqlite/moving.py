@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.moving import Changes, Mark, Role
+from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.sqlite.marks import read_mark
 from keyfob.stores.sqlite.transfer import SqliteTransfer
 from keyfob.stores.sqlite.transfer_rows import PLACES, select
-from keyfob.stores.transfer import AnyRecord, Kind
 
 _EVENTS = (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD"))
 _TABLES = (*((place.table, kind) for kind, place in PLACES.items()), ("session_data", Kind.SESSIONS))

@@ -13,12 +13,12 @@ from typing import TypeVar
 
 from keyfob.base.clock import to_micros
 from keyfob.revocation.entry import Head
+from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.sqlite.connections import connect_reader, connect_writer, patiently
 from keyfob.stores.sqlite.faults import unavailable
 from keyfob.stores.sqlite.options import SqliteOptions
 from keyfob.stores.sqlite.revoking import head
 from keyfob.stores.sqlite.transfer_rows import PLACES, clear, put, remove, select
-from keyfob.stores.transfer import AnyRecord, Kind
 
 T = TypeVar("T")
 

@@ -16,26 +16,7 @@ from keyfob.base.identifiers import KeyId, Position, SessionId, Subject, Timelin
 from keyfob.keys.store import KeyPurpose, StoredKey
 from keyfob.revocation.entry import Scope
 from keyfob.revocation.reports import VerifierRecord
-from keyfob.stores.rows import (
-    ENTRY_COLUMNS,
-    SESSION_COLUMNS,
-    SESSION_WIDTH,
-    Row,
-    Value,
-    entry_from,
-    entry_to,
-    event_from,
-    event_to,
-    moment,
-    moment_micros,
-    names,
-    names_text,
-    session_from,
-    session_key,
-    session_to,
-)
-from keyfob.stores.sqlite.clients import client_from, client_to
-from keyfob.stores.transfer import (
+from keyfob.stores.records import (
     AccountRow,
     AnyRecord,
     AttemptsRow,
@@ -55,6 +36,25 @@ from keyfob.stores.transfer import (
     number_key,
     verifier_place,
 )
+from keyfob.stores.rows import (
+    ENTRY_COLUMNS,
+    SESSION_COLUMNS,
+    SESSION_WIDTH,
+    Row,
+    Value,
+    entry_from,
+    entry_to,
+    event_from,
+    event_to,
+    moment,
+    moment_micros,
+    names,
+    names_text,
+    session_from,
+    session_key,
+    session_to,
+)
+from keyfob.stores.sqlite.clients import client_from, client_to
 
 _MICROSECOND = timedelta(microseconds=1)
 
