@@ -1,9 +1,17 @@
-"""What makes a soak test of the races and the histories."""
+"""What makes a soak test of the races and the histories, and the stores that both run on."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+
 import pytest
 
+from keyfob.stores.opening import open_store
+from keyfob.stores.store import Store
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.racers import ProcessRacers
 from keyfob.testing.races import StoreRaces
 from keyfob.testing.session_history import SessionHistories
 
@@ -23,3 +31,40 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.cls.rounds = min(rounds, ROUNDS_A_STORE)
     metafunc.fixturenames.append("repetition")
     metafunc.parametrize("repetition", range(-(-rounds // ROUNDS_A_STORE)))
+
+
+@pytest.fixture
+async def memory_store(clock: FrozenClock) -> AsyncIterator[Store]:
+    """A store in memory."""
+    store = await open_store("memory://", clock=clock)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Where a SQLite store of this test lies."""
+    return f"sqlite:///{tmp_path}/keyfob.db"
+
+
+@pytest.fixture
+async def sqlite_store(clock: FrozenClock, sqlite_url: str) -> AsyncIterator[Store]:
+    """A store in a SQLite file."""
+    store = await open_store(sqlite_url, clock=clock)
+    yield store
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessRacers]:
+    """Processes that stay for the tests of a module."""
+    processes = ProcessRacers()
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def sqlite_racers(sqlite_store: Store, sqlite_url: str, processes: ProcessRacers) -> ProcessRacers:
+    """Processes that have the same SQLite file open."""
+    processes.open(partial(open_store, sqlite_url, clock=FrozenClock()))
+    return processes

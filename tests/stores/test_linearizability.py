@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +12,7 @@ from keyfob.stores.opening import open_store
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.linearizability import Call, Undecided, explain
-from keyfob.testing.racers import ProcessRacers, Racers, ThreadRacers
+from keyfob.testing.racers import Racers, ThreadRacers
 from keyfob.testing.session_history import SessionHistories, play, record
 from keyfob.testing.session_model import End, Find, Order, SessionModel, Touch
 from keyfob.testing.store_contract import a_session
@@ -23,40 +20,24 @@ from keyfob.testing.store_contract import a_session
 
 class TestHistoriesInMemory(SessionHistories):
     @pytest.fixture
-    async def store(self, clock: FrozenClock) -> AsyncIterator[Store]:
-        store = await open_store("memory://", clock=clock)
-        yield store
-        await store.close()
+    def store(self, memory_store: Store) -> Store:
+        return memory_store
 
 
 class OnOneFile(SessionHistories):
     @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path}/keyfob.db"
-
-    @pytest.fixture
-    async def store(self, clock: FrozenClock, url: str) -> AsyncIterator[Store]:
-        store = await open_store(url, clock=clock)
-        yield store
-        await store.close()
+    def store(self, sqlite_store: Store) -> Store:
+        return sqlite_store
 
 
 class TestHistoriesInSqliteThreads(OnOneFile):
     pass
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[ProcessRacers]:
-    processes = ProcessRacers()
-    yield processes
-    processes.close()
-
-
 class TestHistoriesInSqliteProcesses(OnOneFile):
     @pytest.fixture
-    def racers(self, store: Store, url: str, processes: ProcessRacers) -> Racers:
-        processes.open(partial(open_store, url, clock=FrozenClock()))
-        return processes
+    def racers(self, sqlite_racers: Racers) -> Racers:
+        return sqlite_racers
 
 
 class Register:

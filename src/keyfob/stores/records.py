@@ -1,4 +1,8 @@
-"""The rows of a store as typed records, the same whatever the store, and as bytes. Of secrets they hold what the store holds: digests, and sealed keys."""
+"""Everything that a store holds, as records that no store is needed to understand: what copies, backups and restores are made of.
+
+A record stands for one row of its kind, under a key that is the same in every store. Digests, sealed keys and password hashes are among
+them, so no record shows more than its key in a `repr`; whoever writes records to a file must seal or guard that file.
+"""
 
 from __future__ import annotations
 

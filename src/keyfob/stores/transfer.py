@@ -1,8 +1,4 @@
-"""Everything that a store holds, as records that no store is needed to understand: what copies, backups and restores are made of.
-
-A record stands for one row of its kind, under a key that is the same in every store. Digests, sealed keys and password hashes are among
-them, so no record shows more than its key in a `repr`; whoever writes records to a file must seal or guard that file.
-"""
+"""What reads the records of a store page by page, and loads them into another: what copies, backups and restores are made of."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
@@ -12,13 +12,6 @@ from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.racers import ProcessRacers, Racers
 from keyfob.testing.races import StoreRaces
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[ProcessRacers]:
-    processes = ProcessRacers()
-    yield processes
-    processes.close()
 
 
 class TestRacesInPostgresProcesses(StoreRaces):
