@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -185,7 +187,24 @@ async def _memory() -> Store:
 def test_many_processes_make_one_store(tmp_path: Path) -> None:
     racers = ProcessRacers(count=2)
     racers.open(_memory)
-    for number in range(5):
+    for number in range(40):
         salts = racers.race(open_and_close, [tmp_path / f"{number}.db"] * 6)
         assert len(set(salts)) == 1
     racers.close()
+
+
+OPENED_BY_PYTHON = """
+import asyncio, sys
+from pathlib import Path
+opened = []
+sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+from keyfob.stores.sqlite import migrate_sqlite_store
+asyncio.run(migrate_sqlite_store(Path(sys.argv[1])))
+print(Path(sys.argv[1]).stat().st_size > 0, sys.argv[1] in opened)
+"""
+
+
+def test_sqlite_alone_opens_the_file_since_closing_it_would_drop_the_locks_of_others(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", OPENED_BY_PYTHON, str(tmp_path / "keyfob.db")]
+    said = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert said == "True False\n"

@@ -23,6 +23,15 @@ STATEMENTS = 256  # prepared statements that a connection keeps: more than there
 _RETRY = 0.001  # seconds
 
 
+def create(path: Path, *, mode_of: Path) -> None:
+    """Make an empty file at *path* if there is none, with the permissions of *mode_of*.
+
+    Raises:
+        sqlite3.OperationalError: it cannot be made.
+    """
+    sqlite3.connect(f"file:{quote(str(path))}?mode=rwc&modeof={quote(str(mode_of))}", uri=True).close()
+
+
 def connect(path: Path, *, busy_milliseconds: int) -> sqlite3.Connection:
     """Open the existing file at *path*; transactions are begun and ended by hand.
 
@@ -56,8 +65,8 @@ def connect_reader(path: Path, options: SqliteOptions) -> sqlite3.Connection:
 
 
 def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
-    """Open the connection that writes. It does not wait for locks: `patiently` does."""
-    connection = connect(path, busy_milliseconds=0)
+    """Open the connection that writes. It does not wait for locks once it is open: `patiently` does."""
+    connection = connect(path, busy_milliseconds=options.busy_milliseconds)
     connection.execute(f"PRAGMA synchronous = {options.synchronous.value}")
     connection.execute("PRAGMA fullfsync = ON")  # where fsync alone leaves it in the disk's cache (macOS)
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
@@ -67,6 +76,7 @@ def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
     connection.execute(
         "PRAGMA cell_size_check = ON"
     )  # a damaged page is noticed before something is built on it
+    connection.execute("PRAGMA busy_timeout = 0")
     return connection
 
 

@@ -9,10 +9,11 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from keyfob.base.errors import ConfigurationError
 from keyfob.revocation.entry import CHAIN_START
-from keyfob.stores.sqlite.connections import connect, patiently
+from keyfob.stores.sqlite.connections import connect, create, patiently
 from keyfob.stores.sqlite.faults import primary_code, unavailable
 from keyfob.stores.sqlite.options import SqliteOptions
 
@@ -263,20 +264,21 @@ def migrate(path: Path, options: SqliteOptions) -> int:
 def _make_file(path: Path) -> None:
     """Create an empty file that its owner alone can read.
 
-    An existing one is not opened: closing it again would drop the locks of every other connection of this process.
+    SQLite itself makes it: whoever else closes a file, even one just made, drops the locks that other connections of this process
+    have on it meanwhile, and then two of them make the tables at once.
     """
+    if path.exists():
+        if path.is_file():
+            return
+        raise ConfigurationError(f"{path} is no file: give --store the path of a database file")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"there is no folder {path.parent}: make it, or give --store another path")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        if not path.is_file():
-            raise ConfigurationError(f"{path} is no file: give --store the path of a database file") from None
-    except (FileNotFoundError, NotADirectoryError):
+        with NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent) as private:
+            create(path, mode_of=Path(private.name))
+    except (OSError, sqlite3.OperationalError) as error:
         raise ConfigurationError(
-            f"there is no folder {path.parent}: make it, or give --store another path"
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be made ({error.strerror}): give this user write access to {path.parent}"
+            f"{path} cannot be made ({error}): give this user write access to {path.parent}"
         ) from None
 
 
