@@ -7,7 +7,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup lock run test check format bench distributed fuzz soak clean
+.PHONY: help setup packages lock run test check format bench distributed fuzz soak clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -22,6 +22,10 @@ help:  ## Say what the targets do
 	@touch $@
 
 setup: .venv/ready  ## Set up .venv
+
+packages:  ## Install the programs of Debian that tests use where they are there (as root; tests without theirs are skipped)
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium nginx-light nodejs npm pgbouncer postgresql-15 redis-server
 
 lock:  ## Write requirements.lock anew
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet "uv==$(UV_VERSION)"; }
