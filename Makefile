@@ -25,7 +25,7 @@ setup: .venv/ready  ## Set up .venv
 
 packages:  ## Install the programs of Debian that tests use where they are there (as root; tests without theirs are skipped)
 	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium nginx-light nodejs npm pgbouncer postgresql-15 redis-server
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium nginx-light pgbouncer postgresql-15 redis-server
 
 lock:  ## Write requirements.lock anew
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet "uv==$(UV_VERSION)"; }
