@@ -10,6 +10,7 @@ from keyfob.stores.postgres.database import Database
 from keyfob.stores.postgres.feed import PostgresFeedStore
 from keyfob.stores.postgres.keys import PostgresKeyStore
 from keyfob.stores.postgres.options import PostgresOptions
+from keyfob.stores.postgres.partitions import Partitions
 from keyfob.stores.postgres.reports import PostgresReportStore
 from keyfob.stores.postgres.schema import SCHEMA_VERSION, migrate
 from keyfob.stores.postgres.sessions import PostgresSessionStore
@@ -46,8 +47,9 @@ async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Stor
         StoreUnavailable: no primary answers.
     """
     database = await Database.open(options)
+    partitions = Partitions(database)
     return Store(
-        sessions=PostgresSessionStore(database, clock),
+        sessions=PostgresSessionStore(database, partitions, clock=clock),
         feed=PostgresFeedStore(database),
         keys=PostgresKeyStore(database),
         accounts=PostgresAccountStore(database),
@@ -57,4 +59,5 @@ async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Stor
         reports=PostgresReportStore(database),
         salt=database.salt,
         close=database.close,
+        prepare=lambda: partitions.make(clock.now()),
     )

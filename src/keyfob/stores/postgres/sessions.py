@@ -51,10 +51,10 @@ _MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of the
 class PostgresSessionStore:
     """A `SessionStore` in PostgreSQL."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, partitions: Partitions, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._partitions = Partitions(database)
+        self._partitions = partitions
         deadline, transact = database.options.deadline, database.transact
         self._find: Coalescer[SessionId, Found | None] = Coalescer(self._find_together, deadline=deadline)
         self._add: Coalescer[Addition, AddOutcome] = Coalescer(
