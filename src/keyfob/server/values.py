@@ -114,6 +114,14 @@ def file_path(value: object) -> Path:
     return path
 
 
+def absolute_folder(value: object) -> Path:
+    """Read the absolute path of a folder, which need not be there yet."""
+    path = Path(text(value))
+    if not path.is_absolute() or (path.exists() and not path.is_dir()):
+        raise ValueError(f"must be the absolute path of a folder, and {path} is none")
+    return path
+
+
 def networks(value: object) -> tuple[str, ...]:
     """Read addresses and networks: a list, or a text with commas."""
     items = value.split(",") if isinstance(value, str) else value
