@@ -15,6 +15,7 @@ from keyfob.authority.master_key import (
 from keyfob.authority.options import Options
 from keyfob.authority.parts import Parts, build
 from keyfob.base.errors import ConfigurationError
+from keyfob.base.events import Event
 from keyfob.keys.rewrap import fits
 from keyfob.keys.sealing import Sealing
 from keyfob.stores.opening import open_store, sqlite_path
@@ -31,13 +32,15 @@ async def start(store: str | Store, *, master_key: bytes | str | None, options: 
     try:
         if coming is not None and fits(await opened.keys.all(), Sealing(coming)):
             key = coming
-        parts = await build(
-            opened, master_key=key, options=options, head_file=_head_file(store, opened, options)
-        )
+        head_file = _head_file(store, opened, options)
+        parts = await build(opened, master_key=key, options=options, head_file=head_file)
     except BaseException:
         if isinstance(store, str):
             await opened.close()
         raise
+    if head_file is None and isinstance(store, str) and store != "memory://":
+        why = "there is no state_folder: an older copy of the store would not be noticed after a restart"
+        parts.trail.tell(Event(at=options.clock.now(), code="head_not_kept", facts={"why": why}))
     parts.housekeeping.start()
     return parts
 

@@ -29,5 +29,8 @@ def default_state_folder(variables: Mapping[str, str]) -> Path | None:
 
 def _can_be_made(folder: Path) -> bool:
     """Say whether *folder* can be written or, where it is not there yet, be made."""
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    try:
+        nearest = next(one for one in (folder, *folder.parents) if one.exists())
+        return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    except PermissionError:
+        return False
