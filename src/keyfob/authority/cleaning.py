@@ -15,7 +15,7 @@ from typing import Final
 from keyfob.base.clock import Clock
 from keyfob.stores.store import Store
 
-BATCH: Final = 100  # rows deleted in one step: a few milliseconds
+BATCH: Final = 200  # rows deleted in one step: a few milliseconds
 SHARE: Final = 0.05  # of the time
 LARGEST_SHARE: Final = 0.5
 PATIENCE: Final = 120.0  # seconds of one cleaning after which the share doubles, and again after as many

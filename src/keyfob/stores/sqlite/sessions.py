@@ -346,10 +346,9 @@ def _write_data(
 
 
 def _delete_expired(transaction: Transaction, now: datetime, limit: int) -> int:
-    keys = transaction.connection.execute(
-        "SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
-        (to_micros(now), limit),
-    ).fetchall()
-    transaction.connection.executemany("DELETE FROM session_data WHERE session_id = ?", keys)
-    transaction.connection.executemany("DELETE FROM sessions WHERE session_id = ?", keys)
-    return len(keys)
+    # Two statements whatever the limit: each gives up the interpreter once, and waits for it where everybody else is busy.
+    over = "(SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at, session_id LIMIT ?)"
+    values = (to_micros(now), limit)
+    connection = transaction.connection
+    connection.execute(f"DELETE FROM session_data WHERE session_id IN {over}", values)  # noqa: S608 - a constant
+    return connection.execute(f"DELETE FROM sessions WHERE session_id IN {over}", values).rowcount  # noqa: S608
