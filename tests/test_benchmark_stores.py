@@ -7,7 +7,7 @@ from benchmarks import store_bench
 from benchmarks.figures import Figure
 from benchmarks.targets import MEASURES, STORES, Section
 
-SIZES = (400, 800)
+SIZES = (200, 400)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from keyfob.base.clock import Clock
+from keyfob.stores.condition import PostgresCondition
 from keyfob.stores.postgres.accounts import PostgresAccountStore
 from keyfob.stores.postgres.audit import PostgresAuditStore
 from keyfob.stores.postgres.clients import PostgresClientStore
 from keyfob.stores.postgres.database import Database
 from keyfob.stores.postgres.feed import PostgresFeedStore
+from keyfob.stores.postgres.inspecting import inspect
 from keyfob.stores.postgres.keys import PostgresKeyStore
 from keyfob.stores.postgres.options import PostgresOptions
 from keyfob.stores.postgres.partitions import Partitions
@@ -21,6 +23,7 @@ from keyfob.stores.store import Store
 __all__ = [
     "SCHEMA_VERSION",
     "PostgresOptions",
+    "inspect_postgres_store",
     "migrate_postgres_store",
     "open_postgres_store",
     "read_url",
@@ -35,6 +38,11 @@ async def migrate_postgres_store(options: PostgresOptions) -> int:
         StoreUnavailable: no primary answers.
     """
     return await migrate(options)
+
+
+async def inspect_postgres_store(options: PostgresOptions, *, clock: Clock) -> PostgresCondition:
+    """Look at the server and the database without opening the store; nothing is changed there."""
+    return await inspect(options, clock=clock)
 
 
 async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Store:

@@ -45,7 +45,7 @@ class Partitions:
 
         What a table in use for long, or somebody who looks after them for long, prevents is left to the cleaning.
         """
-        wanted, _ = await self._database.read(partial(_due, now=now))
+        wanted, _ = await self._database.read(partial(due, now=now))
         with suppress(RefusedStep):
             for days in wanted:
                 if not await self._database.transact(partial(_make, days=days, take_turn=_wait_for_turn)):
@@ -62,7 +62,7 @@ class Partitions:
 
     async def keep_up(self, now: datetime) -> int:
         """Make the partitions of the days to come and drop one that is over; return how many sessions left with it."""
-        wanted, over = await self._database.read(partial(_due, now=now))
+        wanted, over = await self._database.read(partial(due, now=now))
         for days in wanted:
             if not await self._database.transact(partial(_make, days=days, take_turn=_is_my_turn)):
                 break
@@ -72,7 +72,7 @@ class Partitions:
         return 0
 
 
-async def _due(connection: Connection, now: datetime) -> tuple[list[Days], list[Days]]:
+async def due(connection: Connection, now: datetime) -> tuple[list[Days], list[Days]]:
     """Return the days whose partitions are to be made, and those that are over."""
     longest: int = await connection.fetchval("SELECT longest_session FROM keyfob.meta")
     there = await _partitions(connection)
