@@ -43,11 +43,11 @@ from keyfob.stores.postgres.rotating import (
     rotate,
     rotate_together,
 )
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.postgres.touching import PORTION, TOGETHER, Uses, touch, touch_together
 from keyfob.stores.revoking import check_data, read_session_cursor, session_cursor
 from keyfob.stores.rows import Value, session_key
 from keyfob.stores.standing import is_live
+from keyfob.stores.texts import can_be_kept, require_texts
 
 AddOutcome = Added | LimitReached | CutOff
 
@@ -105,7 +105,9 @@ class PostgresSessionStore:
 
         Raises:
             ValueError: an id of the wrong form or in use, an `as_of` past the head, a parent that is a child itself.
+            InvalidRequest: a text that cannot be kept.
         """
+        require_texts(session.subject, session.client_id)
         addition = Addition(session=session, limit=limit, at_limit=at_limit, event=event)
         if session.parent_session_id is not None:
             return await self._database.transact(partial(add, addition=addition))
@@ -155,6 +157,7 @@ class PostgresSessionStore:
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
+        require_texts(revocation.id, revocation.spared)
         order = Order(revocation, now)
         if revocation.scope in {Scope.CLIENT, Scope.EVERYTHING}:
             return await self._end_alone(order)
