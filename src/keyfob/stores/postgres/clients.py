@@ -16,9 +16,9 @@ from keyfob.stores.postgres.connecting import Connection, Row
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.revoking import end
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_client_revocation
 from keyfob.stores.rows import names, names_text, span, span_micros
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _SELECT = (
     "SELECT client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime"
@@ -39,6 +39,7 @@ class PostgresClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
+        require_texts(client.client_id)
         if any(len(digest) != _DIGEST for digest in client.secret_digests):
             raise ValueError(f"a digest has {_DIGEST} bytes")
         return await self._database.transact(partial(_add, client=client, event=event))

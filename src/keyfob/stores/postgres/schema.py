@@ -262,7 +262,7 @@ async def check_schema(connection: Connection, name: str) -> None:
     Raises:
         ConfigurationError: it is older (`keyfob migrate`), newer and not compatible, or not there.
     """
-    version, oldest = await _versions(connection, name)
+    version, oldest = await read_versions(connection, name)
     if version < SCHEMA_VERSION:
         raise ConfigurationError(
             f"the database {name} has schema {version}, this Keyfob needs {SCHEMA_VERSION}: run `keyfob migrate`"
@@ -274,7 +274,7 @@ async def check_schema(connection: Connection, name: str) -> None:
 async def _migrate(connection: Connection, name: str) -> int:
     await check_server(connection, name)
     await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LockClass.MIGRATION.value)
-    before, oldest = await _versions(connection, name)  # another process may have been faster
+    before, oldest = await read_versions(connection, name)  # another process may have been faster
     if oldest > SCHEMA_VERSION:
         raise _is_newer(name, before)
     for step in _STEPS[before:]:
@@ -286,7 +286,7 @@ async def _migrate(connection: Connection, name: str) -> int:
     return before
 
 
-async def _versions(connection: Connection, name: str) -> tuple[int, int]:
+async def read_versions(connection: Connection, name: str) -> tuple[int, int]:
     """Return the version of the schema (0: there is none), and the oldest one whose Keyfob can work on it."""
     if await connection.fetchval("SELECT to_regnamespace('keyfob')") is None:
         return 0, 0

@@ -1,16 +1,12 @@
-"""What PostgreSQL can keep as a text: everything but NUL, and nothing that is no UTF-8."""
+"""How a text is kept that nobody looks up by."""
 
 from __future__ import annotations
 
 from keyfob.stores.rows import Value
+from keyfob.stores.texts import can_be_kept
 
 _NUL = "\0"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-def can_be_kept(text: str) -> bool:
-    """Say whether there can be a row with *text*; what cannot be kept is not found."""
-    return _NUL not in text and (text.isascii() or _is_utf8(text))
 
 
 def storable(value: Value) -> Value:
@@ -18,11 +14,3 @@ def storable(value: Value) -> Value:
     if not isinstance(value, str) or can_be_kept(value):
         return value
     return value.encode("utf-8", "replace").decode().replace(_NUL, _REPLACEMENT)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

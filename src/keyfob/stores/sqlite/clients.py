@@ -19,6 +19,7 @@ from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.revoking import end
 from keyfob.stores.sqlite.writer import Transaction
+from keyfob.stores.texts import require_texts
 
 _SELECT = (
     "SELECT client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime"
@@ -40,6 +41,7 @@ class SqliteClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
+        require_texts(client.client_id)
         if any(len(digest) != _DIGEST for digest in client.secret_digests):
             raise ValueError(f"a digest has {_DIGEST} bytes")
         return await self._database.write(partial(_add, client=client, event=event))
