@@ -54,3 +54,11 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     name = await postgres_server.create_database(template="keyfob_template")
     yield postgres_server.url(name)
     await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def another_postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """Give the URL of a second one."""
+    name = await postgres_server.create_database(template="keyfob_template")
+    yield postgres_server.url(name)
+    await postgres_server.drop_database(name)

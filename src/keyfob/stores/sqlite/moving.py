@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.moving import Changes, Mark, Role
@@ -18,6 +19,7 @@ from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.sqlite.marks import read_mark
 from keyfob.stores.sqlite.transfer import SqliteTransfer
 from keyfob.stores.sqlite.transfer_rows import KEY_TEXTS, select
+from keyfob.stores.sqlite.wake_up import POLL_INTERVAL
 
 _EVENTS = (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD"))
 _TABLES = (*((form.table, kind) for kind, form in FORMS.items()), ("session_data", Kind.SESSIONS))
@@ -25,6 +27,8 @@ _TABLES = (*((form.table, kind) for kind, form in FORMS.items()), ("session_data
 
 class SqliteMovable(SqliteTransfer):
     """A `Movable` SQLite file."""
+
+    readers_leave = timedelta(seconds=10 * POLL_INTERVAL)
 
     @asynccontextmanager
     async def exclusively(self) -> AsyncIterator[None]:
