@@ -35,9 +35,10 @@ _TABLES = (
 
 
 class Hold(Enum):
-    """Who is held off: whoever writes or locks rows; or whoever reads the feed or a session, too."""
+    """Who is held off: whoever writes or locks rows; or whoever reads a session or the feed, too; or whoever reads anything."""
 
     WRITERS = auto()
+    FOLLOWERS = auto()
     EVERYBODY = auto()
 
 
@@ -54,6 +55,7 @@ async def hold_off(connection: Connection, hold: Hold, wait: timedelta) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LockClass.PARTITIONS.value)
     meta = await meta_of(connection)
     tables = ", ".join(f"keyfob.{table}" for table in _TABLES).replace("keyfob.{meta}", meta)
-    await connection.execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
-    if hold is Hold.EVERYBODY:
+    mode = "ACCESS EXCLUSIVE" if hold is Hold.EVERYBODY else "EXCLUSIVE"
+    await connection.execute(f"LOCK TABLE {tables} IN {mode} MODE")
+    if hold is Hold.FOLLOWERS:
         await connection.execute(f"LOCK TABLE {meta} IN ACCESS EXCLUSIVE MODE")

@@ -75,9 +75,9 @@ class PostgresMovable(PostgresTransfer):
             await _change_role(connection, before, after)
             return True
 
-        if before is after:
+        hold = _to_hold(before, after)
+        if hold is None:
             return await self.write(operation)
-        hold = Hold.EVERYBODY if (before in _CLOSED) != (after in _CLOSED) else Hold.WRITERS
         return await self.write_alone(operation, hold=hold)
 
     async def changes(self, limit: int) -> Changes:
@@ -129,12 +129,24 @@ async def _put_mark(connection: Connection, mark: Mark | None) -> None:
         )
 
 
+def _to_hold(before: Role | None, after: Role | None) -> Hold | None:
+    """Return who must be out of the store when its role changes; None: nobody."""
+    if before in _NOTED and after not in _NOTED:
+        return Hold.EVERYBODY  # dropping a trigger asks for it
+    if (before in _CLOSED) != (after in _CLOSED):
+        return Hold.FOLLOWERS
+    if before is after or (before, after) == (Role.FENCED, Role.SOURCE):
+        return None
+    return Hold.WRITERS
+
+
 async def _change_role(connection: Connection, before: Role | None, after: Role | None) -> None:
     if before in _CLOSED and after not in _CLOSED:
         await connection.execute(f"ALTER TABLE {CLOSED_META} RENAME TO {META.removeprefix('keyfob.')}")
-    for roles, put, drop in ((_NOTED, _put_notes, _drop_notes), (_FENCED, _put_fence, _drop_fence)):
-        if (before in roles) != (after in roles):
-            await (put if after in roles else drop)(connection)
+    if after in _NOTED:
+        await _put_functions(connection, after)
+    if (before in _NOTED) != (after in _NOTED):
+        await (_put_triggers if after in _NOTED else _drop_triggers)(connection)
     if after is None:
         await connection.execute("DELETE FROM keyfob.changes")
     if after in _CLOSED and before not in _CLOSED:
@@ -142,43 +154,38 @@ async def _change_role(connection: Connection, before: Role | None, after: Role 
         await connection.execute(f"NOTIFY {CHANNEL}")
 
 
-async def _put_notes(connection: Connection) -> None:
+async def _put_functions(connection: Connection, role: Role | None) -> None:
+    """Say what the triggers do. Dropping them would ask for every reader to be gone, which a fence that is called off cannot wait for."""
     for table, kind in _TABLES.items():
-        note = f"INSERT INTO keyfob.changes (kind, key) VALUES ('{kind.value}', {KEY_TEXTS[kind]})"  # noqa: S608 - constants
-        note += " ON CONFLICT (kind, key) DO UPDATE SET number = DEFAULT"
+        if role in _FENCED:
+            body = f"RAISE EXCEPTION 'moving' USING ERRCODE = '{FENCED_STATE}';"
+        else:
+            body = f"IF TG_OP = 'DELETE' THEN {_noting(kind, 'OLD')}; ELSE {_noting(kind, 'NEW')}; END IF; RETURN NULL;"
         await connection.execute(
-            f"CREATE FUNCTION keyfob.move_note_{table}() RETURNS trigger LANGUAGE plpgsql AS $$"
-            f" BEGIN IF TG_OP = 'DELETE' THEN {note.format('OLD')}; ELSE {note.format('NEW')}; END IF; RETURN NULL; END $$"
-        )
-        await connection.execute(
-            f"CREATE TRIGGER move_note AFTER INSERT OR UPDATE OR DELETE ON {await _place(connection, table)}"
-            f" FOR EACH ROW EXECUTE FUNCTION keyfob.move_note_{table}()"
+            f"CREATE OR REPLACE FUNCTION keyfob.move_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$"
         )
 
 
-async def _drop_notes(connection: Connection) -> None:
-    for table in _TABLES:
-        await connection.execute(f"DROP TRIGGER move_note ON {await _place(connection, table)}")
-        await connection.execute(f"DROP FUNCTION keyfob.move_note_{table}()")
-
-
-async def _put_fence(connection: Connection) -> None:
-    await connection.execute(
-        "CREATE FUNCTION keyfob.move_fence() RETURNS trigger LANGUAGE plpgsql AS"
-        f" $$ BEGIN RAISE EXCEPTION 'moving' USING ERRCODE = '{FENCED_STATE}'; END $$"
+def _noting(kind: Kind, row: str) -> str:
+    return (
+        f"INSERT INTO keyfob.changes (kind, key) VALUES ('{kind.value}', {KEY_TEXTS[kind].format(row)})"  # noqa: S608 - constants
+        " ON CONFLICT (kind, key) DO UPDATE SET number = DEFAULT"
     )
+
+
+async def _put_triggers(connection: Connection) -> None:
     for table in _TABLES:
         # For each row, and so in each partition: those are written to by their own names, too.
         await connection.execute(
-            f"CREATE TRIGGER move_fence BEFORE INSERT OR UPDATE OR DELETE ON {await _place(connection, table)}"
-            " FOR EACH ROW EXECUTE FUNCTION keyfob.move_fence()"
+            f"CREATE TRIGGER move AFTER INSERT OR UPDATE OR DELETE ON {await _place(connection, table)}"
+            f" FOR EACH ROW EXECUTE FUNCTION keyfob.move_{table}()"
         )
 
 
-async def _drop_fence(connection: Connection) -> None:
+async def _drop_triggers(connection: Connection) -> None:
     for table in _TABLES:
-        await connection.execute(f"DROP TRIGGER move_fence ON {await _place(connection, table)}")
-    await connection.execute("DROP FUNCTION keyfob.move_fence()")
+        await connection.execute(f"DROP TRIGGER move ON {await _place(connection, table)}")
+        await connection.execute(f"DROP FUNCTION keyfob.move_{table}()")
 
 
 async def _place(connection: Connection, table: str) -> str:
