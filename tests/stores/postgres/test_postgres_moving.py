@@ -46,14 +46,6 @@ async def movable(postgres_url: str) -> AsyncIterator[PostgresMovable]:
     await movable.close()
 
 
-@pytest.fixture
-async def empty_url(postgres_server: Any) -> AsyncIterator[str]:
-    """Give a database that holds no store: those of the other fixtures are copies of one, with one salt."""
-    name = await postgres_server.create_database()
-    yield postgres_server.url(name)
-    await postgres_server.drop_database(name)
-
-
 async def noted(movable: PostgresMovable, kind: Kind) -> list[str]:
     changes = await movable.changes(99)
     put = [record.key for record in changes.put if record.kind is kind]
@@ -199,13 +191,13 @@ async def test_whoever_had_an_empty_store_open_before_it_was_filled_is_refused(
 async def test_a_long_dump_puts_the_switch_off_and_writers_go_on(
     store: Store,
     postgres_url: str,
-    empty_url: str,
+    empty_postgres_url: str,
     raw: Any,
     clock: FrozenClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await fill(store, clock)
-    async with copier(postgres_url, empty_url, clock) as copying:
+    async with copier(postgres_url, empty_postgres_url, clock) as copying:
         await copying.copy()
         async with raw.transaction():
             await raw.fetch("SELECT 1 FROM keyfob.meta")
@@ -218,12 +210,12 @@ async def test_a_long_dump_puts_the_switch_off_and_writers_go_on(
 
 
 async def test_a_target_that_goes_away_during_the_switch_holds_no_writer_off(
-    store: Store, postgres_url: str, empty_url: str, clock: FrozenClock
+    store: Store, postgres_url: str, empty_postgres_url: str, clock: FrozenClock
 ) -> None:
-    async with copier(postgres_url, empty_url, clock) as copying:
+    async with copier(postgres_url, empty_postgres_url, clock) as copying:
         await copying.copy()
         await put_new(store, clock)
-        gone = await asyncpg.connect(empty_url)
+        gone = await asyncpg.connect(empty_postgres_url)
         await gone.execute("ALTER TABLE keyfob.sessions RENAME TO sessions_gone")
         with pytest.raises(StoreUnavailable):
             await copying.switch()
@@ -231,7 +223,7 @@ async def test_a_target_that_goes_away_during_the_switch_holds_no_writer_off(
         await gone.execute("ALTER TABLE keyfob.sessions_gone RENAME TO sessions")
         await gone.close()
         await copying.switch()
-    moved = await open_store(empty_url, clock=clock)
+    moved = await open_store(empty_postgres_url, clock=clock)
     assert await is_live(moved, session.session_id, clock.now())
     await moved.close()
 
@@ -329,16 +321,16 @@ async def test_what_is_replaced_is_seen_whole_or_not_at_all_and_writers_wait(
     assert await entries(store)
 
 
-async def test_a_database_without_a_store_is_no_source_and_is_left_as_it_is(empty_url: str) -> None:
+async def test_a_database_without_a_store_is_no_source_and_is_left_as_it_is(empty_postgres_url: str) -> None:
     with pytest.raises(ConfigurationError, match="holds no store"):
-        await open_movable(empty_url)
-    raw = await asyncpg.connect(empty_url)
+        await open_movable(empty_postgres_url)
+    raw = await asyncpg.connect(empty_postgres_url)
     assert await raw.fetchval("SELECT to_regnamespace('keyfob')") is None
-    await (await make_movable(empty_url)).close()
+    await (await make_movable(empty_postgres_url)).close()
     assert await raw.fetchval("SELECT to_regclass('keyfob.meta')") is not None
     await raw.execute("UPDATE keyfob.meta SET version = version - 1")
     with pytest.raises(ConfigurationError, match="run `keyfob migrate`"):
-        await make_movable(empty_url)
+        await make_movable(empty_postgres_url)
     await raw.close()
 
 
