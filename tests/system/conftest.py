@@ -173,6 +173,10 @@ class Deployment:
     def store(self) -> str:
         return self._settings.get("store", f"sqlite:///{self.database}")
 
+    def move_to(self, store: str) -> None:
+        """Be on another store from the next start on."""
+        self._settings = {**self._settings, "store": store}
+
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYFOB_")}

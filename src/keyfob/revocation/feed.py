@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Self
 
 from keyfob.base.clock import Clock
-from keyfob.base.errors import StoreUnavailable, Unavailable
+from keyfob.base.errors import StoreMoved, StoreUnavailable, Unavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
@@ -320,8 +320,12 @@ class Feed:
                     else:
                         async with self._turn:
                             await self._advance()
-            except (Unavailable, TimeoutError):
+            except (Unavailable, TimeoutError) as error:
                 self.failures += 1
+                if isinstance(
+                    error, StoreMoved
+                ):  # another takes the revocations: nothing here is level any more
+                    self._level = (-math.inf, -math.inf)
                 next_beat = loop.time() + min(_RETRY, interval)
 
     async def _level_with(self, head: Head) -> None:

@@ -20,6 +20,7 @@ from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.deleting import delete_in_portions
 from keyfob.stores.postgres.faults import RefusedStep
 from keyfob.stores.postgres.locks import LockClass
+from keyfob.stores.postgres.marks import meta_of, read_mark
 
 DAYS_BEYOND = 2  # days that are made beyond the longest lifetime
 MAX_AHEAD = 400  # days: sessions that live longer are deleted row by row
@@ -70,6 +71,18 @@ class Partitions:
             if dropped := await self._database.transact(partial(_drop, days=days, now=now)):
                 return dropped  # each takes the table for itself for a moment: whoever cleans may pause before the next
         return 0
+
+
+async def cover(transaction: Transaction, days: Collection[int]) -> None:
+    """Make partitions for *days*, where a store is filled: as wide as those that `Partitions` makes."""
+    connection = transaction.connection
+    there = await _partitions(connection)
+    if {day for first, end in there for day in range(first, end)}.issuperset(days):
+        return
+    meta = await meta_of(connection)
+    longest: int = await connection.fetchval(f"SELECT longest_session FROM {meta}")  # noqa: S608 - constants
+    for missed in missing(there, min(days), longest // _DAY_MICROS):
+        await _make(transaction, missed, _wait_for_turn)
 
 
 async def due(connection: Connection, now: datetime) -> tuple[list[Days], list[Days]]:
@@ -155,6 +168,8 @@ async def _drop(transaction: Transaction, days: Days, now: datetime) -> int:
     """Drop the partitions of *days* if everything in them is over; return how many sessions were in them, about."""
     connection = transaction.connection
     if not await _is_my_turn(connection) or days not in await _partitions(connection):
+        return 0
+    if await read_mark(connection) is not None:  # what is over for this clock may not be so for the copier's
         return 0
     table = f"keyfob.{_name('sessions', days)}"
     if await connection.fetchval(f"SELECT 1 FROM {table} WHERE expires_at > $1 LIMIT 1", to_micros(now)):  # noqa: S608 - a number
