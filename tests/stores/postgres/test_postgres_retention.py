@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from keyfob.revocation.entry import Scope
 from keyfob.revocation.store import RETENTION_MARGIN
 from keyfob.sessions.store import CutOff, Ended
@@ -60,13 +62,14 @@ async def test_what_somebody_else_is_about_to_raise_is_not_relied_upon(
     assert ended.entry.until == clock.now() + HOUR + RETENTION_MARGIN
 
 
+@pytest.mark.parametrize("lost", ["longest_credential", "longest_session"])
 async def test_what_a_failover_lost_is_raised_again_when_the_head_is_read(
-    store: Store, raw: Any, clock: FrozenClock
+    store: Store, raw: Any, lost: str
 ) -> None:
     await store.feed.extend_retention(credential=DAY, session=LIFETIME)
     await store.feed.extend_retention(credential=HOUR, session=HOUR)
     # As on a replica that had not received it.
-    await raw.execute("UPDATE keyfob.meta SET longest_credential = 1, longest_session = 1")
+    await raw.execute(f"UPDATE keyfob.meta SET {lost} = 1")
     await store.feed.head()
     assert await longest(raw) == (DAY, LIFETIME)
     before = await raw.fetchval("SELECT xmin::text FROM keyfob.meta")
