@@ -66,11 +66,13 @@ async def rotate(transaction: Transaction, order: Presented) -> RotateOutcome:
     connection = transaction.connection
     # The children too: a theft ends them, and rows are locked in one go.
     ids = {order.session_id} | await child_ids(connection, [order.session_id])
-    await lock_sessions(connection, ids)
+    locked = await lock_sessions(connection, ids)
+    if order.session_id not in locked:  # one that comes now is not locked, and nobody can know its id yet
+        return Unknown()
     outcome = await _rotate_locked(transaction, [order])
     if not isinstance(outcome[0], _Theft):
         return outcome[0]
-    session = (await read_ids(connection, ids)).session(order.session_id, order.now)
+    session = (await read_ids(connection, locked)).session(order.session_id, order.now)
     assert session is not None
     ended = await end(transaction, of_session(order.session_id, order.event), order.now)
     if not isinstance(ended, Ended):  # a cut-off came meanwhile
@@ -99,7 +101,8 @@ async def renew(
 ) -> Renewed | Unknown:
     """Replace the secret, as the port says."""
     connection = transaction.connection
-    await lock_sessions(connection, [session_id])
+    if not await lock_sessions(connection, [session_id]):
+        return Unknown()
     # The head before the row is read: a cut-off that came in between would have a position below the new `as_of`.
     head = await lock_head(connection)
     session = (await read_ids(connection, [session_id])).session(session_id, now)

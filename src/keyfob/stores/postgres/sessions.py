@@ -196,9 +196,7 @@ def _found(known: Known, session_id: SessionId, now: datetime) -> Found | None:
 
 async def _touch(transaction: Transaction, seen: Sequence[Seen]) -> int:
     connection = transaction.connection
-    ids = {use.session_id for use in seen}
-    await lock_sessions(connection, ids)
-    known = await read_ids(connection, ids)
+    known = await read_ids(connection, await lock_sessions(connection, {use.session_id for use in seen}))
     moved: dict[SessionId, dict[str, Value]] = {}
     for use in sorted(seen, key=lambda use: use.at):
         session = known.session(use.session_id, use.at)
@@ -266,8 +264,8 @@ async def _write_data(
     transaction: Transaction, session_id: SessionId, data: bytes, version: int, now: datetime
 ) -> bool:
     connection = transaction.connection
-    await lock_sessions(connection, [session_id])
-    present = await _read_data(connection, session_id, now)
+    is_locked = bool(await lock_sessions(connection, [session_id]))
+    present = await _read_data(connection, session_id, now) if is_locked else None
     if present is None or present.version != version:
         return False
     key = session_key(session_id)
