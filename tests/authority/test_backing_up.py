@@ -245,7 +245,10 @@ async def test_a_running_authority_follows_into_the_new_timeline(open_house: Any
     head = head_file_of(place.database).read_bytes()
     # The head of a later moment, as another machine on the same store would have kept it.
     forged = backing_up.HeadFile(
-        head_file_of(place.database), issuer=json.loads(head)["issuer"], master_key=MASTER_KEY, failed=print
+        head_file_of(place.database),
+        issuer=json.loads(head.splitlines()[0])["issuer"],
+        master_key=MASTER_KEY,
+        failed=print,
     )
     forged.keep(type(known)(timeline=known.timeline, position=known.position + 5, chain=bytes(32)))
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError
+from keyfob.stores.condition import PostgresCondition
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
@@ -75,6 +76,20 @@ async def migrate_store(url: str) -> SchemaChange:
     path, options = _sqlite(url)
     before = await migrate_sqlite_store(path, options=options)
     return SchemaChange(before=before, after=SCHEMA_VERSION)
+
+
+async def inspect_store(url: str, *, clock: Clock) -> PostgresCondition | None:
+    """Look at the server of the store at *url* without opening or changing it; None for a store that has no server.
+
+    Raises:
+        ConfigurationError: the URL is malformed, or its driver is missing.
+    """
+    if _scheme(url) != "postgresql":
+        return None
+    _need_postgres()
+    from keyfob.stores import postgres
+
+    return await postgres.inspect_postgres_store(postgres.read_url(url), clock=clock)
 
 
 async def open_movable(url: str) -> Movable:

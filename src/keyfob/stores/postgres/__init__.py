@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError
+from keyfob.stores.condition import PostgresCondition
 from keyfob.stores.postgres.accounts import PostgresAccountStore
 from keyfob.stores.postgres.audit import PostgresAuditStore
 from keyfob.stores.postgres.clients import PostgresClientStore
 from keyfob.stores.postgres.database import Database
 from keyfob.stores.postgres.feed import PostgresFeedStore
+from keyfob.stores.postgres.inspecting import inspect
 from keyfob.stores.postgres.keys import PostgresKeyStore
 from keyfob.stores.postgres.moving import PostgresMovable
 from keyfob.stores.postgres.options import PostgresOptions
+from keyfob.stores.postgres.partitions import Partitions
 from keyfob.stores.postgres.reports import PostgresReportStore
 from keyfob.stores.postgres.schema import SCHEMA_VERSION, migrate, version_at
 from keyfob.stores.postgres.sessions import PostgresSessionStore
@@ -23,6 +26,7 @@ from keyfob.stores.store import Store
 __all__ = [
     "SCHEMA_VERSION",
     "PostgresOptions",
+    "inspect_postgres_store",
     "make_postgres_movable",
     "migrate_postgres_store",
     "open_postgres_movable",
@@ -39,6 +43,11 @@ async def migrate_postgres_store(options: PostgresOptions) -> int:
         StoreUnavailable: no primary answers.
     """
     return await migrate(options)
+
+
+async def inspect_postgres_store(options: PostgresOptions, *, clock: Clock) -> PostgresCondition:
+    """Look at the server and the database without opening the store; nothing is changed there."""
+    return await inspect(options, clock=clock)
 
 
 async def open_postgres_movable(options: PostgresOptions) -> PostgresMovable:
@@ -74,6 +83,7 @@ async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Stor
         StoreUnavailable: no primary answers.
     """
     database = await Database.open(options)
+    partitions = Partitions(database)
     transfer = PostgresTransfer(options)
 
     async def close() -> None:
@@ -81,7 +91,7 @@ async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Stor
         await database.close()
 
     return Store(
-        sessions=PostgresSessionStore(database, clock),
+        sessions=PostgresSessionStore(database, partitions, clock=clock),
         feed=PostgresFeedStore(database),
         keys=PostgresKeyStore(database),
         accounts=PostgresAccountStore(database),
@@ -92,6 +102,7 @@ async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Stor
         salt=database.salt,
         close=close,
         transfer=transfer,
+        prepare=lambda: partitions.make(clock.now()),
     )
 
 

@@ -16,9 +16,9 @@ from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.revoking import end
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_client_revocation
 from keyfob.stores.rows import CLIENT_COLUMNS, DIGEST_LENGTH, client_from, client_to
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _SELECT = f"SELECT {CLIENT_COLUMNS} FROM keyfob.clients"  # noqa: S608 - constants
 
@@ -35,6 +35,7 @@ class PostgresClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
+        require_texts(client.client_id)
         if any(len(digest) != DIGEST_LENGTH for digest in client.secret_digests):
             raise ValueError(f"a digest has {DIGEST_LENGTH} bytes")
         return await self._database.transact(partial(_add, client=client, event=event))

@@ -32,6 +32,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.ReadOnlySQLTransactionError, "is read-only: a standby, or a primary that was demoted"),
     (asyncpg.TargetServerAttributeNotMatched, "has no primary that takes writes; wait for the failover to end"),
     (asyncpg.InsufficientPrivilegeError, "refuses this user; grant it the schema keyfob (docs/reference/postgresql.md)"),
+    (asyncpg.ProtocolViolationError, "refuses the settings of a connection: if it is a pooler, add pooler=HOST:PORT to the store's URL"),
     (asyncpg.UndefinedTableError, "has not Keyfob's tables any more; restore a backup, or run `keyfob migrate`"),
     (TimeoutError, "does not answer in time"),
     (asyncpg.PostgresWarning, "committed with a warning; look whether its synchronous standby is there (pg_stat_replication)"),

@@ -265,7 +265,7 @@ async def version_at(options: PostgresOptions) -> int:
         connection = await connect(options.listen_at or options.addresses, options, is_pooled=False)
         try:
             await check_server(connection, options.name)
-            return (await _versions(connection, options.name))[0]
+            return (await read_versions(connection, options.name))[0]
         finally:
             await connection.close(timeout=options.connect_timeout.total_seconds())
     except FAULTS as error:
@@ -306,7 +306,7 @@ async def check_schema(connection: Connection, name: str) -> None:
         ConfigurationError: it is older (`keyfob migrate`), newer and not compatible, or not there; or the store has moved.
     """
     await require_open(connection, name)
-    version, oldest = await _versions(connection, name)
+    version, oldest = await read_versions(connection, name)
     if version < SCHEMA_VERSION:
         raise ConfigurationError(
             f"the database {name} has schema {version}, this Keyfob needs {SCHEMA_VERSION}: run `keyfob migrate`"
@@ -319,7 +319,7 @@ async def _migrate(connection: Connection, name: str) -> int:
     await check_server(connection, name)
     await require_open(connection, name)
     await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LockClass.MIGRATION.value)
-    before, oldest = await _versions(connection, name)  # another process may have been faster
+    before, oldest = await read_versions(connection, name)  # another process may have been faster
     if oldest > SCHEMA_VERSION:
         raise _is_newer(name, before)
     for step in _STEPS[before:]:
@@ -331,7 +331,7 @@ async def _migrate(connection: Connection, name: str) -> int:
     return before
 
 
-async def _versions(connection: Connection, name: str) -> tuple[int, int]:
+async def read_versions(connection: Connection, name: str) -> tuple[int, int]:
     """Return the version of the schema (0: there is none), and the oldest one whose Keyfob can work on it."""
     if await connection.fetchval("SELECT to_regnamespace('keyfob')") is None:
         return 0, 0
