@@ -149,7 +149,7 @@ def check_client_revocation(revocation: Revocation, client_id: ClientId) -> None
         ValueError: another scope or id.
     """
     if revocation.scope is not Scope.CLIENT or revocation.id != client_id:
-        raise ValueError("deleting a client revokes that client")
+        raise ValueError("deleting or changing a client revokes that client")
 
 
 def cursor_number(text: str) -> int:

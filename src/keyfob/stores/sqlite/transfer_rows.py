@@ -19,6 +19,7 @@ from keyfob.revocation.reports import VerifierRecord
 from keyfob.stores.records import (
     AccountRow,
     AnyRecord,
+    AssertionRow,
     AttemptsRow,
     CanaryRow,
     ClientRow,
@@ -37,11 +38,14 @@ from keyfob.stores.records import (
     verifier_place,
 )
 from keyfob.stores.rows import (
+    CLIENT_COLUMNS,
     ENTRY_COLUMNS,
     SESSION_COLUMNS,
     SESSION_WIDTH,
     Row,
     Value,
+    client_from,
+    client_to,
     entry_from,
     entry_to,
     event_from,
@@ -54,7 +58,6 @@ from keyfob.stores.rows import (
     session_key,
     session_to,
 )
-from keyfob.stores.sqlite.clients import client_from, client_to
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -307,14 +310,11 @@ PLACES: dict[Kind, Place] = {
     ),
     Kind.CLIENTS: Place(
         table="clients",
-        columns=(
-            "client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences,"
-            " access_lifetime"
-        ),
+        columns=CLIENT_COLUMNS,
         key=("client_id",),
         key_of=_of_text,
         key_text="{}.client_id",
-        record=lambda row: ClientRow(client=client_from(cast("Any", row))),
+        record=lambda row: ClientRow(client=client_from(row)),
         row=lambda record: client_to(record.client),
     ),
     Kind.SUBJECTS: Place(
@@ -412,5 +412,14 @@ PLACES: dict[Kind, Place] = {
         key_text=_numbered("number"),
         record=_canary,
         row=lambda record: (record.number, record.position, to_micros(record.at)),
+    ),
+    Kind.ASSERTIONS: Place(
+        table="assertions",
+        columns="digest, until",
+        key=("digest",),
+        key_of=lambda key: (bytes.fromhex(key),),
+        key_text="lower(hex({}.digest))",
+        record=lambda row: AssertionRow(digest=cast("bytes", row[0]), until=_at(row[1])),
+        row=lambda record: (record.digest, to_micros(record.until)),
     ),
 }
