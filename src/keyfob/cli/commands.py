@@ -19,6 +19,7 @@ from keyfob.base.errors import (
     Unavailable,
 )
 from keyfob.cli import (
+    api_key,
     backup,
     client,
     demo,
@@ -88,6 +89,7 @@ relay.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)
+api_key.register(commands)
 sessions.register(commands)
 revoke.register(commands)
 keys.register(commands)
