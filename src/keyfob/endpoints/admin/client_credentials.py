@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from keyfob.endpoints.admin.clients import PATH, ClientAnswer, shown_client
+from keyfob.endpoints.admin.clients import PATH, ClientAnswer, KeySet, shown_client
 from keyfob.endpoints.answers import json_answer
 from keyfob.endpoints.bodies import RequestBody, read_json, read_json_if_any
 from keyfob.endpoints.caller import admin_caller, require_csrf
@@ -35,7 +35,7 @@ class NewSecretAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class KeysRequest(RequestBody, frozen=True, kw_only=True):
     """The keys with which a client signs from now on; the newest `keep_secrets` of its secrets go on."""
 
-    jwks: dict[str, object]
+    jwks: KeySet
     keep_secrets: Annotated[int, Meta(ge=0, le=2)] = 0
 
 

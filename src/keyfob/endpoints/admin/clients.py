@@ -52,6 +52,12 @@ class NewClientAnswer(ClientAnswer, frozen=True, kw_only=True):
     client_secret: str | None
 
 
+class KeySet(msgspec.Struct, frozen=True, kw_only=True):
+    """A JWK Set of public keys (RFC 7517, section 5)."""
+
+    keys: Annotated[list[dict[str, str | list[str]]], Meta(min_length=1, max_length=8)]
+
+
 class NewClientRequest(RequestBody, frozen=True, kw_only=True):
     """A confidential client to be added; with `jwks`, a JWK Set, it signs with those keys and has no secret. Times are in seconds."""
 
@@ -66,7 +72,7 @@ class NewClientRequest(RequestBody, frozen=True, kw_only=True):
         default_factory=lambda: ["client_credentials"]
     )
     access_lifetime: Annotated[float, Meta(gt=0, le=86_400)] | None = None
-    jwks: dict[str, object] | None = None
+    jwks: KeySet | None = None
 
 
 async def list_clients(site: Site, request: HttpRequest) -> HttpResponse:
