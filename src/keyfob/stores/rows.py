@@ -40,6 +40,7 @@ _REPLAYED, _WINDOW_CLOSED, _COUNT_SHIFT = 1, 2, 2
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = from_micros(0)
 _ID_LENGTH = 32  # hex digits
+_NUL, _REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
 _SCOPES = {scope.value: scope for scope in Scope}
 _REACHES = {reach.value: reach for reach in Reach}
 
@@ -311,16 +312,16 @@ def entry_to(entry: Entry) -> Row:
 
 
 def event_to(event: Event) -> Row:
-    """Return the row of *event*, in the order of `EVENT_COLUMNS`."""
+    """Return the row of *event*, in the order of `EVENT_COLUMNS`; its texts as every database can keep them."""
     return (
         to_micros(event.at),
         event.code,
-        event.actor,
-        event.subject,
-        event.session_id,
-        event.client_id,
-        event.address,
-        event.reason,
+        _kept(event.actor),
+        _kept(event.subject),
+        _kept(event.session_id),
+        _kept(event.client_id),
+        _kept(event.address),
+        _kept(event.reason),
         msgspec.json.encode(event.facts).decode() if event.facts else None,
     )
 
@@ -339,3 +340,10 @@ def event_from(row: Row) -> Event:
         reason=cast("str | None", reason),
         facts=_facts.decode(cast("str", facts)) if facts is not None else {},
     )
+
+
+def _kept(text: str | None) -> str | None:
+    """Return *text* without NUL and lone surrogates: nobody looks it up, and an audit trail that moves must stay the same."""
+    if text is None or (text.isascii() and _NUL not in text):
+        return text
+    return text.encode("utf-8", "replace").decode().replace(_NUL, _REPLACEMENT)

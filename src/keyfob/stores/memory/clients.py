@@ -17,6 +17,7 @@ from keyfob.stores.memory.revoking import end
 from keyfob.stores.memory.state import State
 from keyfob.stores.revoking import check_client_revocation
 from keyfob.stores.rows import check_digests
+from keyfob.stores.texts import require_texts
 
 
 class MemoryClientStore:
@@ -31,6 +32,7 @@ class MemoryClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
+        require_texts(client.client_id)
         check_digests(client.secret_digests)
         with self._state.step():
             if client.client_id in self._state.clients:

@@ -20,9 +20,9 @@ from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.deleting import delete_in_portions
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.revoking import end
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_client_revocation
 from keyfob.stores.rows import CLIENT_COLUMNS, check_digests, client_from, client_to
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _SELECT = f"SELECT {CLIENT_COLUMNS} FROM keyfob.clients"  # noqa: S608 - constants
 _COLUMNS = CLIENT_COLUMNS.split(", ")
@@ -45,6 +45,7 @@ class PostgresClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
+        require_texts(client.client_id)
         check_digests(client.secret_digests)
         return await self._database.transact(partial(_add, client=client, event=event))
 

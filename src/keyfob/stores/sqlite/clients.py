@@ -22,6 +22,7 @@ from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.revoking import end
 from keyfob.stores.sqlite.writer import Transaction
+from keyfob.stores.texts import require_texts
 
 _SELECT = f"SELECT {CLIENT_COLUMNS} FROM clients"  # noqa: S608 - constants
 
@@ -38,6 +39,7 @@ class SqliteClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
+        require_texts(client.client_id)
         check_digests(client.secret_digests)
         return await self._database.write(partial(_add, client=client, event=event))
 
