@@ -35,8 +35,8 @@ class Rules:
 
     @property
     def is_plain(self) -> bool:
-        """Say whether roles and scopes are all that is asked: a comparison answers them."""
-        return self.max_auth_age is None and self.max_staleness is None and self.mint is None
+        """Say whether roles and scopes are all that is asked of the principal: a comparison answers them."""
+        return self.max_auth_age is None and self.max_staleness is None
 
 
 def read_rules(query: bytes, *, strict: bool) -> Rules:
