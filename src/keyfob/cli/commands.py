@@ -23,6 +23,7 @@ from keyfob.cli import (
     client,
     demo,
     doctor,
+    gateway,
     keys,
     migrate,
     relay,
@@ -85,6 +86,7 @@ commands = typer.Typer(
 )
 serve.register(commands)
 relay.register(commands)
+gateway.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)

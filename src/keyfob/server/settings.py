@@ -60,6 +60,12 @@ _READERS: Mapping[str, values.Reader] = {
     "feed.canary": values.off_or_duration(SHORTEST_CANARY, LONGEST_CANARY),
     "relay.upstream": values.issuer,
     "relay.ca": values.file_path,
+    "gateway.authority": values.issuer,
+    "gateway.ca": values.file_path,
+    "gateway.feed": values.issuer,
+    "gateway.socket": values.text,
+    "gateway.max_staleness": values.duration(_SECOND * 0.3, _HOUR),
+    "gateway.report_as": values.text,
     "passwords.memory_kib": values.whole(19_456, 4_194_304),
     "passwords.iterations": values.whole(2, 100),
     "passwords.threads": values.whole(1, 64),
@@ -70,7 +76,8 @@ SETTINGS = tuple(_READERS)
 
 _PREFIX = "KEYFOB_"
 _BY_VARIABLE = {_PREFIX + name.upper().replace(".", "_"): name for name in SETTINGS}
-RELAY_ONLY = frozenset({"relay.upstream", "relay.ca"})
+_OF_OTHERS = ("relay.", "gateway.")
+"""Sections of what is no authority; they may stand in the same file."""
 _MASTER_KEY = "KEYFOB_MASTER_KEY"
 _NEW_MASTER_KEY = "KEYFOB_NEW_MASTER_KEY"
 _CONFIG = "KEYFOB_CONFIG"
@@ -136,7 +143,7 @@ class Settings:
         variables = os.environ if environ is None else environ
         read, file = read_settings(config=config, flags=flags, environ=variables)
         settings = cls._of(
-            {name: value for name, value in read.items() if name not in RELAY_ONLY}, config=file
+            {name: value for name, value in read.items() if not name.startswith(_OF_OTHERS)}, config=file
         )
         return replace(
             settings,
