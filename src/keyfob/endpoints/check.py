@@ -31,7 +31,7 @@ from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.endpoints.warm_checks import WarmChecks
 from keyfob.http import cross_origin
-from keyfob.http.headers import NO_STORE, Header
+from keyfob.http.headers import NO_STORE, Header, PreparedHeaders
 from keyfob.http.messages import HttpRequest, HttpResponse
 
 PATH: Final = "/check"
@@ -49,7 +49,7 @@ class Check(Generic[S]):
         self._warm = warm
 
     async def __call__(self, site: S, request: HttpRequest) -> HttpResponse:
-        """Answer 204 with who it is, or refuse."""
+        """Answer 204 (or 200, where that is asked for) with who it is, or refuse."""
         credential = presented(request)
         vouched = not credential.by_cookie or self._is_vouched_for(site, request)
         if not vouched:
@@ -59,14 +59,22 @@ class Check(Generic[S]):
         headers = identity_headers(principal)
         if vouched:
             self._warm.remember(request.headers, token=credential.token, principal=principal, answer=headers)
+        minted = None
         if rules.mint is not None:
             minted = await self._source.mint(
                 site, request, token=credential.token, principal=principal, audience=rules.mint
             )
             headers = (*headers, minted.header)
-            if vouched:
-                self._warm.remember_minted(request.headers, rules.mint, minted=minted, answer=headers)
-        return HttpResponse(status=204, headers=headers, bare=True)
+        if rules.status != 204:
+            headers = (*headers, (b"content-length", b"0"))
+        if vouched and rules.is_special:
+            self._warm.remember_special(
+                request,
+                principal=principal,
+                minted=minted,
+                answer=PreparedHeaders.of(headers, status=rules.status),
+            )
+        return HttpResponse(status=rules.status, headers=headers, bare=True)
 
     def _is_vouched_for(self, site: S, request: HttpRequest) -> bool:
         """Apply the cross-origin guard to the original request; False where a CSRF token must vouch for it.

@@ -17,7 +17,7 @@ from keyfob.endpoints.check_rules import Rules
 from keyfob.endpoints.check_source import CheckSource
 from keyfob.endpoints.minted_tokens import Minted
 from keyfob.http.headers import Header, PreparedHeaders
-from keyfob.http.messages import RawHeaders
+from keyfob.http.messages import HttpRequest, RawHeaders
 from keyfob.verifier.generations import Generations
 
 S = TypeVar("S")
@@ -50,13 +50,13 @@ class WarmChecks(Generic[S]):
         self._source = source
         self._cached = source.cached
         self._known: Generations[_Deciding, _Known] = Generations(CAPACITY)
-        self._minted: Generations[tuple[_Deciding, str], tuple[Minted, PreparedHeaders]] = Generations(
-            CAPACITY
-        )
+        self._special: Generations[
+            tuple[_Deciding, bytes], tuple[Principal, Minted | None, PreparedHeaders]
+        ] = Generations(CAPACITY)
         self._rules: Generations[bytes, Rules] = Generations(CAPACITY)
 
     def answer(self, site: S, headers: RawHeaders, query: bytes) -> PreparedHeaders | None:
-        """Return the headers of the 204, or None: then it is to be found out. No I/O."""
+        """Return the yes, or None: then it is to be found out. No I/O."""
         deciding = _deciding(headers)
         known = self._known.get(deciding)
         if known is None or self._cached(site, known[0]) is not known[1]:
@@ -66,7 +66,7 @@ class WarmChecks(Generic[S]):
         rules = self._rules.get(query)
         if rules is None or not _allows(known[1], rules):
             return None
-        return known[2] if rules.mint is None else self._given_again(site, deciding, rules.mint, of=known[1])
+        return self._given_again(site, deciding, query, of=known[1]) if rules.is_special else known[2]
 
     def remember(
         self, headers: RawHeaders, *, token: str, principal: Principal, answer: tuple[Header, ...]
@@ -76,13 +76,16 @@ class WarmChecks(Generic[S]):
         if sum(len(value) for _, value in key) <= MAX_REMEMBERED:
             self._known.put(key, (token, principal, PreparedHeaders.of(answer)))
 
-    def remember_minted(
-        self, headers: RawHeaders, audience: str, *, minted: Minted, answer: tuple[Header, ...]
+    def remember_special(
+        self, request: HttpRequest, *, principal: Principal, minted: Minted | None, answer: PreparedHeaders
     ) -> None:
-        """Remember that a request with *headers*, which `remember` knows, was given *minted* for *audience*."""
-        key = _deciding(headers)
-        if self._known.get(key) is not None:
-            self._minted.put((key, audience), (minted, PreparedHeaders.of(answer)))
+        """Remember that *request*, whose headers `remember` knows, was answered thus, with *minted* if a token stands in the answer.
+
+        The answer says who *principal* is, so it is given to no other, not even to the same one with other roles.
+        """
+        key = _deciding(request.headers)
+        if request.query and self._known.get(key) is not None:
+            self._special.put((key, request.query), (principal, minted, answer))
 
     def remember_rules(self, query: bytes, rules: Rules) -> None:
         """Remember what *query* asks on the path `/check` itself."""
@@ -93,12 +96,14 @@ class WarmChecks(Generic[S]):
         return self._rules.get(query)
 
     def _given_again(
-        self, site: S, deciding: _Deciding, audience: str, *, of: Principal
+        self, site: S, deciding: _Deciding, query: bytes, *, of: Principal
     ) -> PreparedHeaders | None:
-        known = self._minted.get((deciding, audience))
-        if known is None or not self._source.may_give_again(site, known[0], of):
+        known = self._special.get((deciding, query))
+        if known is None or known[0] is not of:
             return None
-        return known[1]
+        if known[1] is not None and not self._source.may_give_again(site, known[1], of):
+            return None
+        return known[2]
 
 
 def _allows(principal: Principal, rules: Rules) -> bool:
