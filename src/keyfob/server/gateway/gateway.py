@@ -93,10 +93,13 @@ class Gateway:
         return json_answer(Health("ready"))
 
     async def _become_level(self) -> None:
-        """Wait until the verifier is level, and say why it is not yet."""
+        """Look until the verifier is level, and say why it is not yet, each reason once."""
+        said = ""
         while not self.verifier.is_level:
             try:
                 await asyncio.to_thread(self.verifier.wait_until_level)
             except (AuthorityUnavailable, ConfigurationError) as failure:
-                self._on_event(Event(at=self._clock.now(), code="not_level", facts={"why": str(failure)}))
+                if str(failure) != said:
+                    said = str(failure)
+                    self._on_event(Event(at=self._clock.now(), code="not_level", facts={"why": said}))
                 await asyncio.sleep(_PAUSE)

@@ -14,6 +14,9 @@ from keyfob.server.settings import Tls, read_client, read_settings, read_tls
 from keyfob.verifier.settings import FollowSettings
 
 DEFAULT_PORT = 8082
+_LOOK = timedelta(
+    seconds=0.5
+)  # how long one look waits for the verifier to be level; a gateway that ends waits no longer
 _NAMED = {
     "host": "host",
     "port": "port",
@@ -101,6 +104,7 @@ class GatewaySettings:
             ca=self.ca,
             max_staleness=self.max_staleness,
             heartbeat=self.heartbeat,
+            start_timeout=_LOOK,
             verdicts=100_000,
             sessions=100_000,
             report_as=self.report_as,
