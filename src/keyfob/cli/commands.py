@@ -23,6 +23,7 @@ from keyfob.cli import (
     client,
     demo,
     doctor,
+    feed,
     gateway,
     keys,
     migrate,
@@ -87,6 +88,7 @@ commands = typer.Typer(
 serve.register(commands)
 relay.register(commands)
 gateway.register(commands)
+feed.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)

@@ -327,3 +327,14 @@ def run_proxy(
 def nobody_there() -> int:
     """A port at which nobody listens."""
     return free_port()
+
+
+@pytest.fixture
+def find_program() -> Callable[[str], str]:
+    """Find a proxy's program, or skip the test."""
+    return program
+
+
+@pytest.fixture
+def a_free_port() -> int:
+    return free_port()
