@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import os
 import shutil
 import socket
@@ -13,14 +14,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+
+from keyfob.server.export.envoy_routes import envoy_routes
+from keyfob.server.export.exported import Exported
 
 CONFIGURATIONS = Path(__file__).parent.parent.parent.parent / "deploy" / "proxies"
 START_SECONDS = 20.0
 AUDIENCE = "orders"
+NOTHING_KNOWN = Exported(
+    issuer="https://auth.example",
+    timeline="",
+    position=0,
+    entries=(),
+    level_at=datetime.fromtimestamp(0, UTC),
+    good_until=datetime.fromtimestamp(0, UTC),
+    is_level=False,
+)
 
 
 @dataclass(frozen=True)
@@ -329,6 +343,102 @@ def nobody_there() -> int:
     return free_port()
 
 
+class ClaimsNginx:
+    """An nginx that answers with what the file says about the claims in the headers; each start takes a new file."""
+
+    names: ClassVar[dict[str, str]] = {
+        name: f"X-Claim-{name.replace('_', '-')}"
+        for name in ("sub", "sid", "psid", "client", "jti", "kid", "tl", "as_of")
+    }
+
+    def __init__(self, binary: str, folder: Path, port: int) -> None:
+        self._binary, self._folder, self._port = binary, folder, port
+        claims = "".join(f"set $keyfob_{name} $http_x_claim_{name};\n" for name in self.names)
+        user = "user root;" if os.geteuid() == 0 else ""
+        (folder / "nginx.conf").write_text(
+            f"daemon off; {user} worker_processes 1; pid {folder}/pid; error_log stderr warn;\n"
+            "events { worker_connections 64; }\n"
+            f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;\n"
+            f"fastcgi_temp_path {folder}/f; scgi_temp_path {folder}/s; uwsgi_temp_path {folder}/u;\n"
+            f"include {folder}/revoked.conf;\n"
+            f"server {{ listen 127.0.0.1:{port}; {claims}"
+            'location / { add_header X-Cause "[$keyfob_cause]" always; add_header X-Good $keyfob_good always; return 204; } } }\n'
+        )
+
+    @property
+    def file(self) -> Path:
+        """The exported file."""
+        return self._folder / "revoked.conf"
+
+    @property
+    def reload(self) -> str:
+        """The command that makes it take a new file."""
+        return f"{self._binary} -p {self._folder} -c {self._folder}/nginx.conf -e stderr -s reload"
+
+    def _ask(self, connection: http.client.HTTPConnection, claims: dict[str, str]) -> str:
+        connection.putrequest("GET", "/")
+        for name, value in claims.items():
+            connection.putheader(self.names[name], value.encode())
+        connection.endheaders()
+        answer = connection.getresponse()
+        answer.read()
+        cause = (answer.getheader("X-Cause") or "")[1:-1]
+        assert answer.getheader("X-Good") == ("0" if cause else "1")
+        return cause
+
+    @contextmanager
+    def with_file(self, content: bytes) -> Iterator[Any]:
+        """Run it with a file of *content*; give what asks it about claims."""
+        self.file.write_bytes(content)
+        with self.running() as ask:
+            yield ask
+
+    @contextmanager
+    def running(self) -> Iterator[Any]:
+        """Run it with the file that is there."""
+        command = [
+            self._binary,
+            "-p",
+            str(self._folder),
+            "-c",
+            str(self._folder / "nginx.conf"),
+            "-e",
+            "stderr",
+        ]
+        with (self._folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+            until = time.monotonic() + 20
+            while True:
+                assert process.poll() is None, (self._folder / "log").read_text()
+                assert time.monotonic() < until
+                with suppress(OSError):
+                    connection.connect()
+                    break
+                time.sleep(0.01)
+
+            def ask(claims: dict[str, str]) -> str:
+                try:
+                    return self._ask(connection, claims)
+                except (http.client.RemoteDisconnected, ConnectionError):
+                    # A worker that ends after a reload closes the connections on which nothing is under way.
+                    connection.close()
+                    return self._ask(connection, claims)
+
+            yield ask
+            connection.close()
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> ClaimsNginx:
+    """An nginx that judges claims by an exported file."""
+    return ClaimsNginx(program("nginx"), tmp_path, free_port())
+
+
 @pytest.fixture
 def find_program() -> Callable[[str], str]:
     """Find a proxy's program, or skip the test."""
@@ -338,3 +448,39 @@ def find_program() -> Callable[[str], str]:
 @pytest.fixture
 def a_free_port() -> int:
     return free_port()
+
+
+@pytest.fixture
+def start_envoy_feed(application: Application, site: Site, tmp_path: Path) -> Any:
+    """Run the Envoy of deploy/proxies/envoy-feed; give it, and how its routes are exported."""
+    folder = tmp_path / "envoy-feed"
+    folder.mkdir()
+
+    @contextmanager
+    def start() -> Iterator[Any]:
+        binary, port = program("envoy"), free_port()
+        for file in (CONFIGURATIONS / "envoy-feed").iterdir():
+            text = file.read_text().replace("/etc/envoy", str(folder))
+            (folder / file.name).write_text(
+                _placed(text, folder, site.deployment.port, application.port, port)
+            )
+        out = folder / "keyfob-routes.json"
+        template = folder / "routes.json"
+        out.write_bytes(envoy_routes(template.read_bytes())(NOTHING_KNOWN))
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                COMMANDS["envoy"](binary, folder, ""),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            _wait_for(process, port, folder / "log")
+            options = ["--format", "envoy-rds", "--template", str(template), "--out", str(out)]
+            yield Front("envoy", port, application), options
+        finally:
+            process.terminate()
+            process.wait(10)
+
+    return start

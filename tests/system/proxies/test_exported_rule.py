@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import random
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -128,77 +126,7 @@ def claims_of(principal: Principal) -> dict[str, str]:
     return {name: value for name, value in claims.items() if value}
 
 
-class Nginx:
-    """An nginx that answers with what the file says about the claims in the headers; each start takes a new file."""
-
-    names: ClassVar[dict[str, str]] = {
-        name: f"X-Claim-{name.replace('_', '-')}"
-        for name in ("sub", "sid", "psid", "client", "jti", "kid", "tl", "as_of")
-    }
-
-    def __init__(self, binary: str, folder: Path, port: int) -> None:
-        self._binary, self._folder, self._port = binary, folder, port
-        claims = "".join(f"set $keyfob_{name} $http_x_claim_{name};\n" for name in self.names)
-        user = "user root;" if os.geteuid() == 0 else ""
-        (folder / "nginx.conf").write_text(
-            f"daemon off; {user} worker_processes 1; pid {folder}/pid; error_log stderr warn;\n"
-            "events { worker_connections 64; }\n"
-            f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;\n"
-            f"fastcgi_temp_path {folder}/f; scgi_temp_path {folder}/s; uwsgi_temp_path {folder}/u;\n"
-            f"include {folder}/revoked.conf;\n"
-            f"server {{ listen 127.0.0.1:{port}; {claims}"
-            'location / { add_header X-Cause "[$keyfob_cause]" always; add_header X-Good $keyfob_good always; return 204; } } }\n'
-        )
-
-    @contextmanager
-    def with_file(self, content: bytes) -> Iterator[Any]:
-        (self._folder / "revoked.conf").write_bytes(content)
-        command = [
-            self._binary,
-            "-p",
-            str(self._folder),
-            "-c",
-            str(self._folder / "nginx.conf"),
-            "-e",
-            "stderr",
-        ]
-        with (self._folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-            until = time.monotonic() + 20
-            while True:
-                assert process.poll() is None, (self._folder / "log").read_text()
-                assert time.monotonic() < until
-                with suppress(OSError):
-                    connection.connect()
-                    break
-                time.sleep(0.01)
-
-            def ask(claims: dict[str, str]) -> str:
-                connection.putrequest("GET", "/")
-                for name, value in claims.items():
-                    connection.putheader(self.names[name], value.encode())
-                connection.endheaders()
-                answer = connection.getresponse()
-                answer.read()
-                cause = (answer.getheader("X-Cause") or "")[1:-1]
-                assert answer.getheader("X-Good") == ("0" if cause else "1")
-                return cause
-
-            yield ask
-            connection.close()
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-@pytest.fixture
-def nginx(find_program: Any, a_free_port: int, tmp_path: Path) -> Nginx:
-    return Nginx(find_program("nginx"), tmp_path, a_free_port)
-
-
-def test_nginx_says_of_every_token_what_a_verifier_says(nginx: Nginx) -> None:
+def test_nginx_says_of_every_token_what_a_verifier_says(nginx: Any) -> None:
     chance = random.Random(8)
     seen: set[str] = set()
     for _ in range(12):
@@ -212,7 +140,7 @@ def test_nginx_says_of_every_token_what_a_verifier_says(nginx: Nginx) -> None:
     assert seen == {"", "revoked", "stale_claims"}
 
 
-def test_nginx_applies_an_entry_of_a_key_whatever_the_position(nginx: Nginx) -> None:
+def test_nginx_applies_an_entry_of_a_key_whatever_the_position(nginx: Any) -> None:
     principal = replace_claims(kid="key-1", as_of=str(2**62))
     with nginx.with_file(as_nginx_map(exported([entry(1, Scope.KEY, "key-1")]))) as ask:
         assert ask(principal) == "revoked"
@@ -224,7 +152,7 @@ def replace_claims(**claims: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("as_of", ["", "-1", "01", "1e3", "1.0", " 1", "0x10", "9" * 20, "1,2", "10;5"])
-def test_nginx_takes_no_token_without_a_position_in_digits(nginx: Nginx, as_of: str) -> None:
+def test_nginx_takes_no_token_without_a_position_in_digits(nginx: Any, as_of: str) -> None:
     with nginx.with_file(as_nginx_map(exported([]))) as ask:
         claims = {name: value for name, value in replace_claims(as_of=as_of).items() if value}
         assert ask(replace_claims(as_of="0")) == ""
@@ -235,7 +163,7 @@ def test_nginx_takes_no_token_without_a_position_in_digits(nginx: Nginx, as_of: 
         assert ask({}) == "malformed"
 
 
-def test_nginx_refuses_by_itself_once_the_file_is_too_old(nginx: Nginx, eventually: Any) -> None:
+def test_nginx_refuses_by_itself_once_the_file_is_too_old(nginx: Any, eventually: Any) -> None:
     for good_for in (0.0, -5.0):
         with nginx.with_file(as_nginx_map(exported([], good_for=good_for))) as ask:
             assert ask(replace_claims()) == "verifier_stale"
@@ -244,7 +172,7 @@ def test_nginx_refuses_by_itself_once_the_file_is_too_old(nginx: Nginx, eventual
         eventually(lambda: ask(replace_claims()) == "verifier_stale", "too old", within=10)
 
 
-def test_nginx_denies_a_spared_session_rather_than_too_little(nginx: Nginx) -> None:
+def test_nginx_denies_a_spared_session_rather_than_too_little(nginx: Any) -> None:
     """Past what is told apart, the oldest entries that spare somebody cover whoever is as old."""
     spares = [f"{number:032x}" for number in range(100, 100 + MAX_SPARING + 4)]
     entries = [
