@@ -17,12 +17,13 @@ client's standing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
-from keyfob.base.principal import Principal
+from keyfob.base.principal import FROM_MEMORY, Principal
 from keyfob.endpoints.authority_checks import AuthorityChecks
 from keyfob.endpoints.caller import presented
 from keyfob.endpoints.check_rules import PARAMETERS, Rules, read_rules
@@ -39,6 +40,7 @@ S = TypeVar("S")
 
 # Visible ASCII but for `%`, which escapes; the space separates.
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+_PLAIN = re.compile(r"[!-$&-~]*").fullmatch  # what `quote` would give back as it is
 
 
 class Check(Generic[S]):
@@ -57,7 +59,10 @@ class Check(Generic[S]):
         rules = self._read_rules(request)
         principal = await self._source.check(site, request, token=credential.token, rules=rules)
         headers = identity_headers(principal)
-        if vouched:
+        is_remembered = (
+            vouched and principal.path in FROM_MEMORY
+        )  # what was asked once may never be asked again
+        if is_remembered:
             self._warm.remember(request.headers, token=credential.token, principal=principal, answer=headers)
         minted = None
         if rules.mint is not None:
@@ -67,7 +72,7 @@ class Check(Generic[S]):
             headers = (*headers, minted.header)
         if rules.status != 204:
             headers = (*headers, (b"content-length", b"0"))
-        if vouched and rules.is_special:
+        if is_remembered and rules.is_special:
             self._warm.remember_special(
                 request,
                 principal=principal,
@@ -117,7 +122,7 @@ def _original_method(request: HttpRequest) -> str:
 
 
 def _encoded(names: Sequence[str]) -> bytes:
-    return " ".join(quote(name, safe=_SAFE) for name in names).encode("ascii")
+    return " ".join([name if _PLAIN(name) else quote(name, safe=_SAFE) for name in names]).encode("ascii")
 
 
 def routes() -> tuple[Route[Site], ...]:
