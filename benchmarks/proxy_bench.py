@@ -20,7 +20,7 @@ from benchmarks.figures import Figure, compared, quartiles
 from benchmarks.http_bench import WARM, Cell, Seen, Size, facts_of, rounds_of
 from benchmarks.load import CONNECTIONS, Job
 from benchmarks.population import ACCESS_LIFETIME, Population, populate, store_url
-from benchmarks.processes import Cores, Program
+from benchmarks.processes import Cores, Program, Together
 from benchmarks.rounds import Tell
 from keyfob.authority.authority import Authority
 
@@ -66,11 +66,13 @@ def staged(folder: Path, size: Size, *, tell: Tell) -> Iterator[Stage]:
         cells = _gateway_cells(population, size, bare=bare, gateway=gateway)
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if binary is not None:
-            backends = {"trivial": bare[0], "keyfob": server[0], "gateway": gateway[0]}
+            behind = {"trivial": bare, "keyfob": server, "gateway": gateway}
+            backends = {name: port for name, (port, _) in behind.items()}
             ports, nginx = stack.enter_context(
                 processes.nginx_server(folder, cores.server, binary=binary, backends=backends)
             )
-            cells += _nginx_cells(population, size, ports, nginx)
+            together = {name: Together((nginx, program)) for name, (_, program) in behind.items()}
+            cells += _nginx_cells(population, size, ports, together)
         yield Stage(cells=cells, generator=stack.enter_context(processes.load_generator(folder, cores.load)))
 
 
@@ -103,7 +105,9 @@ def _gateway_cells(
     ]
 
 
-def _nginx_cells(population: Population, size: Size, ports: dict[str, int], nginx: Program) -> list[Cell]:
+def _nginx_cells(
+    population: Population, size: Size, ports: dict[str, int], together: dict[str, Together]
+) -> list[Cell]:
     return [
         Cell(
             name=f"proxies.nginx.{name}",
@@ -115,7 +119,7 @@ def _nginx_cells(population: Population, size: Size, ports: dict[str, int], ngin
                 expected=200,
                 seconds=size.seconds,
             ),
-            server=nginx,
+            server=together[name],
             is_warm=name != "trivial",
         )
         for name, port in ports.items()
