@@ -160,6 +160,7 @@ class Deployment:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.database = folder / "keyfob.db"
+        self.state_folder = folder / "state"
         self._reservation, self.port = _reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = Api(self.url)
@@ -172,10 +173,15 @@ class Deployment:
     def store(self) -> str:
         return self._settings.get("store", f"sqlite:///{self.database}")
 
+    def move_to(self, store: str) -> None:
+        """Be on another store from the next start on."""
+        self._settings = {**self._settings, "store": store}
+
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYFOB_")}
         own = {"KEYFOB_STORE": self.store, "KEYFOB_PORT": str(self.port)}
+        own["KEYFOB_STATE_FOLDER"] = str(self.state_folder)  # not that of whoever runs the tests
         return inherited | own | {f"KEYFOB_{name.upper()}": text for name, text in self._settings.items()}
 
     def command(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:

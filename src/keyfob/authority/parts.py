@@ -88,6 +88,8 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     """
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
+    if store.prepare is not None:
+        await store.prepare()
     keys = await KeyRing.open(
         store.keys,
         master_key=master_key,

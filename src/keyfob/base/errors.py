@@ -9,6 +9,7 @@
     │   └── RateLimited     429, with when to try again
     ├── Unavailable         it could not be found out (503)
     │   ├── StoreUnavailable
+    │   │   └── StoreMoved  another store has taken its place
     │   └── AuthorityUnavailable
     └── ConfigurationError  refuses to start
 
@@ -129,6 +130,12 @@ class StoreUnavailable(Unavailable):
     """The store does not answer, is locked, full or read-only. Whether a write under way took effect is not known."""
 
     code = "store_unavailable"
+
+
+class StoreMoved(StoreUnavailable):
+    """Another store has taken this one's place: whoever still uses it must be restarted with the other."""
+
+    code = "store_moved"
 
 
 class AuthorityUnavailable(Unavailable):

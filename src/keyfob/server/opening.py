@@ -28,6 +28,7 @@ def open_authority(
         passwords=settings.passwords,
         heartbeat=settings.heartbeat,
         followers=settings.followers,
+        state_folder=settings.state_folder,
         canary=settings.canary,
         cache_capacity=settings.cache_capacity,
         clock=clock or SystemClock(),

@@ -22,6 +22,7 @@ from keyfob.authority.options import LONGEST_CANARY, SHORTEST_CANARY
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Issuer
 from keyfob.server import values
+from keyfob.server.state_folder import default_state_folder
 from keyfob.sessions.policy import AtLimit, Lifetimes, SessionPolicy
 
 DEFAULT_FILE = "keyfob.toml"
@@ -35,6 +36,7 @@ _ALGORITHMS = ("ES256", "ES384", "EdDSA", "PS256", "RS256")
 _READERS: Mapping[str, values.Reader] = {
     "issuer": values.issuer,
     "store": values.text,
+    "state_folder": values.absolute_folder,
     "host": values.host,
     "port": values.whole(0, 65_535),
     "workers": values.whole(1, 64),
@@ -75,6 +77,7 @@ SETTINGS = tuple(_READERS)
 """The name of every setting; the environment's is the same in capitals, with `KEYFOB_` before it and `_` for `.`."""
 
 _PREFIX = "KEYFOB_"
+_KEPT_WITH_THE_STORE = ("sqlite:", "memory:")  # stores that need no state folder
 _BY_VARIABLE = {_PREFIX + name.upper().replace(".", "_"): name for name in SETTINGS}
 _OF_OTHERS = ("relay.", "gateway.")
 """Sections of what is no authority; they may stand in the same file."""
@@ -101,11 +104,12 @@ class Settings:
     """Everything that a deployment decides.
 
     `issuer` None means the address that the server listens on, which only a loopback address can be. `master_key` None means the file
-    beside an SQLite database, and `new_master_key` is what `keyfob keys rewrap` goes over to. `trusted_proxies` are networks. `config` is the file that was read, if any.
+    beside an SQLite database, and `state_folder` None that there is no place to keep anything across restarts. `new_master_key` is what `keyfob keys rewrap` goes over to. `trusted_proxies` are networks. `config` is the file that was read, if any.
     """
 
     issuer: Issuer | None = None
     store: str = "sqlite:///keyfob.db"
+    state_folder: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
@@ -145,6 +149,8 @@ class Settings:
         settings = cls._of(
             {name: value for name, value in read.items() if not name.startswith(_OF_OTHERS)}, config=file
         )
+        if settings.state_folder is None and not settings.store.startswith(_KEPT_WITH_THE_STORE):
+            settings = replace(settings, state_folder=default_state_folder(variables))
         return replace(
             settings,
             master_key=_key(variables, _MASTER_KEY),

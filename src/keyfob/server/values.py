@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -111,6 +112,14 @@ def file_path(value: object) -> Path:
     path = Path(text(value))
     if not path.is_file():
         raise ValueError(f"must be a file, and {path} is none")
+    return path
+
+
+def absolute_folder(value: object) -> Path:
+    """Read the absolute path of a folder, which need not be there yet."""
+    path = Path(text(value))
+    if not path.is_absolute() or os.path.isfile(path):  # noqa: PTH113 - what may not be looked at is no error here
+        raise ValueError(f"must be the absolute path of a folder, and {path} is none")
     return path
 
 

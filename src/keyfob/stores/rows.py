@@ -13,6 +13,7 @@ from keyfob.base.errors import StoreUnavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position, SessionId, Strategy, Subject
 from keyfob.base.opaque import OpaqueKind, TokenDigest
+from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.session import Session
 
@@ -23,6 +24,7 @@ SessionRow = tuple[
     int | None, Position | None, bytes,
 ]  # fmt: skip
 EntryRow = tuple[int, int, str, str, str, str | None, int | None, bytes]
+ClientRow = tuple[str, int, bytes, str, str, str, str, int | None]
 
 SESSION_COLUMNS = (
     "s.session_id, s.subject, s.client_id, s.digest, s.generation, s.as_of, s.created_at, s.expires_at, s.last_seen_at,"
@@ -30,6 +32,10 @@ SESSION_COLUMNS = (
 )
 SESSION_WIDTH = 16
 ENTRY_COLUMNS = "position, at, scope, id, reach, spared, until, chain"
+CLIENT_COLUMNS = (
+    "client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime"
+)
+DIGEST_LENGTH = 32  # bytes of a digest in `secret_digests`
 EVENT_COLUMNS = "at, code, actor, subject, session_id, client_id, address, reason, facts"
 
 # The bits of `replays`: the lowest two are flags, the rest is a count.
@@ -37,6 +43,7 @@ _REPLAYED, _WINDOW_CLOSED, _COUNT_SHIFT = 1, 2, 2
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = from_micros(0)
 _ID_LENGTH = 32  # hex digits
+_NUL, _REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
 _SCOPES = {scope.value: scope for scope in Scope}
 _REACHES = {reach.value: reach for reach in Reach}
 
@@ -245,17 +252,48 @@ def entry_to(entry: Entry) -> Row:
     )
 
 
+def client_to(client: Client) -> Row:
+    """Return the row of *client*, in the order of `CLIENT_COLUMNS`."""
+    return (
+        client.client_id,
+        to_micros(client.created_at),
+        b"".join(client.secret_digests),
+        names_text(client.scopes),
+        names_text(strategy.value for strategy in client.strategies),
+        client.default_strategy.value,
+        names_text(client.audiences),
+        span_micros(client.access_lifetime),
+    )
+
+
+def client_from(row: ClientRow) -> Client:
+    """Return the client of a row of `CLIENT_COLUMNS`."""
+    client_id, created_at, digests, scopes, strategies, default_strategy, audiences, access_lifetime = row
+    return Client(
+        client_id=ClientId(client_id),
+        created_at=from_micros(created_at),
+        secret_digests=tuple(
+            digests[start : start + DIGEST_LENGTH] for start in range(0, len(digests), DIGEST_LENGTH)
+        ),
+        scopes=names(scopes),
+        strategies=frozenset(map(Strategy, names(strategies))),
+        default_strategy=Strategy(default_strategy),
+        audiences=names(audiences),
+        access_lifetime=span(access_lifetime),
+    )
+
+
 def event_to(event: Event) -> Row:
-    """Return the row of *event*, in the order of `EVENT_COLUMNS`."""
+    """Return the row of *event*, in the order of `EVENT_COLUMNS`; its texts as every database can keep them."""
     return (
         to_micros(event.at),
         event.code,
-        event.actor,
-        event.subject,
-        event.session_id,
-        event.client_id,
-        event.address,
-        event.reason,
+        _kept(event.actor),
+        _kept(event.subject),
+        _kept(event.session_id),
+        _kept(event.client_id),
+        _kept(event.address),
+        _kept(event.reason),
         msgspec.json.encode(event.facts).decode() if event.facts else None,
     )
 
@@ -274,3 +312,10 @@ def event_from(row: Row) -> Event:
         reason=cast("str | None", reason),
         facts=_facts.decode(cast("str", facts)) if facts is not None else {},
     )
+
+
+def _kept(text: str | None) -> str | None:
+    """Return *text* without NUL and lone surrogates: nobody looks it up, and an audit trail that moves must stay the same."""
+    if text is None or (text.isascii() and _NUL not in text):
+        return text
+    return text.encode("utf-8", "replace").decode().replace(_NUL, _REPLACEMENT)

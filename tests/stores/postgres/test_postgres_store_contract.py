@@ -21,6 +21,7 @@ from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+from keyfob.testing.transfer_contract import TransferContract
 
 
 class OnPostgres:
@@ -77,3 +78,11 @@ class TestAuditInPostgres(OnPostgres, AuditStoreContract):
 
 class TestReportsInPostgres(OnPostgres, ReportStoreContract):
     pass
+
+
+class TestTransferInPostgres(OnPostgres, TransferContract):
+    @pytest.fixture
+    async def other(self, clock: FrozenClock, another_postgres_url: str) -> AsyncIterator[Store]:
+        other = await open_store(another_postgres_url, clock=clock)
+        yield other
+        await other.close()

@@ -13,6 +13,7 @@ from keyfob.sessions.store import Ended
 from keyfob.stores.memory.revoking import end
 from keyfob.stores.memory.state import State
 from keyfob.stores.revoking import check_client_revocation
+from keyfob.stores.texts import require_texts
 
 
 class MemoryClientStore:
@@ -23,6 +24,7 @@ class MemoryClientStore:
 
     async def add(self, client: Client, event: Event) -> bool:
         """Add *client*; False if its id is taken."""
+        require_texts(client.client_id)
         with self._state.step():
             if client.client_id in self._state.clients:
                 return False

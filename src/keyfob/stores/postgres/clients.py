@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any, cast
 
-from keyfob.base.clock import from_micros, to_micros
 from keyfob.base.events import Event
-from keyfob.base.identifiers import ClientId, Strategy
+from keyfob.base.identifiers import ClientId
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.store import Ended
-from keyfob.stores.postgres.connecting import Connection, Row
+from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.revoking import end
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_client_revocation
-from keyfob.stores.rows import names, names_text, span, span_micros
+from keyfob.stores.rows import CLIENT_COLUMNS, DIGEST_LENGTH, client_from, client_to
+from keyfob.stores.texts import can_be_kept, require_texts
 
-_SELECT = (
-    "SELECT client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime"
-    " FROM keyfob.clients"
-)
-_DIGEST = 32  # bytes
+_SELECT = f"SELECT {CLIENT_COLUMNS} FROM keyfob.clients"  # noqa: S608 - constants
 
 
 class PostgresClientStore:
@@ -39,8 +35,9 @@ class PostgresClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
-        if any(len(digest) != _DIGEST for digest in client.secret_digests):
-            raise ValueError(f"a digest has {_DIGEST} bytes")
+        require_texts(client.client_id)
+        if any(len(digest) != DIGEST_LENGTH for digest in client.secret_digests):
+            raise ValueError(f"a digest has {DIGEST_LENGTH} bytes")
         return await self._database.transact(partial(_add, client=client, event=event))
 
     async def find(self, client_id: ClientId) -> Client | None:
@@ -70,16 +67,9 @@ class PostgresClientStore:
 
 async def _add(transaction: Transaction, client: Client, event: Event) -> bool:
     added = await transaction.connection.fetchval(
-        "INSERT INTO keyfob.clients (client_id, created_at, secret_digests, scopes, strategies, default_strategy,"
-        " audiences, access_lifetime) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING 1",
-        client.client_id,
-        to_micros(client.created_at),
-        b"".join(client.secret_digests),
-        names_text(client.scopes),
-        names_text(strategy.value for strategy in client.strategies),
-        client.default_strategy.value,
-        names_text(client.audiences),
-        span_micros(client.access_lifetime),
+        f"INSERT INTO keyfob.clients ({CLIENT_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608 - constants
+        " ON CONFLICT DO NOTHING RETURNING 1",
+        *client_to(client),
     )
     if added:
         await write_events(transaction.connection, [event])
@@ -90,22 +80,11 @@ async def _find(connection: Connection, client_id: ClientId) -> Client | None:
     if not can_be_kept(client_id):
         return None
     row = await connection.fetchrow(f"{_SELECT} WHERE client_id = $1", client_id)
-    return None if row is None else _client_from(row)
+    return None if row is None else client_from(cast("Any", tuple(row)))
 
 
 async def _list(connection: Connection) -> list[Client]:
-    return [_client_from(row) for row in await connection.fetch(f"{_SELECT} ORDER BY client_id")]
-
-
-def _client_from(row: Row) -> Client:
-    client_id, created_at, digests, scopes, strategies, default_strategy, audiences, access_lifetime = row
-    return Client(
-        client_id=ClientId(client_id),
-        created_at=from_micros(created_at),
-        secret_digests=tuple(digests[start : start + _DIGEST] for start in range(0, len(digests), _DIGEST)),
-        scopes=names(scopes),
-        strategies=frozenset(map(Strategy, names(strategies))),
-        default_strategy=Strategy(default_strategy),
-        audiences=names(audiences),
-        access_lifetime=span(access_lifetime),
-    )
+    return [
+        client_from(cast("Any", tuple(row)))
+        for row in await connection.fetch(f"{_SELECT} ORDER BY client_id")
+    ]

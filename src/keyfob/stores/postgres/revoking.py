@@ -247,13 +247,6 @@ async def begin_timeline(
     return (await lock_head(connection)).head
 
 
-async def append(transaction: Transaction, revocation: Revocation, now: datetime, head: LockedHead) -> Entry:
-    """Append the entry of *revocation* behind *head*, and write its event."""
-    entry = await append_entry(transaction, revocation, now, head=head, longest=head.longest_credential)
-    await write_events(transaction.connection, [revocation.event])
-    return entry
-
-
 async def append_entry(
     transaction: Transaction, revocation: Revocation, now: datetime, *, head: LockedHead, longest: timedelta
 ) -> Entry:

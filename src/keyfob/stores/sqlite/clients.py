@@ -6,26 +6,21 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
-from keyfob.base.clock import from_micros, to_micros
 from keyfob.base.events import Event
-from keyfob.base.identifiers import ClientId, Strategy
+from keyfob.base.identifiers import ClientId
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.store import Ended
 from keyfob.stores.revoking import check_client_revocation
-from keyfob.stores.rows import Row, names, names_text, span, span_micros
+from keyfob.stores.rows import CLIENT_COLUMNS, DIGEST_LENGTH, client_from, client_to
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.revoking import end
 from keyfob.stores.sqlite.writer import Transaction
+from keyfob.stores.texts import require_texts
 
-_SELECT = (
-    "SELECT client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime"
-    " FROM clients"
-)
-_DIGEST = 32  # bytes
-_ClientRow = tuple[str, int, bytes, str, str, str, str, int | None]
+_SELECT = f"SELECT {CLIENT_COLUMNS} FROM clients"  # noqa: S608 - constants
 
 
 class SqliteClientStore:
@@ -40,8 +35,9 @@ class SqliteClientStore:
         Raises:
             ValueError: a digest that has not 32 bytes.
         """
-        if any(len(digest) != _DIGEST for digest in client.secret_digests):
-            raise ValueError(f"a digest has {_DIGEST} bytes")
+        require_texts(client.client_id)
+        if any(len(digest) != DIGEST_LENGTH for digest in client.secret_digests):
+            raise ValueError(f"a digest has {DIGEST_LENGTH} bytes")
         return await self._database.write(partial(_add, client=client, event=event))
 
     async def find(self, client_id: ClientId) -> Client | None:
@@ -69,8 +65,7 @@ class SqliteClientStore:
 
 def _add(transaction: Transaction, client: Client, event: Event) -> bool:
     added = transaction.connection.execute(
-        "INSERT OR IGNORE INTO clients (client_id, created_at, secret_digests, scopes, strategies, default_strategy,"
-        " audiences, access_lifetime) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT OR IGNORE INTO clients ({CLIENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
         client_to(client),
     )
     if added.rowcount:
@@ -85,32 +80,3 @@ def _find(connection: sqlite3.Connection, client_id: ClientId) -> Client | None:
 
 def _list(connection: sqlite3.Connection) -> list[Client]:
     return [client_from(row) for row in connection.execute(f"{_SELECT} ORDER BY client_id")]
-
-
-def client_to(client: Client) -> Row:
-    """Return the row of *client*: client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime."""
-    return (
-        client.client_id,
-        to_micros(client.created_at),
-        b"".join(client.secret_digests),
-        names_text(client.scopes),
-        names_text(strategy.value for strategy in client.strategies),
-        client.default_strategy.value,
-        names_text(client.audiences),
-        span_micros(client.access_lifetime),
-    )
-
-
-def client_from(row: _ClientRow) -> Client:
-    """Return the client of a row, in the order of `client_to`."""
-    client_id, created_at, digests, scopes, strategies, default_strategy, audiences, access_lifetime = row
-    return Client(
-        client_id=ClientId(client_id),
-        created_at=from_micros(created_at),
-        secret_digests=tuple(digests[start : start + _DIGEST] for start in range(0, len(digests), _DIGEST)),
-        scopes=names(scopes),
-        strategies=frozenset(map(Strategy, names(strategies))),
-        default_strategy=Strategy(default_strategy),
-        audiences=names(audiences),
-        access_lifetime=span(access_lifetime),
-    )

@@ -61,6 +61,7 @@ from keyfob.stores.sqlite.faults import is_fenced
 from keyfob.stores.sqlite.revoking import append, end, find, find_all, find_live, is_cut_off
 from keyfob.stores.sqlite.writer import Transaction
 from keyfob.stores.standing import is_live
+from keyfob.stores.texts import require_texts
 
 _INSERT = f"INSERT INTO sessions VALUES ({', '.join('?' * SESSION_WIDTH)})"  # noqa: S608 - constants
 _MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of them are live (it runs on the caller's thread)
@@ -140,6 +141,7 @@ class SqliteSessionStore:
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
+        require_texts(revocation.id, revocation.spared)
         return await self._database.write(partial(end, revocation=revocation, now=now))
 
     async def list(
@@ -346,10 +348,9 @@ def _write_data(
 
 
 def _delete_expired(transaction: Transaction, now: datetime, limit: int) -> int:
-    keys = transaction.connection.execute(
-        "SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
-        (to_micros(now), limit),
-    ).fetchall()
-    transaction.connection.executemany("DELETE FROM session_data WHERE session_id = ?", keys)
-    transaction.connection.executemany("DELETE FROM sessions WHERE session_id = ?", keys)
-    return len(keys)
+    # Two statements whatever the limit: each gives up the interpreter once, and waits for it where everybody else is busy.
+    over = "(SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at, session_id LIMIT ?)"
+    values = (to_micros(now), limit)
+    connection = transaction.connection
+    connection.execute(f"DELETE FROM session_data WHERE session_id IN {over}", values)  # noqa: S608 - a constant
+    return connection.execute(f"DELETE FROM sessions WHERE session_id IN {over}", values).rowcount  # noqa: S608
