@@ -225,6 +225,12 @@ def read_client(environ: Mapping[str, str] | None = None) -> tuple[str, str] | N
     return (client_id, secret) if client_id else None
 
 
+def environment_of_others(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a command that is no part of Keyfob: without our variables, some of which are secrets."""
+    variables = os.environ if environ is None else environ
+    return {name: value for name, value in variables.items() if not name.startswith(_PREFIX)}
+
+
 @dataclass(frozen=True, slots=True)
 class _Given:
     """A value as it was given, and where."""

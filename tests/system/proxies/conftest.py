@@ -204,7 +204,7 @@ def program(name: str) -> str:
 
 @contextmanager
 def running(
-    name: str, folder: Path, *, keyfob: int, application: Application, proxy: tuple[str, str]
+    name: str, folder: Path, *, keyfob: int | str, application: Application, proxy: tuple[str, str]
 ) -> Iterator[Front]:
     """Run the proxy with the configuration that is given to users; only addresses, and where the files lie, are put in."""
     binary, port = program(name), free_port()
@@ -234,8 +234,12 @@ def running(
             process.wait()
 
 
-def _placed(text: str, folder: Path, keyfob: int, application: int, port: int) -> str:
+def _placed(text: str, folder: Path, keyfob: int | str, application: int, port: int) -> str:
     text = text.replace("/etc/traefik", str(folder))
+    if isinstance(keyfob, str):
+        return _placed(
+            text.replace("server 127.0.0.1:8080;", f"server {keyfob};"), folder, 8080, application, port
+        )
     for before, after in ((8000, port), (8080, keyfob), (9000, application)):
         text = text.replace(f"127.0.0.1:{before}", f"127.0.0.1:{after}")
         text = text.replace(f"http://:{before} ", f"http://:{after} ")
@@ -323,9 +327,9 @@ def site(deploy_for_module: Any) -> Site:
 def run_proxy(
     tmp_path_factory: pytest.TempPathFactory, application: Application, site: Site
 ) -> Callable[..., Any]:
-    """Run a proxy by name, in front of the server or of another port."""
+    """Run a proxy by name, in front of the server, of another port, or (nginx) of a socket."""
 
-    def run(name: str, *, keyfob: int | None = None) -> Any:
+    def run(name: str, *, keyfob: int | str | None = None) -> Any:
         return running(
             name,
             tmp_path_factory.mktemp(name),

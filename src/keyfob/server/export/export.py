@@ -27,6 +27,7 @@ from keyfob.server import logs
 from keyfob.server.export.exported import Exported, Write
 from keyfob.server.export.known_entries import KnownEntries
 from keyfob.server.gateway.settings import GatewaySettings
+from keyfob.server.settings import environment_of_others
 from keyfob.verifier.authority_client import AuthorityClient
 from keyfob.verifier.feed_reader import FeedReader
 from keyfob.verifier.feed_view import FeedView
@@ -175,6 +176,7 @@ class Exporter:
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr,
                 timeout=COMMAND_SECONDS,
+                env=environment_of_others(),
                 check=False,
             )
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
@@ -231,7 +233,9 @@ def _put(out: Path | None, content: bytes) -> None:
         return
     new = out.with_name(out.name + ".new")
     try:
-        with new.open("wb") as file:
+        # Who was signed out is nobody's business but the proxy's.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(new, flags, 0o640), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
