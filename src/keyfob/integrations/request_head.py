@@ -12,10 +12,14 @@ _NOTHING: Sequence[bytes] = ()
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """The method, and every value of the headers that matter, by lower-case name."""
+    """The method, and every value of the headers that matter, by lower-case name.
+
+    `is_vouched_for` says that the framework has found a CSRF token of its own in the request, so that none of ours is needed.
+    """
 
     method: str
     values: Mapping[bytes, Sequence[bytes]]
+    is_vouched_for: bool = False
 
     @classmethod
     def of_asgi(cls, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Self:
