@@ -249,6 +249,10 @@ class Authority:
         """
         return self._run(work(self._inner))
 
+    def submit(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> Future[T]:
+        """Begin *work*, as `call`, and return at once; a cancelled future means that the authority was closed meanwhile."""
+        return self._submit(work(self._inner))
+
     async def acall(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> T:
         """Do as `call`, for callers on an event loop of their own, which goes on meanwhile.
 

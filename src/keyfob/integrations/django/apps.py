@@ -6,6 +6,7 @@ from importlib import import_module
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core import checks
 
 from keyfob.integrations.django.configuration import Configuration
 from keyfob.integrations.django.sources import Sources
@@ -33,5 +34,6 @@ class KeyfobConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, and listen for logins and for users that change."""
-        import_module("keyfob.integrations.django.system_checks")
+        check = import_module("keyfob.integrations.django.system_checks").check_settings
+        checks.register(check, checks.Tags.security)
         import_module("keyfob.integrations.django.receivers").connect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from django.utils.functional import SimpleLazyObject, empty
@@ -10,11 +10,14 @@ from django.utils.functional import SimpleLazyObject, empty
 from keyfob.authority.sign_in import Device
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.principal import Principal
+from keyfob.http.cookies import SESSION_COOKIE
 from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import ANYBODY_SIGNED_IN, Requirement
 
 MAX_USER_AGENT = 256  # characters
+KEPT_TOKEN = "_keyfob_session_token"
+"""Where Django's own session keeps the token of the session at an authority elsewhere."""
 
 
 class Request(Protocol):
@@ -70,9 +73,22 @@ def head_of(request: Request) -> RequestHead:
     head = RequestHead.of_wsgi(request.META)
     return RequestHead(
         str(getattr(request, "method", None) or head.method),
-        head.values,
+        _with_kept_token(request, head.values),
         is_vouched_for=getattr(request, "csrf_processing_done", False) is True,
     )
+
+
+def _with_kept_token(
+    request: Request, values: Mapping[bytes, Sequence[bytes]]
+) -> Mapping[bytes, Sequence[bytes]]:
+    """Add the session token that `RemoteBackend` keeps in Django's own session: it stands for the cookie, under the rules of one."""
+    session = getattr(request, "session", None)
+    if session is None or not getattr(session, "session_key", None) or b"authorization" in values:
+        return values
+    token = session.get(KEPT_TOKEN)
+    if not isinstance(token, str) or any(SESSION_COOKIE in line for line in values.get(b"cookie", ())):
+        return values
+    return {**values, b"cookie": [SESSION_COOKIE + b"=" + token.encode("ascii", "replace")]}
 
 
 def device_of(request: Request) -> Device:

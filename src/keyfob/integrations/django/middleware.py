@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.contrib.auth.middleware import auser as auser_of_session
 from django.contrib.auth.middleware import get_user as user_of_session
 from django.contrib.auth.models import AnonymousUser
@@ -21,7 +21,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.functional import SimpleLazyObject
 
 from keyfob.base.errors import Denied, KeyfobError
-from keyfob.integrations.django.caller import LazyPrincipal, aadmit, device_of, principal_of
+from keyfob.integrations.django.caller import KEPT_TOKEN, LazyPrincipal, aadmit, device_of, principal_of
 from keyfob.integrations.django.present import Present
 from keyfob.integrations.django.refusals import answer
 from keyfob.integrations.django.sessions import SessionStore
@@ -29,6 +29,7 @@ from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.django.taking_over import FormerSession
 from keyfob.integrations.django.users import is_person
 from keyfob.integrations.requirement import ANYBODY_SIGNED_IN
+from keyfob.verifier.verifier import Verifier
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -68,6 +69,10 @@ class KeyfobMiddleware:
 
 
 def _prepare(request: HttpRequest) -> None:
+    if _brings_token(
+        request
+    ):  # no browser adds it for a page of another site; with a session cookie beside it, it is refused
+        request._dont_enforce_csrf_checks = True  # noqa: SLF001 - what Django's CSRF middleware asks
     request.principal = LazyPrincipal(request)
     request.user = SimpleLazyObject(partial(_user, request))
     request.auser = partial(_auser, request)
@@ -76,7 +81,7 @@ def _prepare(request: HttpRequest) -> None:
 def _user(request: HttpRequest) -> object:
     if not _brings_token(request) and hasattr(request, "session"):
         user = user_of_session(request)
-        if user.is_authenticated:
+        if user.is_authenticated and _stands(request):
             return user
     try:
         principal = principal_of(request)
@@ -90,7 +95,7 @@ def _user(request: HttpRequest) -> object:
 async def _auser(request: HttpRequest) -> object:
     if not _brings_token(request) and hasattr(request, "session"):
         user = await auser_of_session(request)
-        if user.is_authenticated:
+        if user.is_authenticated and await sync_to_async(_stands)(request):
             return user
     try:
         principal = await aadmit(request, ANYBODY_SIGNED_IN)
@@ -99,6 +104,22 @@ async def _auser(request: HttpRequest) -> object:
     if not is_person(principal):
         return AnonymousUser()
     return await current_sources().configuration.users.afind(principal.subject) or AnonymousUser()
+
+
+def _stands(request: HttpRequest) -> bool:
+    """Say whether the login still stands at the authority elsewhere by which Django's own session began; else end that."""
+    token = request.session.get(KEPT_TOKEN)
+    if token is None:
+        return True
+    source = current_sources().source
+    try:
+        if isinstance(source, Verifier):
+            source.authenticate_blocking(token)
+            return True
+    except Denied:
+        pass
+    request.session.flush()
+    return False
 
 
 def _brings_token(request: HttpRequest) -> bool:

@@ -6,14 +6,15 @@ from functools import partial
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
-from django.contrib.auth.signals import user_logged_in
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.contrib.sessions.backends.base import SessionBase
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
 
 from keyfob.authority.sign_in import SignIn
 from keyfob.base.errors import KeyfobError
-from keyfob.integrations.django.caller import device_of
+from keyfob.integrations.django.caller import KEPT_TOKEN, device_of
 from keyfob.integrations.django.present import present_request
 from keyfob.integrations.django.sessions import SessionStore
 from keyfob.integrations.django.sources import current_sources
@@ -24,8 +25,13 @@ ATTEMPT = "_keyfob_attempt"
 """Where a user carries the attempt to sign in that began before its row was read."""
 
 
+TOKEN = "_keyfob_token"
+"""Where a user carries the token of the session that an authority elsewhere has given to it."""
+
+
 def connect() -> None:
     """Listen. Twice is once."""
+    user_logged_out.connect(_signed_out, dispatch_uid="keyfob.signed_out")
     user_logged_in.connect(_signed_in, dispatch_uid="keyfob.signed_in")
     post_save.connect(_saved, sender=get_user_model(), dispatch_uid="keyfob.saved")
     post_delete.connect(_deleted, sender=get_user_model(), dispatch_uid="keyfob.deleted")
@@ -34,6 +40,8 @@ def connect() -> None:
 def _signed_in(sender: object, *, request: HttpRequest, user: User, **kwargs: object) -> None:
     """Give the session that Django has just put *user* into the subject of the user, before anybody else reads its key."""
     session = getattr(request, "session", None)
+    if isinstance(session, SessionBase) and (token := user.__dict__.pop(TOKEN, None)):
+        session[KEPT_TOKEN] = token
     if not isinstance(session, SessionStore):
         return
     session.device = device_of(request)
@@ -45,6 +53,14 @@ def _signed_in(sender: object, *, request: HttpRequest, user: User, **kwargs: ob
         session.flush()
         request.user = AnonymousUser()
         raise
+
+
+def _signed_out(sender: object, *, request: HttpRequest, **kwargs: object) -> None:
+    """End the session at an authority elsewhere before Django forgets it; where that fails, nobody is told to be signed out."""
+    session = getattr(request, "session", None)
+    token = session.get(KEPT_TOKEN) if isinstance(session, SessionBase) else None
+    if token is not None:
+        current_sources().remote.logout(token)
 
 
 def _saved(sender: object, *, instance: User, created: bool, **kwargs: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from django.apps import apps
 
@@ -18,13 +18,13 @@ from keyfob.integrations.checks import (
     started,
 )
 from keyfob.integrations.django.configuration import Configuration
+from keyfob.integrations.django.remote_authority import RemoteAuthority
 from keyfob.integrations.per_process import PerProcess
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement
 from keyfob.verifier.verifier import Verifier
 
 if TYPE_CHECKING:
-    from keyfob.integrations.django.apps import KeyfobConfig
     from keyfob.sync import Authority
 
 
@@ -39,7 +39,13 @@ class Sources:
             lambda: BlockingAdmission(blocking_checks_of(self._source()), origins=configuration.origins)
         )
         self._checking = PerProcess(lambda: _checking(self._source()))
+        self._remote = PerProcess(lambda: _remote(self._source(), configuration))
         self._origins = PerProcess(lambda: own_origins(self._source().issuer, *configuration.origins))
+
+    @property
+    def remote(self) -> RemoteAuthority:
+        """The account routes of the authority that this project follows."""
+        return self._remote()
 
     @property
     def source(self) -> Verifier | Authority:
@@ -73,6 +79,13 @@ class Sources:
         return await admit(self._checking(), head, requirement, origins=self._origins())
 
 
+class _HoldsSources(Protocol):
+    """The configuration of the Django application."""
+
+    @property
+    def sources(self) -> Sources: ...
+
+
 def current_sources() -> Sources:
     """Return those of the project.
 
@@ -81,7 +94,13 @@ def current_sources() -> Sources:
     """
     if not apps.is_installed("keyfob.integrations.django"):
         raise ConfigurationError('add "keyfob.integrations.django" to INSTALLED_APPS')
-    return cast("KeyfobConfig", apps.get_app_config("keyfob")).sources
+    return cast("_HoldsSources", apps.get_app_config("keyfob")).sources
+
+
+def _remote(source: Verifier | Authority, configuration: Configuration) -> RemoteAuthority:
+    if not isinstance(source, Verifier):
+        raise ConfigurationError("this project holds its authority: use AuthorityBackend or ModelBackend")
+    return RemoteAuthority(source.issuer, audiences=source.audiences, ca=configuration.ca)
 
 
 def _checking(source: Verifier | Authority) -> Checking:
