@@ -45,6 +45,7 @@ settings.configure(
         }
     ],
     AUTHENTICATION_BACKENDS=["keyfob.integrations.django.backends.ModelBackend"],
+    PASSWORD_HASHERS=["django.contrib.auth.hashers.Argon2PasswordHasher"],
     AUTH_PASSWORD_VALIDATORS=[
         {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
         {"NAME": "keyfob.integrations.django.passwords.SessionEnder"},

@@ -314,10 +314,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
     """Make deployments with `KEYFOB_*` settings given by name; whatever was started is ended, and the logs are looked through."""
+    yield from _deploying(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def deploy_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Deployment]]:
+    """Make deployments, as `deploy`, for all tests of a module."""
+    yield from _deploying(tmp_path_factory.mktemp("deployments"))
+
+
+def _deploying(place: Path) -> Iterator[Callable[..., Deployment]]:
     made: list[Deployment] = []
 
     def make(**settings: str) -> Deployment:
-        folder = tmp_path / f"deployment-{len(made)}"
+        folder = place / f"deployment-{len(made)}"
         folder.mkdir()
         made.append(Deployment(folder, settings))
         return made[-1]
@@ -333,7 +343,7 @@ def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
         raise errors[0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
     """Wait until a condition holds, looking every hundredth of a second; fail where it does not come within the seconds given."""
 
