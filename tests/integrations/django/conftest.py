@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest
 from django.test import Client, override_settings
 from django.test.utils import setup_test_environment
 from django.urls import clear_url_caches
@@ -109,7 +110,7 @@ def user(project: None) -> Any:
     return User.objects.create_user("alice", password=PASSWORD)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def password() -> str:
     return PASSWORD
 
@@ -118,7 +119,7 @@ def password() -> str:
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Let the project answer with these patterns."""
     urls = ModuleType("keyfob_test_urls")
-    monkeypatch.setitem(__import__("sys").modules, "keyfob_test_urls", urls)
+    monkeypatch.setitem(sys.modules, "keyfob_test_urls", urls)
 
     def serving(*patterns: Any) -> None:
         urls.urlpatterns = list(patterns)  # type: ignore[attr-defined]
@@ -148,7 +149,3 @@ def request_with() -> Callable[..., HttpRequest]:
         return request
 
     return making
-
-
-def answer_with(**facts: Any) -> JsonResponse:
-    return JsonResponse(facts)

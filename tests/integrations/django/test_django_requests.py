@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 from django.contrib.auth import login
@@ -15,6 +16,7 @@ import keyfob
 from keyfob import Denied
 from keyfob.integrations.django import PolicyMixin, find_principal, optional, principal_of, required
 from keyfob.integrations.django.users import SubjectsByName
+from keyfob.integrations.requirement import Rules
 
 BACKEND = "keyfob.integrations.django.backends.ModelBackend"
 
@@ -46,14 +48,14 @@ def machines_only(request):
 
 
 class Pay(PolicyMixin, View):
-    policy = {"roles": {"payer"}}
+    policy: ClassVar[Rules] = {"roles": {"payer"}}
 
     def post(self, request):
         return JsonResponse({"paid": request.principal.subject})
 
 
 class PayAsync(PolicyMixin, View):
-    policy = {"roles": {"payer"}}
+    policy: ClassVar[Rules] = {"roles": {"payer"}}
 
     async def post(self, request):
         return JsonResponse({"paid": request.principal.subject})

@@ -23,6 +23,7 @@ from django.core.exceptions import ObjectDoesNotExist
 
 from keyfob.authority.authority import Authority
 from keyfob.authority.sign_in import Device, SignIn
+from keyfob.base.errors import KeyfobError
 from keyfob.integrations.django import session_records as records
 from keyfob.integrations.django.session_content import Content, SessionCodec, SessionTooLarge
 from keyfob.integrations.django.session_records import Opened, Person
@@ -301,7 +302,11 @@ class SessionStore(SessionBase):
         person = None
         if taken.user is not None:
             person = replace(self._person(taken.user), attempt=attempt, amr=(), auth_time=LONG_AGO)
-        self._open(taken.kept, person, former=None)
+        try:
+            self._open(taken.kept, person, former=None)
+        except KeyfobError:
+            self._session_cache = {}  # whoever was cut off meanwhile is not to be signed in by a later save
+            raise
         assert self._opened is not None
         former.point_at(self._opened.session_id)
         self.modified = True
