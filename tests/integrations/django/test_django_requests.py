@@ -87,6 +87,15 @@ def sign_in(request):
     return JsonResponse({})
 
 
+def hoard(request):
+    request.session["basket"] = "".join(chr(33 + (n * n) % 90) + str(n) for n in range(3000))
+    return JsonResponse({})
+
+
+def broken(request):
+    raise keyfob.ConfigurationError("what the operator is to know and nobody else")
+
+
 def away(request):
     raise keyfob.StoreUnavailable("away")
 
@@ -106,6 +115,8 @@ def _patterns(serve):
         path("unprotected", unprotected),
         path("sign-in", sign_in),
         path("away", away),
+        path("hoard", hoard),
+        path("broken", broken),
     )
 
 
@@ -239,6 +250,8 @@ def test_a_subject_by_name_gets_a_user_without_a_password(authority, project):
         assert Client().get("/anybody", headers=headers).json()["user"] == "usr_carol"
         carol = User.objects.get(username="usr_carol")
         assert not carol.has_usable_password()
+        long = bearer(authority.login("usr_" + "x" * 200, strategy="jwt").access_token)
+        assert Client().get("/anybody", headers=long).json()["known"] is False
         User.objects.filter(pk=carol.pk).update(is_active=False)
         assert Client().get("/anybody", headers=headers).json()["known"] is False
 
@@ -300,6 +313,14 @@ def test_a_store_that_is_away_is_503_and_nobody_is_signed_out(user):
 
     assert (answer.status_code, answer["Retry-After"]) == (503, "1")
     assert client.cookies["__Host-session"].value == key
+
+
+def test_a_mistake_of_the_project_is_a_500_that_says_nothing_to_the_client(project, caplog):
+    for at, logged in (("/hoard", "'basket'"), ("/broken", "what the operator is to know")):
+        answer = Client(raise_request_exception=False).get(at)
+        assert answer.status_code == 500
+        assert logged not in answer.content.decode()
+        assert logged in caplog.text
 
 
 def test_a_closed_authority_is_503_wherever_the_session_is_used(authority, user):

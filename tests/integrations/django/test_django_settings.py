@@ -42,6 +42,10 @@ def open_nothing() -> Authority:
         ({**OWN, "AUDIENCES": [5]}, "several strings"),
         ({**OWN, "TRUSTED_PROXIES": ["everybody"]}, "trusted_proxies"),
         ({**OWN, "TAKE_OVER": "django.contrib.sessions.backends.db"}, "ENGINE"),
+        (
+            {**OWN, "TAKE_OVER": {"ENGINE": "django.contrib.sessions.backends.signed_cookies"}},
+            "cannot be ended",
+        ),
         ({**OWN, "TAKE_OVER": {"COOKIE": "sessionid"}}, "ENGINE"),
     ],
 )

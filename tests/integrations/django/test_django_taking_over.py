@@ -107,6 +107,53 @@ async def test_the_same_on_an_event_loop(authority, old, user):
     assert authority.authenticate(client.cookies["__Host-session"].value).subject == f"user-{user.pk}"
 
 
+def test_the_old_cookie_is_taken_from_the_browser_that_has_the_new_one(old):
+    client = with_old(old)
+    client.get("/me")
+
+    assert client.cookies["sessionid"].value == ""
+
+
+def test_of_two_requests_that_take_over_at_once_one_finds_the_session_of_the_other(
+    authority, old, user, monkeypatch
+):
+    from keyfob.integrations.django.taking_over import FormerSession
+
+    second, point_at = with_old(old), FormerSession.point_at
+    answers = []
+
+    def overtaken(self, session_id):
+        monkeypatch.setattr(FormerSession, "point_at", point_at)
+        answers.append(second.get("/me").json())
+        return point_at(self, session_id)
+
+    monkeypatch.setattr(FormerSession, "point_at", overtaken)
+    first = with_old(old)
+
+    answers.append(first.get("/me").json())
+
+    assert answers == [{"user": "alice", "visits": 1}, {"user": "alice", "visits": 2}]
+    assert len(authority.list_sessions(f"user-{user.pk}").sessions) == 1
+    assert "__Host-session" not in first.cookies
+
+
+def test_a_session_that_is_signed_out_of_while_it_is_taken_over_stays_so(
+    authority, engine, old, user, monkeypatch
+):
+    from keyfob.integrations.django.taking_over import FormerSession
+
+    point_at = FormerSession.point_at
+
+    def ended_meanwhile(self, session_id):
+        engine.SessionStore(old.session_key).delete()
+        return point_at(self, session_id)
+
+    monkeypatch.setattr(FormerSession, "point_at", ended_meanwhile)
+
+    assert with_old(old).get("/me").json() == {"user": "", "visits": 1}
+    assert not authority.list_sessions(f"user-{user.pk}").sessions
+
+
 def test_a_request_that_does_not_use_its_session_takes_nothing_over(old):
     client = with_old(old)
     client.get("/quiet")

@@ -8,7 +8,8 @@ Under a server that forks (gunicorn), with `--preload` too, each process has a r
 
 from __future__ import annotations
 
-from keyfob.integrations.django.caller import find_principal, principal_of
+from keyfob.integrations.django.caller import Request, find_principal, principal_of
 from keyfob.integrations.django.policies import PolicyMixin, optional, required
+from keyfob.integrations.requirement import Rules
 
-__all__ = ["PolicyMixin", "find_principal", "optional", "principal_of", "required"]
+__all__ = ["PolicyMixin", "Request", "Rules", "find_principal", "optional", "principal_of", "required"]

@@ -19,15 +19,16 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from keyfob.authority.authority import Authority
-from keyfob.base.errors import KeyfobError, StoreUnavailable
+from keyfob.base.errors import StoreUnavailable
 from keyfob.endpoints import login, logout, refresh, session, sessions
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.cross_origin import own_origins
 from keyfob.http.headers import SecurityHeaders
-from keyfob.http.messages import HttpRequest, HttpResponse, RawHeaders
+from keyfob.http.messages import MAX_BODY, HttpRequest, HttpResponse, RawHeaders
 from keyfob.http.problem import MethodNotAllowed
 from keyfob.http.refresh_hint import with_hint
+from keyfob.integrations.django.refusals import ANSWERED
 from keyfob.integrations.django.sources import current_sources
 
 _MODULES: Final = (login, refresh, logout, session, sessions)
@@ -104,7 +105,7 @@ def _view(routes: Mapping[str, Route[Site]]) -> Callable[..., DjangoResponse]:
         authority = sources.authority
         try:
             response = caller.wait_for(authority.submit(answered))
-        except KeyfobError as error:
+        except ANSWERED as error:
             rendering = route or next(iter(routes.values()))
             hint = with_hint(rendering.refusal, error, asked.all(b"authorization"))
             response = rendering.render_error(error, hint)
@@ -114,9 +115,7 @@ def _view(routes: Mapping[str, Route[Site]]) -> Callable[..., DjangoResponse]:
 
 
 def _asked(request: DjangoRequest, parameters: Mapping[str, str]) -> HttpRequest:
-    chunks = iter(
-        [request.read()]
-    )  # Django bounds it (DATA_UPLOAD_MAX_MEMORY_SIZE), and `HttpRequest.body` again
+    chunks = iter([request.read(MAX_BODY + 1)])  # one byte more is refused
 
     async def next_chunk() -> bytes | None:
         return next(chunks, None)

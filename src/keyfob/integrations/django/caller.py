@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol, cast
 
+from django.contrib.sessions.backends.base import SessionBase
 from django.utils.functional import SimpleLazyObject, empty
 
 from keyfob.authority.sign_in import Device
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.principal import Principal
 from keyfob.http.cookies import SESSION_COOKIE
+from keyfob.integrations.django.sessions import SessionStore
 from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import ANYBODY_SIGNED_IN, Requirement
@@ -60,12 +62,20 @@ def admit(request: Request, requirement: Requirement) -> Principal:
     Raises:
         Denied, Unavailable: the cause.
     """
-    return current_sources().admit(head_of(request), requirement)
+    head = head_of(request)
+    session = _other_session(request, head)
+    if session is not None:
+        head = _with_token(head, session.get(KEPT_TOKEN))
+    return current_sources().admit(head, requirement)
 
 
 async def aadmit(request: Request, requirement: Requirement) -> Principal:
     """Return who is calling if *requirement* is met, without keeping the event loop."""
-    return await current_sources().aadmit(head_of(request), requirement)
+    head = head_of(request)
+    session = _other_session(request, head)
+    if session is not None:
+        head = _with_token(head, await session.aget(KEPT_TOKEN))
+    return await current_sources().aadmit(head, requirement)
 
 
 def head_of(request: Request) -> RequestHead:
@@ -73,22 +83,27 @@ def head_of(request: Request) -> RequestHead:
     head = RequestHead.of_wsgi(request.META)
     return RequestHead(
         str(getattr(request, "method", None) or head.method),
-        _with_kept_token(request, head.values),
+        head.values,
         is_vouched_for=getattr(request, "csrf_processing_done", False) is True,
     )
 
 
-def _with_kept_token(
-    request: Request, values: Mapping[bytes, Sequence[bytes]]
-) -> Mapping[bytes, Sequence[bytes]]:
-    """Add the session token that `RemoteBackend` keeps in Django's own session: it stands for the cookie, under the rules of one."""
+def _other_session(request: Request, head: RequestHead) -> SessionBase | None:
+    """Return the session of another engine, in which `RemoteBackend` keeps a token, for a request that brings no credential itself."""
     session = getattr(request, "session", None)
-    if session is None or not getattr(session, "session_key", None) or b"authorization" in values:
-        return values
-    token = session.get(KEPT_TOKEN)
-    if not isinstance(token, str) or any(SESSION_COOKIE in line for line in values.get(b"cookie", ())):
-        return values
-    return {**values, b"cookie": [SESSION_COOKIE + b"=" + token.encode("ascii", "replace")]}
+    if not isinstance(session, SessionBase) or isinstance(session, SessionStore) or not session.session_key:
+        return None
+    if head.all(b"authorization") or any(SESSION_COOKIE in line for line in head.all(b"cookie")):
+        return None
+    return session
+
+
+def _with_token(head: RequestHead, token: object) -> RequestHead:
+    """Return *head* with the session token that the server keeps for the browser: it stands for the cookie, under the rules of one."""
+    if not isinstance(token, str):
+        return head
+    values = {**head.values, b"cookie": [SESSION_COOKIE + b"=" + token.encode("ascii", "replace")]}
+    return RequestHead(head.method, values, is_vouched_for=head.is_vouched_for)
 
 
 def device_of(request: Request) -> Device:

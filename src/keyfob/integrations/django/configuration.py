@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from keyfob.sync import Authority
 
 Open = Callable[[], "Verifier | Authority"]
+_NOT_TO_END = frozenset(
+    {"django.contrib.sessions.backends.signed_cookies", "keyfob.integrations.django.sessions"}
+)
 _EXAMPLE = '{"STORE": "sqlite:///keyfob.db", "ISSUER": "https://app.example"}'
 
 
@@ -144,6 +147,10 @@ def _take_over(value: object, where: str) -> TakeOver:
     if not isinstance(value, Mapping) or set(value) - {"ENGINE", "COOKIE"} or "ENGINE" not in value:
         raise ConfigurationError(
             f'{where} is {{"ENGINE": "django.contrib.sessions.backends.db", "COOKIE": "sessionid"}}'
+        )
+    if value["ENGINE"] in _NOT_TO_END:
+        raise ConfigurationError(
+            f"{where}: sessions of {value['ENGINE']} cannot be ended, so that they would live on beside ours"
         )
     return TakeOver(engine=str(value["ENGINE"]), cookie=str(value.get("COOKIE", "sessionid")))
 

@@ -18,11 +18,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as handle_others
 
-from keyfob.base.errors import KeyfobError
+from keyfob.base.errors import Denied, KeyfobError, RequestRefused, Unavailable
 from keyfob.base.principal import Principal
 from keyfob.http.problem import problem
 from keyfob.integrations.django.caller import admit, find_principal
-from keyfob.integrations.django.refusals import answer
+from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.django.users import User, is_person
 from keyfob.integrations.refusals import refusal_of
@@ -54,7 +54,7 @@ class KeyfobAuthentication(BaseAuthentication):
         """Return who is calling: the user, anonymous for a subject that is none of the project's, and the principal."""
         try:
             principal = find_principal(request._request)  # noqa: SLF001 - Django's own request
-        except KeyfobError as error:
+        except ANSWERED as error:
             raise Refused(error) from error
         if principal is None:
             return None
@@ -88,7 +88,7 @@ class Policy(BasePermission):
         """
         try:
             admit(request._request, self._requirement)  # noqa: SLF001 - Django's own request
-        except KeyfobError as error:
+        except ANSWERED as error:
             raise Refused(error, self._requirement) from error
         return True
 
@@ -99,7 +99,7 @@ def exception_handler(error: Exception, context: Mapping[str, object]) -> object
     match error:
         case Refused(error=refused, requirement=requirement):
             return answer(refused, request._request, requirement=requirement)  # noqa: SLF001 - as above
-        case KeyfobError():
+        case Denied() | RequestRefused() | Unavailable():
             return answer(error, request._request)  # noqa: SLF001 - as above
         case _:
             return cast("Response | None", handle_others(error, context))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
 from django.contrib.auth.middleware import auser as auser_of_session
 from django.contrib.auth.middleware import get_user as user_of_session
 from django.contrib.auth.models import AnonymousUser
@@ -20,10 +21,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 from django.utils.functional import SimpleLazyObject
 
-from keyfob.base.errors import Denied, KeyfobError
+from keyfob.base.errors import Denied
 from keyfob.integrations.django.caller import KEPT_TOKEN, LazyPrincipal, aadmit, device_of, principal_of
 from keyfob.integrations.django.present import Present
-from keyfob.integrations.django.refusals import answer
+from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.django.sessions import SessionStore
 from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.django.taking_over import FormerSession
@@ -65,7 +66,7 @@ class KeyfobMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer an error of Keyfob that a view did not handle."""
-        return answer(error, request) if isinstance(error, KeyfobError) else None
+        return answer(error, request) if isinstance(error, ANSWERED) else None
 
 
 def _prepare(request: HttpRequest) -> None:
@@ -147,7 +148,7 @@ class SessionMiddleware(sessions.SessionMiddleware):
         """Write the session, and set its cookie."""
         try:
             return self._written(request, response)
-        except KeyfobError as error:
+        except ANSWERED as error:
             return answer(error, request)
 
     def _written(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
@@ -157,7 +158,16 @@ class SessionMiddleware(sessions.SessionMiddleware):
                 _save(session)
             patch_vary_headers(response, ("Cookie",))
             return response  # the request that has the key sets the cookie
-        return cast("HttpResponse", super().process_response(request, response))
+        response = cast("HttpResponse", super().process_response(request, response))
+        take_over = current_sources().configuration.take_over
+        if take_over is not None and take_over.cookie in request.COOKIES and _sets_key(response):
+            response.delete_cookie(take_over.cookie)
+        return response
+
+
+def _sets_key(response: HttpResponse) -> bool:
+    cookie = response.cookies.get(settings.SESSION_COOKIE_NAME)
+    return cookie is not None and bool(cookie.value)
 
 
 def _save(session: SessionStore) -> None:

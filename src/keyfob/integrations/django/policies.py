@@ -11,7 +11,7 @@ from asgiref.sync import iscoroutinefunction
 from keyfob.base.errors import Cause, Denied, KeyfobError
 from keyfob.base.principal import Principal
 from keyfob.integrations.django.caller import Request, aadmit, admit
-from keyfob.integrations.django.refusals import answer
+from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.requirement import Requirement, Rules
 
 P = ParamSpec("P")
@@ -87,7 +87,7 @@ class _Guard:
         """Answer *request* by *view*, or refuse it."""
         try:
             self._note(request, admit(request, self._requirement))
-        except KeyfobError as error:
+        except ANSWERED as error:
             if not self._passes(error):
                 return answer(error, request, requirement=self._requirement)
         return view(request, *args, **kwargs)
@@ -98,7 +98,7 @@ class _Guard:
         """Answer *request* by *view*, or refuse it."""
         try:
             self._note(request, await aadmit(request, self._requirement))
-        except KeyfobError as error:
+        except ANSWERED as error:
             if not self._passes(error):
                 return answer(error, request, requirement=self._requirement)
         return await view(request, *args, **kwargs)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from django.http import HttpResponse
 
-from keyfob.base.errors import KeyfobError
+from keyfob.base.errors import Denied, KeyfobError, RequestRefused, Unavailable
 from keyfob.http.headers import SecurityHeaders
 from keyfob.http.problem import problem
 from keyfob.integrations.django.caller import Request
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.requirement import Requirement
 
+ANSWERED = (Denied, RequestRefused, Unavailable)
+"""What is answered by a document. A configuration that is wrong is Django's to report: a 500, with its message in the log."""
 _SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
 
 

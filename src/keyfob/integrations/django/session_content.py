@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from django.core import signing
 
-from keyfob.base.errors import InvalidRequest
 from keyfob.sessions.store import MAX_DATA
 
 _ABSENT = object()
@@ -20,15 +19,13 @@ _SALT = "keyfob.sessions:"
 _log = logging.getLogger("django.security.SuspiciousSession")
 
 
-class SessionTooLarge(InvalidRequest):
-    """A session was given more than it can keep. The message names what takes the most; nothing was written."""
+class SessionTooLarge(ValueError):
+    """A session was given more than it can keep: a mistake of the application, which is a 500. The message names what takes the most."""
 
     def __init__(self, size: int, largest: str) -> None:
         super().__init__(
-            "session_too_large",
-            f"A session keeps at most {MAX_DATA} bytes, signed and compressed, not {size}; the most is taken by {largest}. "
-            "Keep the rest in the database or the cache, and a key to it in the session.",
-            status=413,
+            f"a session keeps at most {MAX_DATA} bytes, signed and compressed, not {size}; the most is taken by {largest}. "
+            "Keep the rest in the database or the cache, and a key to it in the session"
         )
 
 

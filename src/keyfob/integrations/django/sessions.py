@@ -24,6 +24,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from keyfob.authority.authority import Authority
 from keyfob.authority.sign_in import Device, SignIn
 from keyfob.base.errors import KeyfobError
+from keyfob.base.identifiers import SessionId
 from keyfob.integrations.django import session_records as records
 from keyfob.integrations.django.session_content import Content, SessionCodec, SessionTooLarge
 from keyfob.integrations.django.session_records import Opened, Person
@@ -295,22 +296,31 @@ class SessionStore(SessionBase):
         if taken is None:
             return {}
         if taken.successor is not None:
-            return self._loaded(
-                self._call(partial(records.read_by_id, session_id=taken.successor, codec=self._codec))
-            )
-        self._session_cache = taken.kept
+            return self._borrow(taken.successor)
         person = None
         if taken.user is not None:
             person = replace(self._person(taken.user), attempt=attempt, amr=(), auth_time=LONG_AGO)
+        self._session_cache = taken.kept
         try:
             self._open(taken.kept, person, former=None)
         except KeyfobError:
             self._session_cache = {}  # whoever was cut off meanwhile is not to be signed in by a later save
             raise
-        assert self._opened is not None
-        former.point_at(self._opened.session_id)
         self.modified = True
-        return taken.kept
+        assert self._opened is not None
+        if former.point_at(self._opened.session_id):
+            return taken.kept
+        self.delete()  # another request has taken it over, or ended it, at the same moment
+        again = former.read()
+        return self._borrow(again.successor if again else None)
+
+    def _borrow(self, successor: SessionId | None) -> Kept:
+        """Return what the session keeps that another request of this browser was given; empty where it is over."""
+        found = None
+        if successor is not None:
+            found = self._call(partial(records.read_by_id, session_id=successor, codec=self._codec))
+        self._session_key = None
+        return self._loaded(found)
 
     # The authority
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Final, cast
+from typing import Final
 
 from django.contrib.auth import SESSION_KEY, get_user
-from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.base import UpdateError
 
 from keyfob.base.identifiers import SessionId
 from keyfob.integrations.django.configuration import TakeOver
@@ -38,23 +38,33 @@ class FormerSession:
     """One session of the engine before."""
 
     def __init__(self, take_over: TakeOver, key: str) -> None:
-        self._store = cast("SessionBase", import_module(take_over.engine).SessionStore(key))
+        self._open = import_module(take_over.engine).SessionStore
+        self._key = key
 
     def read(self) -> Former | None:
         """Return what the session keeps; None where there is none, or its user may be signed in no longer (another password, not active)."""
-        kept = dict(self._store.items())
-        if self._store.session_key is None or not kept:
+        store = self._open(self._key)
+        kept = dict(store.items())
+        if store.session_key is None or not kept:
             return None
         if _POINTER in kept:
             return Former(kept={}, successor=SessionId(str(kept[_POINTER])))
         if SESSION_KEY not in kept:
             return Former(kept=kept)
-        user = get_user(SimpleNamespace(session=self._store))
-        return Former(kept=dict(self._store.items()), user=user) if user.is_authenticated else None
+        user = get_user(SimpleNamespace(session=store))
+        self._key = store.session_key  # Django gives a new one where the key of its signatures has changed
+        return Former(kept=dict(store.items()), user=user) if user.is_authenticated else None
 
-    def point_at(self, session_id: SessionId) -> None:
-        """Let the session say for a minute who has taken it over, and nothing else."""
-        self._store.clear()
-        self._store[_POINTER] = session_id
-        self._store.set_expiry(POINTER_SECONDS)
-        self._store.save()
+    def point_at(self, session_id: SessionId) -> bool:
+        """Let the session say for a minute who has taken it over, and nothing else; False where another request was faster, or has ended it."""
+        store = self._open(self._key)
+        if _POINTER in store or store.session_key is None:
+            return False
+        store.clear()
+        store[_POINTER] = session_id
+        store.set_expiry(POINTER_SECONDS)
+        try:
+            store.save()
+        except UpdateError:
+            return False
+        return True

@@ -102,6 +102,8 @@ class SubjectsByName:
 
     def find(self, subject: str) -> User | None:
         """See `Users`."""
+        if not _fits(subject):
+            return None
         user, is_new = _manager().get_or_create(**{_name_field(): subject})
         if is_new:
             user.set_unusable_password()
@@ -110,6 +112,8 @@ class SubjectsByName:
 
     async def afind(self, subject: str) -> User | None:
         """See `Users`."""
+        if not _fits(subject):
+            return None
         user, is_new = await _manager().aget_or_create(**{_name_field(): subject})
         if is_new:
             user.set_unusable_password()
@@ -141,6 +145,12 @@ def _read_key(text: object) -> object:
 
 def _manager() -> _Manager:
     return cast("_Manager", get_user_model()._default_manager)  # noqa: SLF001 - as above
+
+
+def _fits(subject: str) -> bool:
+    """Say whether *subject* can be a user's name here: a database that cuts it off would make one user of two."""
+    longest = get_user_model()._meta.get_field(_name_field()).max_length  # noqa: SLF001 - as above
+    return longest is None or len(subject) <= longest
 
 
 def _name_field() -> str:
