@@ -19,6 +19,7 @@ from keyfob.base.errors import (
     Unavailable,
 )
 from keyfob.cli import (
+    advise,
     backup,
     client,
     demo,
@@ -95,4 +96,5 @@ migrate.register(commands)
 store.register(commands)
 backup.register(commands)
 doctor.register(commands)
+advise.register(commands)
 version.register(commands)
