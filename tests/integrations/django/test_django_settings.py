@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import ManagementUtility, call_command
 from django.test import override_settings
 
 from keyfob import ConfigurationError, Verifier
@@ -19,7 +15,6 @@ from keyfob.integrations.django.users import SubjectsByName, SubjectsByPrimaryKe
 from keyfob.sync import Authority
 
 OWN = {"STORE": "sqlite:///keyfob.db", "ISSUER": "https://app.example"}
-EXAMPLE = Path(__file__).parents[3] / "examples" / "django_service.py"
 
 
 def open_nothing() -> Authority:
@@ -171,22 +166,15 @@ def test_the_checks_run_with_those_of_django(capsys):
 
 
 @pytest.mark.slow
-def test_manage_py_passes_to_the_command_line_on_the_projects_own_store(tmp_path):
-    store = f"sqlite:///{tmp_path / 'keyfob.db'}"
-    with Authority.open(store, issuer="http://127.0.0.1:8000") as authority:
+def test_manage_py_passes_to_the_command_line_on_the_projects_own_store(tmp_path, capfd):
+    store, issuer = f"sqlite:///{tmp_path / 'keyfob.db'}", "http://127.0.0.1:8000"
+    with Authority.open(store, issuer=issuer) as authority:
         issued = authority.login("user-17")
 
-    def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(EXAMPLE), "keyfob", *arguments],
-            env={"DATA": str(tmp_path), "SECRET_KEY": "for this test alone", "PATH": "/usr/bin:/bin"},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    with override_settings(KEYFOB={"STORE": store, "ISSUER": issuer}):
+        call_command("keyfob", "sessions", "list", "user-17", "--json")
+        with pytest.raises(SystemExit) as used_wrongly:
+            ManagementUtility(["manage.py", "keyfob", "revoke", "--nonsense"]).execute()
 
-    listed = manage("sessions", "list", "--json")
-    assert issued.session_id in listed.stdout, listed.stderr
-    assert manage("nonsense").returncode == 2
+    assert issued.session_id in capfd.readouterr().out
+    assert used_wrongly.value.code == 2

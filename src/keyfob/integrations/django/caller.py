@@ -80,11 +80,8 @@ async def aadmit(request: Request, requirement: Requirement) -> Principal:
 
 def head_of(request: Request) -> RequestHead:
     """Return what of *request* says who is calling. A CSRF token that Django's own middleware has found vouches for the request."""
-    head = RequestHead.of_wsgi(request.META)
-    return RequestHead(
-        str(getattr(request, "method", None) or head.method),
-        head.values,
-        is_vouched_for=getattr(request, "csrf_processing_done", False) is True,
+    return RequestHead.of_wsgi(
+        request.META, is_vouched_for=getattr(request, "csrf_processing_done", False) is True
     )
 
 

@@ -92,9 +92,10 @@ def current_sources() -> Sources:
     Raises:
         ConfigurationError: `keyfob.integrations.django` is not among the installed applications, or `settings.KEYFOB` does not fit.
     """
-    if not apps.is_installed("keyfob.integrations.django"):
-        raise ConfigurationError('add "keyfob.integrations.django" to INSTALLED_APPS')
-    return cast("_HoldsSources", apps.get_app_config("keyfob")).sources
+    try:
+        return cast("_HoldsSources", apps.get_app_config("keyfob")).sources
+    except LookupError:
+        raise ConfigurationError('add "keyfob.integrations.django" to INSTALLED_APPS') from None
 
 
 def _remote(source: Verifier | Authority, configuration: Configuration) -> RemoteAuthority:
