@@ -49,6 +49,11 @@ def new_session_id(salt: bytes, subject: Subject, ends_at: datetime) -> SessionI
     return SessionId((shard + day.to_bytes(2, "big") + os.urandom(10)).hex())
 
 
+def new_visitor() -> Subject:
+    """Make the subject of a visitor: nobody's, and never the same twice."""
+    return Subject("visitor_" + os.urandom(16).hex())
+
+
 def is_session_id(text: str) -> bool:
     """Say whether *text* has the form of a session id: 32 lower-case hex digits."""
     return len(text) == 32 and not set(text) - set("0123456789abcdef")
