@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import grpc
@@ -423,11 +424,12 @@ def test_a_store_that_does_not_answer_is_unavailable_and_says_when_to_try_again(
 
 def test_a_client_that_does_not_read_is_cancelled_all_the_same(authority):
     handlers, ended = OnThreads(), threading.Event()
+    offered: queue.SimpleQueue = queue.SimpleQueue()
 
     def flood(request, context):
         context.add_callback(ended.set)
-        handlers.waiting.set()
         while True:
+            offered.put(1)
             yield "x" * 1_000_000
 
     handlers.responses = flood
@@ -438,9 +440,11 @@ def test_a_client_that_does_not_read_is_cancelled_all_the_same(authority):
     server.start()
     try:
         stream = client.call("unary_stream", "/shop.Orders/Watch", "flood", login(authority))
-        assert handlers.waiting.wait(DEADLINE)
+        with suppress(queue.Empty):
+            while True:  # until nothing more fits between the two
+                offered.get(timeout=0.5)
         authority.revoke("subject", "alice")
-        assert ended.wait(DEADLINE)
+        assert ended.wait(DEADLINE / 2)  # long before the deadline of the call
         assert stream is not None
     finally:
         client.channel.close()
