@@ -4,6 +4,7 @@ import { helpFor } from "./denial.js";
 import { SignedOutError } from "./error.js";
 import { holdAt, type Holding } from "./holding.js";
 
+/** Where the authority is, and who may get the token. */
 export interface KeyfobOptions {
   /** The path below which the authority is reached at this page's origin, such as `/auth`; by default its root. */
   readonly base?: string;
@@ -16,6 +17,7 @@ export interface KeyfobOptions {
   readonly timeout?: number;
 }
 
+/** A login by name and password. */
 export interface LoginRequest {
   readonly username: string;
   readonly password: string;
@@ -31,6 +33,7 @@ export interface SignedOutEvent extends Event {
   readonly cause: string;
 }
 
+/** What `addEventListener` of a `Keyfob` takes. */
 export interface KeyfobEventMap {
   signedout: SignedOutEvent;
   /** Another tab is signed in, and this one is not: `resume()` takes part in it. May come again. */
