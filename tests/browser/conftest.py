@@ -131,7 +131,9 @@ class Authority:
 
     def events(self, code: str, subject: str) -> list[Any]:
         """Return what the audit trail has of a subject."""
-        events: list[Any] = self.ask("GET", f"/admin/api/audit?limit=100&code={code}&subject={subject}")["events"]
+        events: list[Any] = self.ask("GET", f"/admin/api/audit?limit=100&code={code}&subject={subject}")[
+            "events"
+        ]
         return events
 
 
@@ -175,9 +177,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
     assert '"level": "error"' not in (folder / "server.log").read_text()
 
 
-def _first_answer(
-    pool: urllib3.PoolManager, url: str, body: object, process: subprocess.Popen[bytes]
-) -> Any:
+def _first_answer(pool: urllib3.PoolManager, url: str, body: object, process: subprocess.Popen[bytes]) -> Any:
     until = time.monotonic() + DEADLINE
     while True:
         try:
@@ -228,7 +228,9 @@ class Site:
         return await self._forward(request)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP]
+        headers = [
+            (name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP
+        ]
         async with (
             ClientSession(cookie_jar=DummyCookieJar(), auto_decompress=False) as session,
             session.request(
@@ -278,7 +280,9 @@ class Answer:
         return await self._decided
 
 
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server"})
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server"}
+)
 
 
 @pytest.fixture

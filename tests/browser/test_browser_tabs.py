@@ -61,7 +61,9 @@ async def test_tabs_that_need_a_refresh_at_once_make_one(signed_in, site, author
     assert await all_of(tabs, "told.join()") == [""] * 4
 
 
-@pytest.mark.parametrize("before", [WITHOUT_MESSAGES, WITHOUT_LOCKS + WITHOUT_MESSAGES], ids=["locks alone", "neither"])
+@pytest.mark.parametrize(
+    "before", [WITHOUT_MESSAGES, WITHOUT_LOCKS + WITHOUT_MESSAGES], ids=["locks alone", "neither"]
+)
 async def test_tabs_that_cannot_talk_log_nobody_out(signed_in, site, authority, user, before) -> None:
     tabs = await signed_in(4, before=before)
     for roles in ("buyer", "payer"):
@@ -90,7 +92,9 @@ async def test_a_request_with_a_body_is_repeated_with_it(signed_in, site, author
     assert site.seen == [("/password", 401), ("/refresh", 200), ("/password", 401)]
 
 
-async def test_a_lost_answer_is_found_again_by_asking_again(signed_in, site, browser, authority, user) -> None:
+async def test_a_lost_answer_is_found_again_by_asking_again(
+    signed_in, site, browser, authority, user
+) -> None:
     (tab,) = await signed_in()
     site.refresh_cookies.clear()
     set_roles(authority, user, "buyer")
@@ -101,7 +105,9 @@ async def test_a_lost_answer_is_found_again_by_asking_again(signed_in, site, bro
     assert await tab.run("told.join()") == ""
 
 
-async def test_a_tab_that_is_closed_during_a_refresh_loses_nothing(signed_in, site, browser, authority, user) -> None:
+async def test_a_tab_that_is_closed_during_a_refresh_loses_nothing(
+    signed_in, site, browser, authority, user
+) -> None:
     closed, other = await signed_in(2)
     before = await browser.cookie()
     set_roles(authority, user, "buyer")
@@ -149,13 +155,17 @@ async def test_a_tab_that_slept_through_a_sign_out_knows_when_it_wakes(signed_in
     await asleep.until("told.join() === 'logout' && keyfob.session === null")
 
 
-async def test_a_late_answer_after_a_newer_cookie_is_repaired(signed_in, site, browser, authority, user) -> None:
+async def test_a_late_answer_after_a_newer_cookie_is_repaired(
+    signed_in, site, browser, authority, user
+) -> None:
     sleeper, worker = await signed_in(2, before=IMPATIENT)
     # One tab goes to sleep while its refresh is on the way; the server has rotated already.
     set_roles(authority, user, "one")
     site.refresh_cookies.clear()
     late = site.hold("/refresh")
-    await sleeper.run("void keyfob.fetch('/session').then(() => told.push('answered'), () => told.push('failed'))")
+    await sleeper.run(
+        "void keyfob.fetch('/session').then(() => told.push('answered'), () => told.push('failed'))"
+    )
     await asyncio.wait_for(late.came.wait(), 20)
     await sleeper.freeze()
     # The other waits for its turn no longer than it has patience, and gets the same token; later it rotates again.
@@ -185,10 +195,16 @@ async def test_a_late_answer_after_a_newer_cookie_is_repaired(signed_in, site, b
 
 
 def user_subject(authority: Any, user: str) -> str:
-    return next(one["subject"] for one in authority.ask("GET", "/admin/api/users?limit=1000")["users"] if one["name"] == user)
+    return next(
+        one["subject"]
+        for one in authority.ask("GET", "/admin/api/users?limit=1000")["users"]
+        if one["name"] == user
+    )
 
 
-async def test_an_answer_that_was_given_up_does_not_bring_its_cookie(signed_in, site, browser, authority, user) -> None:
+async def test_an_answer_that_was_given_up_does_not_bring_its_cookie(
+    signed_in, site, browser, authority, user
+) -> None:
     (tab,) = await signed_in(before=IMPATIENT)
     set_roles(authority, user, "one")
     late = site.hold("/refresh")
@@ -216,7 +232,9 @@ async def test_signing_out_in_one_tab_signs_out_all(signed_in, site, browser) ->
     assert await tabs[0].run("keyfob.resume()") is None
 
 
-async def test_a_session_that_an_administrator_ends_is_given_up_by_every_tab(signed_in, site, browser, authority) -> None:
+async def test_a_session_that_an_administrator_ends_is_given_up_by_every_tab(
+    signed_in, site, browser, authority
+) -> None:
     tabs = await signed_in(2)
     session = await tabs[0].run("keyfob.session.sessionId")
     authority.ask("DELETE", f"/admin/api/sessions/{session}")
@@ -237,7 +255,9 @@ async def test_a_page_that_is_loaded_again_is_still_signed_in(signed_in, site) -
     assert await tab.run(STATUS) == 200
 
 
-async def test_ten_tabs_of_a_restored_browser_make_one_refresh(signed_in, site, browser, authority, user) -> None:
+async def test_ten_tabs_of_a_restored_browser_make_one_refresh(
+    signed_in, site, browser, authority, user
+) -> None:
     (tab,) = await signed_in()
     await tab.close()
     tabs = [await browser.tab() for _ in range(6)]
@@ -287,10 +307,18 @@ async def test_a_sign_out_without_a_network_is_made_up_for(signed_in, site, brow
 
 
 async def _go(tab: Any, *, offline: bool) -> None:
-    await tab.send("Network.emulateNetworkConditions", offline=offline, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    await tab.send(
+        "Network.emulateNetworkConditions",
+        offline=offline,
+        latency=0,
+        downloadThroughput=-1,
+        uploadThroughput=-1,
+    )
 
 
-async def test_a_changed_password_goes_on_in_every_tab_and_ends_other_browsers(signed_in, site, authority, user) -> None:
+async def test_a_changed_password_goes_on_in_every_tab_and_ends_other_browsers(
+    signed_in, site, authority, user
+) -> None:
     tabs = await signed_in(2)
     changed = f"keyfob.changePassword('{PASSWORD}', 'eighteen blue llamas').then((session) => session.subject.length)"
     assert await tabs[0].run(changed) == 30
@@ -300,7 +328,9 @@ async def test_a_changed_password_goes_on_in_every_tab_and_ends_other_browsers(s
     assert await all_of(tabs, "told.join()") == ["", ""]
 
 
-async def test_another_user_who_signs_in_in_another_tab_does_not_take_over_this_page(signed_in, authority) -> None:
+async def test_another_user_who_signs_in_in_another_tab_does_not_take_over_this_page(
+    signed_in, authority
+) -> None:
     alices, bobs = await signed_in(2)
     bob = authority.add_user()
     assert await bobs.run(login(bob)) == 30
@@ -343,11 +373,16 @@ async def test_the_token_goes_to_allowed_origins_alone_also_when_they_redirect(s
     (tab,) = await signed_in(before=f"window.more = ['{allowed}'];")
     for url in (allowed + "/", other + "/", allowed + "/away"):
         await tab.run(f"keyfob.fetch('{url}').then((answer) => answer.status, String)")
-    assert [(origin, bool(token)) for origin, token in came if origin == allowed] == [(allowed, True), (allowed, True)]
+    assert [(origin, bool(token)) for origin, token in came if origin == allowed] == [
+        (allowed, True),
+        (allowed, True),
+    ]
     assert {token for origin, token in came if origin == other} == {None}
 
 
-async def test_a_page_of_another_origin_cannot_refresh_with_the_cookie(signed_in, services, browser, site) -> None:
+async def test_a_page_of_another_origin_cannot_refresh_with_the_cookie(
+    signed_in, services, browser, site
+) -> None:
     await signed_in()
     stranger = await browser.tab(url=services[1] + "/", ready="true")
     before = await browser.cookie()
