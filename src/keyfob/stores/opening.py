@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ _POSSIBLE = (
     "memory://, sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host/database"
 )
 _NOT_YET = {"redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"}
+
+
+MIGRATION_PATIENCE = timedelta(seconds=60)
+"""How long a migration waits for a table that others use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +61,10 @@ async def open_store(url: str, *, clock: Clock) -> Store:
     return await open_sqlite_store(path, clock=clock, options=options)
 
 
-async def migrate_store(url: str) -> SchemaChange:
+async def migrate_store(url: str, *, patience: timedelta = MIGRATION_PATIENCE) -> SchemaChange:
     """Bring the store at *url* to this version's schema, making it if there is none. Repeated, it changes nothing.
+
+    In PostgreSQL it waits for what others hold for *patience*; whoever asks for the same meanwhile waits behind it.
 
     Raises:
         ConfigurationError: no such store can be opened, or it is one of a newer Keyfob.
@@ -69,7 +76,7 @@ async def migrate_store(url: str) -> SchemaChange:
         _need_postgres()
         from keyfob.stores import postgres
 
-        before = await postgres.migrate_postgres_store(postgres.read_url(url))
+        before = await postgres.migrate_postgres_store(postgres.read_url(url), patience=patience)
         return SchemaChange(before=before, after=postgres.SCHEMA_VERSION)
     from keyfob.stores.sqlite import SCHEMA_VERSION, migrate_sqlite_store
 
