@@ -14,8 +14,8 @@ DEADLINE = 10.0  # seconds; the store tells within 50 milliseconds
 
 
 @pytest.fixture
-async def houses(open_house: Any, sqlite_url: str) -> Any:
-    return await open_house(sqlite_url), await open_house(sqlite_url)
+async def houses(open_house: Any, shared_url: str) -> Any:
+    return await open_house(shared_url), await open_house(shared_url)
 
 
 async def told(house: Any, principal: Any) -> Cause:
