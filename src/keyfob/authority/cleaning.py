@@ -47,6 +47,7 @@ class Cleaning:
             lambda: store.sessions.delete_expired(now, BATCH),
             lambda: store.feed.delete_expired(now, BATCH),
             lambda: store.throttle.delete_expired(now, BATCH),
+            lambda: store.clients.delete_expired(now, BATCH),
             lambda: store.audit.delete_expired(now - AUDIT_RETENTION, BATCH),
             lambda: store.reports.delete_expired(now, BATCH),
         )

@@ -10,6 +10,7 @@ from typing import Required, TypedDict
 from urllib.parse import urlsplit
 
 from keyfob.accounts.passwords import PasswordPolicy
+from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.claims import ClaimsSource
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
@@ -29,6 +30,7 @@ class OpenOptions(TypedDict, total=False):
     access_lifetime: timedelta
     policy: SessionPolicy
     passwords: PasswordPolicy
+    api_keys: ApiKeyPolicy
     claims_source: ClaimsSource | None
     clock: Clock
     heartbeat: timedelta
@@ -58,6 +60,7 @@ class Options:
     access_lifetime: timedelta = DEFAULT_ACCESS_LIFETIME
     policy: SessionPolicy = field(default_factory=SessionPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
+    api_keys: ApiKeyPolicy = field(default_factory=ApiKeyPolicy)
     claims_source: ClaimsSource | None = None
     clock: Clock = field(default_factory=SystemClock)
     heartbeat: timedelta = timedelta(seconds=1)

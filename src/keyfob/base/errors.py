@@ -4,6 +4,7 @@
     ├── Denied              the credential is bad or not enough (401, 403; 503 when the verifier is stale)
     ├── RequestRefused      what was asked cannot be done as asked (4xx)
     │   ├── InvalidRequest  the input is malformed (400, 413, 415, 422)
+    │   ├── GrantRefused    the token endpoint gives nothing for this (400)
     │   ├── NotFound        404
     │   ├── Conflict        409
     │   └── RateLimited     429, with when to try again
@@ -92,6 +93,10 @@ class InvalidRequest(RequestRefused):
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(code, message)
         self.status = status
+
+
+class GrantRefused(RequestRefused):
+    """The token endpoint gives nothing for this. `code` is the error's name there (RFC 6749, section 5.2; RFC 8693, section 2.2.2)."""
 
 
 class NotFound(RequestRefused):

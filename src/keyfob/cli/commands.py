@@ -20,6 +20,7 @@ from keyfob.base.errors import (
 )
 from keyfob.cli import (
     advise,
+    api_key,
     backup,
     client,
     demo,
@@ -93,6 +94,7 @@ feed.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)
+api_key.register(commands)
 sessions.register(commands)
 revoke.register(commands)
 keys.register(commands)

@@ -25,6 +25,7 @@ def open_authority(
         algorithm=settings.algorithm,
         access_lifetime=settings.access_lifetime,
         policy=settings.policy,
+        api_keys=settings.api_keys,
         passwords=settings.passwords,
         heartbeat=settings.heartbeat,
         followers=settings.followers,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from keyfob.accounts.passwords import PasswordPolicy, default_threads
+from keyfob.authority.api_key_policy import LONGEST_API_KEY, ApiKeyPolicy
 from keyfob.authority.master_key import read_master_key
 from keyfob.authority.options import LONGEST_CANARY, SHORTEST_CANARY
 from keyfob.base.errors import ConfigurationError
@@ -57,6 +58,11 @@ _READERS: Mapping[str, values.Reader] = {
     "sessions.hybrid.idle": _SESSION_LIFETIME,
     "sessions.hybrid.absolute": _SESSION_LIFETIME,
     "sessions.jwt.absolute": values.duration(_SECOND, 24 * _HOUR),
+    "api_keys.scopes": values.scopes,
+    "api_keys.default_lifetime": values.duration(_HOUR, LONGEST_API_KEY),
+    "api_keys.max_lifetime": values.duration(_HOUR, LONGEST_API_KEY),
+    "api_keys.per_subject": values.whole(1, 10_000),
+    "api_keys.max_auth_age": values.duration(_MINUTE, _DAY),
     "feed.heartbeat": values.duration(_SECOND / 10, 5 * _SECOND),
     "feed.followers": values.whole(1, 100_000),
     "feed.canary": values.off_or_duration(SHORTEST_CANARY, LONGEST_CANARY),
@@ -123,6 +129,7 @@ class Settings:
     followers: int = 2_000
     canary: timedelta = timedelta(seconds=5)
     policy: SessionPolicy = field(default_factory=SessionPolicy)
+    api_keys: ApiKeyPolicy = field(default_factory=ApiKeyPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
     master_key: bytes | None = field(default=None, repr=False)
     new_master_key: bytes | None = field(default=None, repr=False)
@@ -165,6 +172,7 @@ class Settings:
             **plain,
             tls=read_tls(read),
             policy=_policy(read),
+            api_keys=_api_keys(read),
             passwords=_passwords(read),
             config=config,
         )
@@ -345,6 +353,14 @@ def _passwords(read: Mapping[str, Any]) -> PasswordPolicy:
     """Several workers share the cores, and so their threads."""
     threads = max(1, default_threads() // read.get("workers", 1))
     return PasswordPolicy(**{"threads": threads, **_section(read, "passwords")})
+
+
+def _api_keys(read: Mapping[str, Any]) -> ApiKeyPolicy:
+    """A longest lifetime below the default one is that of every key."""
+    given = _section(read, "api_keys")
+    if "max_lifetime" in given and "default_lifetime" not in given:
+        given["default_lifetime"] = min(ApiKeyPolicy().default_lifetime, given["max_lifetime"])
+    return ApiKeyPolicy(**given)
 
 
 def _policy(read: Mapping[str, Any]) -> SessionPolicy:

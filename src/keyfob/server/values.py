@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keyfob.base.identifiers import Issuer
+from keyfob.clients.client import is_scope
 
 Reader = Callable[[Any], Any]
 """Returns the value, or raises `ValueError` whose text goes on after the name of the setting."""
@@ -136,6 +137,20 @@ def networks(value: object) -> tuple[str, ...]:
         except ValueError as error:
             raise ValueError(f"{wanted}: {error}") from None
     return tuple(read)
+
+
+def scopes(value: object) -> frozenset[str]:
+    """Read scopes: a list, or text with commas or spaces between them."""
+    wanted = (
+        "must be a list of scopes: visible ASCII characters without quotes or backslash, such as orders:read"
+    )
+    parts = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(wanted)
+    found = frozenset(part for part in parts if part)
+    if not all(map(is_scope, found)):
+        raise ValueError(wanted)
+    return found
 
 
 def host(value: object) -> str:

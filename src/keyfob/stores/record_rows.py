@@ -18,6 +18,7 @@ from keyfob.revocation.reports import VerifierRecord
 from keyfob.stores.records import (
     AccountRow,
     AnyRecord,
+    AssertionRow,
     AttemptsRow,
     CanaryRow,
     ClientRow,
@@ -249,7 +250,7 @@ FORMS: dict[Kind, Form] = {
         columns=_columns(CLIENT_COLUMNS),
         key=("client_id",),
         key_of=_of_text,
-        record=lambda row: ClientRow(client=client_from(cast("Any", row))),
+        record=lambda row: ClientRow(client=client_from(row)),
         row=lambda record: client_to(record.client),
     ),
     Kind.SUBJECTS: Form(
@@ -334,6 +335,14 @@ FORMS: dict[Kind, Form] = {
         key_of=_of_number,
         record=_canary,
         row=lambda record: (record.number, record.position, to_micros(record.at)),
+    ),
+    Kind.ASSERTIONS: Form(
+        table="assertions",
+        columns=("digest", "until"),
+        key=("digest",),
+        key_of=lambda key: (bytes.fromhex(key),),
+        record=lambda row: AssertionRow(digest=cast("bytes", row[0]), until=_at(row[1])),
+        row=lambda record: (record.digest, to_micros(record.until)),
     ),
 }
 """Every kind. `record` of sessions takes two values behind the columns: the session's data, and its version; None where there is none."""

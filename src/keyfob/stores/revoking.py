@@ -160,7 +160,7 @@ def check_client_revocation(revocation: Revocation, client_id: ClientId) -> None
     """
     require_texts(client_id)
     if revocation.scope is not Scope.CLIENT or revocation.id != client_id:
-        raise ValueError("deleting a client revokes that client")
+        raise ValueError("deleting or changing a client revokes that client")
 
 
 def cursor_number(text: str) -> int:

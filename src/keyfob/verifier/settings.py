@@ -57,7 +57,7 @@ class FollowSettings:
     def __post_init__(self) -> None:
         for url in (self.issuer, self.feed_url):
             if url is not None:
-                _require_safe_url(url)
+                require_safe_url(url)
         if self.audiences is not None:
             require_audiences(self.audiences)
         if self.max_staleness < HEARTBEATS * self.heartbeat:
@@ -150,7 +150,12 @@ def audiences_of(audience: str | Collection[str]) -> frozenset[str]:
     return frozenset({audience} if isinstance(audience, str) else audience)
 
 
-def _require_safe_url(url: str) -> None:
+def require_safe_url(url: str) -> None:
+    """Refuse an address at which no authority can be asked safely: over http anywhere but on this machine, or with credentials in it.
+
+    Raises:
+        ConfigurationError: it is one.
+    """
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment:
         raise ConfigurationError(

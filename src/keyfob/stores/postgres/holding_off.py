@@ -23,6 +23,7 @@ _TABLES = (
     "keys",
     "attempts",
     "familiar",
+    "assertions",
     "verifiers",
     "sessions",
     "session_data",

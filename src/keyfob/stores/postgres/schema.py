@@ -208,6 +208,19 @@ _MOVING_TABLES = """
 """
 
 
+_MACHINE_TABLES = """
+    -- MessagePack: what no statement looks at (stores/rows.py); empty in rows of before.
+    ALTER TABLE keyfob.clients ADD COLUMN details bytea NOT NULL DEFAULT '';
+
+    -- The assertions of clients that were taken (RFC 7523), so that none is taken twice.
+    CREATE TABLE keyfob.assertions (
+        digest bytea PRIMARY KEY,            -- of the client and the jti
+        until bigint NOT NULL
+    );
+    CREATE INDEX assertions_by_until ON keyfob.assertions (until);
+"""
+
+
 async def _make_tables(connection: Connection) -> None:
     await connection.execute(_TABLES)
     await connection.execute(
@@ -226,8 +239,17 @@ async def _make_moving_tables(connection: Connection) -> None:
     await connection.execute(_MOVING_TABLES)
 
 
+async def _make_machine_tables(connection: Connection) -> None:
+    await connection.execute(_MACHINE_TABLES)
+
+
 Step = Callable[[Connection], Awaitable[None]]
-_STEPS: tuple[Step, ...] = (_make_tables, _make_report_tables, _make_moving_tables)
+_STEPS: tuple[Step, ...] = (
+    _make_tables,
+    _make_report_tables,
+    _make_moving_tables,
+    _make_machine_tables,
+)
 SCHEMA_VERSION = len(_STEPS)
 OLDEST_VERSION = SCHEMA_VERSION
 """The oldest schema whose Keyfob can work on this one: what it does not know must do it no harm."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -46,7 +46,7 @@ from keyfob.stores.postgres.rotating import (
 from keyfob.stores.postgres.touching import PORTION, TOGETHER, Uses, touch, touch_together
 from keyfob.stores.revoking import check_data, read_session_cursor, session_cursor
 from keyfob.stores.rows import Value, session_key
-from keyfob.stores.standing import is_live
+from keyfob.stores.standing import is_api_key, is_live, is_login
 from keyfob.stores.texts import can_be_kept, require_texts
 
 AddOutcome = Added | LimitReached | CutOff
@@ -167,7 +167,17 @@ class PostgresSessionStore:
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
     ) -> SessionPage:
         """Return live sessions, newest first. A page may be short of *limit* although more follow, where few of many are live."""
-        return await self._database.read(partial(_list, subject=subject, now=now, after=after, limit=limit))
+        return await self._database.read(
+            partial(_list, subject=subject, now=now, after=after, limit=limit, wanted=is_login)
+        )
+
+    async def list_api_keys(
+        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage:
+        """Return live API keys, newest first, of a page as `list` gives them."""
+        return await self._database.read(
+            partial(_list, subject=subject, now=now, after=after, limit=limit, wanted=is_api_key)
+        )
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""
@@ -221,14 +231,20 @@ def _found(known: Known, session_id: SessionId, now: datetime) -> Found | None:
 
 
 async def _list(
-    connection: Connection, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    connection: Connection,
+    subject: Subject | None,
+    *,
+    now: datetime,
+    after: str | None,
+    limit: int,
+    wanted: Callable[[Session], bool],
 ) -> SessionPage:
     page: list[Session] = []
     cursor = after
     for _ in range(0, _MAX_SCANNED, limit + 1):
         rows = await _older(connection, subject, now=now, after=cursor, limit=limit + 1)
         for row in rows:
-            if is_live(row, now):
+            if wanted(row) and is_live(row, now):
                 if len(page) == limit:
                     return SessionPage(page, cursor)
                 page.append(row)
@@ -277,8 +293,8 @@ async def _write_data(
     transaction: Transaction, session_id: SessionId, data: bytes, version: int, now: datetime
 ) -> bool:
     connection = transaction.connection
-    await lock_sessions(connection, [session_id])
-    present = await _read_data(connection, session_id, now)
+    is_locked = bool(await lock_sessions(connection, [session_id]))
+    present = await _read_data(connection, session_id, now) if is_locked else None
     if present is None or present.version != version:
         return False
     key = session_key(session_id)

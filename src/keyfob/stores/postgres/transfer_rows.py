@@ -29,6 +29,7 @@ KEY_TEXTS: dict[Kind, str] = {
         " {0}.client_id || {0}.name || {0}.instance"
     ),
     Kind.CANARIES: f"lpad({{0}}.number::text, {_DIGITS}, '0')",
+    Kind.ASSERTIONS: "encode({0}.digest, 'hex')",
 }
 """SQL for the text of the key of the row named `{0}`."""
 
@@ -38,6 +39,7 @@ _KEY_TYPES = {
     Kind.SESSIONS: "bytea",
     Kind.EVENTS: "bigint",
     Kind.CANARIES: "bigint",
+    Kind.ASSERTIONS: "bytea",
 }
 _DATA = "keyfob.session_data AS d ON d.day = s.day AND d.session_id = s.session_id"
 

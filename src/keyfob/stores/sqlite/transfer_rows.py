@@ -26,6 +26,7 @@ KEY_TEXTS: dict[Kind, str] = {
         "length({0}.client_id) || ':' || length({0}.name) || ':' || {0}.client_id || {0}.name || {0}.instance"
     ),
     Kind.CANARIES: f"printf('%0{_DIGITS}d', {{0}}.number)",
+    Kind.ASSERTIONS: "lower(hex({0}.digest))",
 }
 """SQL for the text of the key of the row named `{0}`."""
 
