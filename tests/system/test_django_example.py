@@ -118,8 +118,8 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(deploy_once: Callable[..., Any], eventually: Any) -> Iterator[Project]:
-    place = deploy_once()
+def project(deploy_for_module: Callable[..., Any], eventually: Any) -> Iterator[Project]:
+    place = deploy_for_module()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("KEYFOB_")},
         "DATA": str(place.folder),

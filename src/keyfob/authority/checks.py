@@ -1,6 +1,6 @@
 """Checking a credential at the authority itself: from cache under the rule, else anew.
 
-A session token:
+A session token or an API key:
 
 1. It is cached, still fresh, and the rule says that nothing covers it. No I/O.
 2. Else its form and tag, then its row, its secret, and where the session stands (`Sessions.check`).
@@ -18,13 +18,14 @@ have seen it used. Nothing is answered from the cache while this process is not 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from msgspec.structs import replace
 
 from keyfob.authority.claims import ClaimsSource
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import Position, Timeline
+from keyfob.base.identifiers import ANONYMOUS, Position, Timeline
 from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.keys.key_ring import KeyRing
@@ -32,7 +33,7 @@ from keyfob.revocation.feed import Feed
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.activity import Activity
 from keyfob.sessions.policy import SessionPolicy
-from keyfob.sessions.rules import idle_limit, is_touch_due
+from keyfob.sessions.rules import idle_limit, is_touch_due, roles_of
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
 from keyfob.tokens.access_token import further_claims
@@ -42,7 +43,7 @@ from keyfob.verifier.token_check import check_access_token
 
 
 class Checks:
-    """Checks session tokens and access tokens of this authority."""
+    """Checks session tokens, API keys and access tokens of this authority."""
 
     def __init__(
         self,
@@ -102,21 +103,23 @@ class Checks:
     ) -> Principal:
         """Check a credential without the cache; an access token that the rule covers with the cause *allowing* passes.
 
-        Of an access token *audience* is looked at in its place in the order, of a session token not at all.
+        Of an access token *audience* is looked at in its place in the order, of a session token not at all; but what is for
+        `ANONYMOUS` passes where that is asked for, and nowhere else.
         """
         kind = kind_of(text)
         if kind is None:
             return await self._read_access_token(text, audience=audience, allowing=allowing)
-        if kind is not OpaqueKind.SESSION:
+        if kind not in {OpaqueKind.SESSION, OpaqueKind.API_KEY}:
             raise Denied(Cause.WRONG_TYPE, f"a {kind.value} token is no credential for requests")
-        return await self._read_session(text)
+        return await self._read_session(text, kind, audience=audience)
 
-    async def _read_session(self, text: str) -> Principal:
+    async def _read_session(self, text: str, kind: OpaqueKind, *, audience: str | None) -> Principal:
         before = self._clock.time()
-        token = self._sessions.parse(text, OpaqueKind.SESSION)
+        token = self._sessions.parse(text, kind)
         found = await self._sessions.check(token)
         session = found.session
-        subject_claims = await self._claims_source(session.subject, session.client_id)
+        is_anonymous = _is_anonymous(session.audience, asked=audience)
+        subject_claims = await self._claims_of(session)
         principal = principal_of(
             session, subject_claims, as_of=found.as_of, timeline=self._feed.live.head.timeline
         )
@@ -141,8 +144,15 @@ class Checks:
         now = self._clock.now()
         if is_touch_due(session, now, touch_interval):
             self._note_use(cached, now.timestamp())
-        self._cache.put(text, cached)
+        if not is_anonymous:  # what is cached is good for whoever asks
+            self._cache.put(text, cached)
         return principal
+
+    async def _claims_of(self, session: Session) -> SubjectClaims:
+        """Return what is known of the subject today; of a service nothing is: it may do what its scopes say."""
+        if session.is_api_key and str(session.subject) == session.client_id:
+            return SubjectClaims()
+        return await self._claims_source(session.subject, session.client_id)
 
     async def _read_access_token(
         self, text: str, *, audience: str | None, allowing: Cause | None
@@ -159,12 +169,15 @@ class Checks:
             audiences=None if audience is None else {audience},
             now=now,
         )
+        is_anonymous = _is_anonymous(principal.audience, asked=audience)
         cause = live.cause(principal)
         if cause is not None and cause is allowing:
             return principal
         if cause is not None:
             raise Denied(cause, f"covered by the feed at position {live.head.position}")
-        if live.is_settled(principal):  # else its position may yet prove never to have been (precondition 1)
+        if not is_anonymous and live.is_settled(
+            principal
+        ):  # else its position may yet prove never to have been (precondition 1)
             verdict = CachedSession(
                 replace(principal, path="verdict cache"),
                 cached_at=now,
@@ -184,23 +197,36 @@ class Checks:
             cached.touched(max(cached.idle_at, now + cached.idle))
 
 
+def _is_anonymous(audience: Collection[str], *, asked: str | None) -> bool:
+    """Say whether a credential for *audience* is of somebody who has not signed in.
+
+    Raises:
+        Denied: `wrong_audience`: it is, and was not asked for as such.
+    """
+    if ANONYMOUS not in audience:
+        return False
+    if asked != ANONYMOUS:
+        raise Denied(Cause.WRONG_AUDIENCE, "nobody has signed in to this session")
+    return True
+
+
 def principal_of(
     session: Session, subject_claims: SubjectClaims, *, as_of: Position, timeline: Timeline
 ) -> Principal:
-    """Return the principal of a live session, with the roles of today."""
+    """Return the principal of a live session, with the roles of today. An API key is no login: it has no strategy and no `auth_time`."""
     return Principal(
         subject=session.subject,
         client_id=session.client_id,
-        strategy=session.strategy,
+        strategy=None if session.is_api_key else session.strategy,
         audience=session.audience,
         issued_at=session.created_at,
         expires_at=session.expires_at,
         as_of=as_of,
         session_id=session.session_id,
         parent_session_id=session.parent_session_id,
-        roles=subject_claims.roles,
+        roles=roles_of(session, subject_claims.roles),
         scopes=frozenset(session.scopes),
-        auth_time=session.auth_time,
+        auth_time=None if session.is_api_key else session.auth_time,
         amr=session.amr,
         acr=session.acr,
         claims=further_claims(subject_claims.claims),

@@ -20,10 +20,13 @@ from keyfob.base.errors import (
 )
 from keyfob.cli import (
     advise,
+    api_key,
     backup,
     client,
     demo,
     doctor,
+    feed,
+    gateway,
     keys,
     migrate,
     relay,
@@ -86,9 +89,12 @@ commands = typer.Typer(
 )
 serve.register(commands)
 relay.register(commands)
+gateway.register(commands)
+feed.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)
+api_key.register(commands)
 sessions.register(commands)
 revoke.register(commands)
 keys.register(commands)
