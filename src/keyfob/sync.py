@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -25,6 +25,7 @@ from keyfob.authority.options import OpenOptions
 from keyfob.authority.preview import RevocationPreview
 from keyfob.authority.sign_in import Device, LoginOptions
 from keyfob.authority.sign_in import SignIn as AsyncSignIn
+from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
@@ -32,6 +33,7 @@ from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
+from keyfob.verifier.policy import require
 
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ class Authority:
         self._closing = threading.Lock()
         self._closed = False
         self.issuer = inner.issuer
+        self.clock: Clock = inner.clock
 
     @classmethod
     def open(
@@ -141,7 +144,11 @@ class Authority:
         scopes: Collection[str] = (),
         max_auth_age: timedelta | None = None,
     ) -> Principal:
-        """Check a session token or an access token."""
+        """Check a session token or an access token: in memory where that answers, without the other thread."""
+        principal = self.authenticate_cached(token)
+        if principal is not None and (audience is None or audience in principal.audience):
+            require(principal, self.clock.time(), roles=roles, scopes=scopes, max_auth_age=max_auth_age)
+            return principal
         return self._run(
             self._inner.authenticate(
                 token, audience=audience, roles=roles, scopes=scopes, max_auth_age=max_auth_age
@@ -150,6 +157,10 @@ class Authority:
 
     def authenticate_cached(self, token: str) -> Principal | None:
         """Answer from memory, whatever the audience, or None: then `authenticate` finds out. No I/O, and no other thread."""
+        if (
+            self._pid != os.getpid() or self._closed
+        ):  # what is in memory is no longer kept level with the feed
+            return None
         return self._inner.authenticate_cached(token)
 
     def introspect(self, token: str, *, caller: Client | None = None) -> Mapping[str, object]:
@@ -229,7 +240,40 @@ class Authority:
         """Say, in constant time, whether *token* is the CSRF token of the session."""
         return self._inner.csrf_matches(session_id, token)
 
+    def call(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> T:
+        """Do *work* with the asynchronous authority, on its loop, and return what it returns: for what has no method here.
+
+        Raises:
+            ConfigurationError: the authority was opened before a fork.
+            StoreUnavailable: it is closed.
+        """
+        return self._run(work(self._inner))
+
+    def submit(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> Future[T]:
+        """Begin *work*, as `call`, and return at once; a cancelled future means that the authority was closed meanwhile."""
+        return self._submit(work(self._inner))
+
+    async def acall(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> T:
+        """Do as `call`, for callers on an event loop of their own, which goes on meanwhile.
+
+        Whoever gives up waiting cancels the work.
+        """
+        future = self._submit(work(self._inner))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise StoreUnavailable("this authority was closed meanwhile") from None
+
     def _run(self, work: Coroutine[object, object, T]) -> T:
+        try:
+            return self._submit(work).result()
+        except CancelledError:
+            raise StoreUnavailable("this authority was closed meanwhile") from None
+
+    def _submit(self, work: Coroutine[object, object, T]) -> Future[T]:
         if self._pid != os.getpid():
             work.close()
             raise ConfigurationError(
@@ -239,11 +283,7 @@ class Authority:
             if self._closed:
                 work.close()
                 raise StoreUnavailable("this authority is closed")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except CancelledError:
-            raise StoreUnavailable("this authority was closed meanwhile") from None
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
 async def _awaited(opening: Opening[AsyncAuthority]) -> AsyncAuthority:

@@ -25,6 +25,8 @@ from keyfob.cli import (
     client,
     demo,
     doctor,
+    feed,
+    gateway,
     keys,
     migrate,
     relay,
@@ -87,6 +89,8 @@ commands = typer.Typer(
 )
 serve.register(commands)
 relay.register(commands)
+gateway.register(commands)
+feed.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)

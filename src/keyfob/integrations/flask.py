@@ -24,7 +24,7 @@ from keyfob.base.principal import Principal
 from keyfob.http.headers import SecurityHeaders
 from keyfob.http.problem import problem
 from keyfob.integrations.admission import BlockingAdmission
-from keyfob.integrations.checks import blocking_checks_of
+from keyfob.integrations.checks import blocking_checks_of, started
 from keyfob.integrations.per_process import PerProcess
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
@@ -56,7 +56,7 @@ class Auth:
     ) -> None:
         self._origins = tuple(origins)
         opened = (lambda: source) if isinstance(source, Verifier) else source
-        self._source = PerProcess(lambda: _started(opened()))
+        self._source = PerProcess(lambda: started(opened()))
         self._admission = PerProcess(
             lambda: BlockingAdmission(blocking_checks_of(self._source()), origins=self._origins)
         )
@@ -129,13 +129,6 @@ def _principal() -> Principal:
 
 current_principal: Principal = cast("Principal", LocalProxy(_principal))
 """Who is calling, in a view that `Auth.required` protects; elsewhere using it is refused with `no_credential`."""
-
-
-def _started(source: Verifier | Authority) -> Verifier | Authority:
-    if isinstance(source, Verifier) and source.follows:
-        source.start()
-        source.wait_until_level()
-    return source
 
 
 def _answer(error: KeyfobError) -> Response:

@@ -68,6 +68,12 @@ _READERS: Mapping[str, values.Reader] = {
     "feed.canary": values.off_or_duration(SHORTEST_CANARY, LONGEST_CANARY),
     "relay.upstream": values.issuer,
     "relay.ca": values.file_path,
+    "gateway.authority": values.issuer,
+    "gateway.ca": values.file_path,
+    "gateway.feed": values.issuer,
+    "gateway.socket": values.text,
+    "gateway.max_staleness": values.duration(_SECOND * 0.3, _HOUR),
+    "gateway.report_as": values.text,
     "passwords.memory_kib": values.whole(19_456, 4_194_304),
     "passwords.iterations": values.whole(2, 100),
     "passwords.threads": values.whole(1, 64),
@@ -79,7 +85,8 @@ SETTINGS = tuple(_READERS)
 _PREFIX = "KEYFOB_"
 _KEPT_WITH_THE_STORE = ("sqlite:", "memory:")  # stores that need no state folder
 _BY_VARIABLE = {_PREFIX + name.upper().replace(".", "_"): name for name in SETTINGS}
-RELAY_ONLY = frozenset({"relay.upstream", "relay.ca"})
+_OF_OTHERS = ("relay.", "gateway.")
+"""Sections of what is no authority; they may stand in the same file."""
 _MASTER_KEY = "KEYFOB_MASTER_KEY"
 _NEW_MASTER_KEY = "KEYFOB_NEW_MASTER_KEY"
 _CONFIG = "KEYFOB_CONFIG"
@@ -147,7 +154,7 @@ class Settings:
         variables = os.environ if environ is None else environ
         read, file = read_settings(config=config, flags=flags, environ=variables)
         settings = cls._of(
-            {name: value for name, value in read.items() if name not in RELAY_ONLY}, config=file
+            {name: value for name, value in read.items() if not name.startswith(_OF_OTHERS)}, config=file
         )
         if settings.state_folder is None and not settings.store.startswith(_KEPT_WITH_THE_STORE):
             settings = replace(settings, state_folder=default_state_folder(variables))
@@ -224,6 +231,12 @@ def read_client(environ: Mapping[str, str] | None = None) -> tuple[str, str] | N
     if bool(client_id) != bool(secret):
         raise ConfigurationError(f"{_CLIENT_ID} and {_CLIENT_SECRET} are set together, or not at all")
     return (client_id, secret) if client_id else None
+
+
+def environment_of_others(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a command that is no part of Keyfob: without our variables, some of which are secrets."""
+    variables = os.environ if environ is None else environ
+    return {name: value for name, value in variables.items() if not name.startswith(_PREFIX)}
 
 
 @dataclass(frozen=True, slots=True)

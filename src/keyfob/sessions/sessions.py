@@ -127,7 +127,7 @@ class Sessions:
             at_limit=self._policy.at_limit,
             event=Event(
                 at=now,
-                code="login",
+                code="visit" if login.kind is OpaqueKind.ANONYMOUS else "login",
                 actor=login.subject,
                 subject=login.subject,
                 session_id=login.session_id,
@@ -200,10 +200,13 @@ class Sessions:
         """Return today's idle limit for the strategy of *session*; an API key has none."""
         return None if session.is_api_key else self._policy.lifetimes[session.strategy].idle
 
-    async def renew(self, session: Session) -> tuple[Session, OpaqueToken, Entry]:
+    async def renew(
+        self, session: Session, *, window: timedelta | None = None
+    ) -> tuple[Session, OpaqueToken, Entry]:
         """Give a live session a fresh secret, at a change of privilege; *session* is as it was just read.
 
-        A session token before it stays good for the replay window, a refresh token does not. Of concurrent calls one succeeds.
+        A session token before it stays good for *window* (0: not at all; by default the replay window), a refresh token does not. Of
+        concurrent calls one succeeds.
 
         Raises:
             Denied: `unknown_session` if its secret is no longer the one of *session*, or it is over.
@@ -220,7 +223,7 @@ class Sessions:
                 presented=session.digest,
                 successor=token.digest,
                 generation=session.generation,
-                previous_until=now + self._policy.replay_window,
+                previous_until=now + (self._policy.replay_window if window is None else window),
             ),
             now=now,
             event=Event(

@@ -81,10 +81,8 @@ class Order:
 
 
 async def lock_scope(connection: Connection, revocations: Sequence[Revocation | Entry]) -> set[SessionId]:
-    """Lock the rows that *revocations* may change, waiting for others; return their ids."""
-    ids = await _listed(connection, revocations)
-    await lock_sessions(connection, ids)
-    return ids
+    """Lock the rows that *revocations* may change, waiting for others; return their ids. A row that comes later is not among them."""
+    return await lock_sessions(connection, await _listed(connection, revocations))
 
 
 async def _listed(connection: Connection, revocations: Sequence[Revocation | Entry]) -> set[SessionId]:

@@ -76,11 +76,13 @@ async def rotate(transaction: Transaction, order: Presented) -> RotateOutcome:
     connection = transaction.connection
     # The children too: a theft ends them, and rows are locked in one go.
     ids = {order.session_id} | await child_ids(connection, [order.session_id])
-    await lock_sessions(connection, ids)
+    locked = await lock_sessions(connection, ids)
+    if order.session_id not in locked:  # one that comes now is not locked, and nobody can know its id yet
+        return Unknown()
     outcome = await _rotate_locked(transaction, [order])
     if not isinstance(outcome[0], _Theft):
         return outcome[0]
-    session = (await read_ids(connection, ids)).session(order.session_id, order.now)
+    session = (await read_ids(connection, locked)).session(order.session_id, order.now)
     assert session is not None
     ended = await end(transaction, of_session(order.session_id, order.event), order.now)
     if not isinstance(ended, Ended):  # a cut-off came meanwhile
@@ -106,7 +108,8 @@ async def rotate_together(
 
 async def renew(transaction: Transaction, order: RenewOrder) -> Renewed | Unknown:
     """Carry out *order*, waiting for whoever holds the row."""
-    await lock_sessions(transaction.connection, [order.session_id])
+    if not await lock_sessions(transaction.connection, [order.session_id]):
+        return Unknown()
     return (await _renew_locked(transaction, [order]))[0]
 
 

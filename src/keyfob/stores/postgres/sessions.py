@@ -293,8 +293,8 @@ async def _write_data(
     transaction: Transaction, session_id: SessionId, data: bytes, version: int, now: datetime
 ) -> bool:
     connection = transaction.connection
-    await lock_sessions(connection, [session_id])
-    present = await _read_data(connection, session_id, now)
+    is_locked = bool(await lock_sessions(connection, [session_id]))
+    present = await _read_data(connection, session_id, now) if is_locked else None
     if present is None or present.version != version:
         return False
     key = session_key(session_id)

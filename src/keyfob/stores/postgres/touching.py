@@ -25,8 +25,8 @@ Uses = Sequence[Seen]
 
 async def touch(transaction: Transaction, uses: Uses) -> int:
     """Write *uses*, waiting for whoever holds a row; return how many rows moved."""
-    await lock_sessions(transaction.connection, _ids([uses]))
-    return (await _touch_locked(transaction.connection, [uses]))[0]
+    locked = await lock_sessions(transaction.connection, _ids([uses]))
+    return (await _touch_locked(transaction.connection, [uses], locked))[0]
 
 
 async def touch_together(transaction: Transaction, requests: Sequence[Uses]) -> Sequence[int | Left]:
@@ -36,13 +36,15 @@ async def touch_together(transaction: Transaction, requests: Sequence[Uses]) -> 
     known = await read_ids(connection, _ids(requests))
     held = {session_id for session_id in _ids(requests) - free if known.has(session_id)}
     mine = [uses for uses in requests if not held & _ids([uses])]
-    moved = iter(await _touch_locked(connection, mine))
+    moved = iter(await _touch_locked(connection, mine, free))
     return [Left.ALONE if held & _ids([uses]) else next(moved) for uses in requests]
 
 
-async def _touch_locked(connection: Connection, requests: Sequence[Uses]) -> list[int]:
+async def _touch_locked(
+    connection: Connection, requests: Sequence[Uses], locked: Collection[SessionId]
+) -> list[int]:
     # Read after they were locked: a statement that waited for a row saw the others as they were before.
-    known = await read_ids(connection, _ids(requests))
+    known = await read_ids(connection, locked)
     changes: dict[SessionId, dict[str, Value]] = {}
     counts = [len(_move(known, uses, changes)) for uses in requests]
     await write_rows(connection, changes)
