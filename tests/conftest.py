@@ -54,3 +54,19 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     name = await postgres_server.create_database(template="keyfob_template")
     yield postgres_server.url(name)
     await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def another_postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """Give the URL of a second one, with the same salt: both are copies of one."""
+    name = await postgres_server.create_database(template="keyfob_template")
+    yield postgres_server.url(name)
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """Give the URL of a new database that holds no store."""
+    name = await postgres_server.create_database()
+    yield postgres_server.url(name)
+    await postgres_server.drop_database(name)

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -210,6 +211,52 @@ class Door:
         self.reached.set()
         await self.open.wait()
         return SubjectClaims()
+
+
+def test_memory_answers_under_the_same_policy_as_the_store(authority: Authority) -> None:
+    token = str(authority.login("alice", roles=["buyer"], audience="orders").session_token)
+    assert authority.authenticate(token, audience="orders", roles={"buyer"}).path == "session"
+    assert authority.authenticate(token, audience="orders", roles={"buyer"}).path == "session cache"
+
+    for refused in (
+        {"roles": {"seller"}},
+        {"scopes": {"orders:read"}},
+        {"audience": "stock"},
+        {"max_auth_age": timedelta(0)},
+    ):
+        with pytest.raises(Denied):
+            authority.authenticate(token, **refused)
+
+
+async def test_callers_on_a_loop_of_their_own_wait_without_keeping_it(authority: Authority) -> None:
+    token = str(authority.login("alice").session_token)
+
+    principal = await authority.acall(lambda inner: inner.authenticate(token))
+
+    assert principal.subject == "alice"
+    assert authority.call(lambda inner: inner.authenticate(token)) == principal
+    assert authority.submit(lambda inner: inner.authenticate(token)).result(DEADLINE) == principal
+
+
+async def test_a_caller_on_a_loop_is_told_when_the_authority_closes_and_cancels_the_work_when_it_gives_up() -> (
+    None
+):
+    door = Door()
+    authority = Authority.open("memory://", issuer=ISSUER, claims_source=door)
+    waiting = asyncio.ensure_future(authority.acall(lambda inner: inner.login("alice")))
+    await asyncio.to_thread(door.reached.wait, DEADLINE)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    door.reached.clear()
+
+    waiting = asyncio.ensure_future(authority.acall(lambda inner: inner.login("alice")))
+    await asyncio.to_thread(door.reached.wait, DEADLINE)
+    await asyncio.to_thread(authority.close)
+    with pytest.raises(StoreUnavailable):
+        await waiting
+    with pytest.raises(StoreUnavailable):
+        await authority.acall(lambda inner: inner.login("alice"))
 
 
 def test_a_call_under_way_when_it_closes_ends_with_an_error_and_hangs_nobody() -> None:

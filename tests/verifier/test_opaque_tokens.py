@@ -93,6 +93,7 @@ def test_an_unknown_token_is_asked_about_once_in_five_seconds(server, verifier, 
 def test_what_is_no_session_token_is_refused_without_asking(server, verifier):
     token = server.opaque()
     assert cause_of(verifier.authenticate_blocking, other_kind(OpaqueKind.REFRESH)) is Cause.WRONG_TYPE
+    assert cause_of(verifier.authenticate_blocking, other_kind(OpaqueKind.ANONYMOUS)) is Cause.WRONG_TYPE
     for wrong in (
         "kfs_",
         token[:-1],

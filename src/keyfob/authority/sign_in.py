@@ -48,6 +48,7 @@ class LoginOptions(TypedDict, total=False):
     persistent: bool
     device: Device | None
     parent_session_id: SessionId | None
+    auth_time: datetime | None
 
 
 class SignIn:
@@ -92,11 +93,13 @@ class SignIn:
         persistent: bool = False,
         device: Device | None = None,
         parent_session_id: SessionId | None = None,
+        auth_time: datetime | None = None,
     ) -> Issued:
         """Sign *subject* in, whose identity the caller has checked. May be called once in an attempt, or again for another client.
 
         *roles*, where given, are written to the subject's record first, and stay there even if the login is then denied; left out, the
-        record or the claims source says. What is malformed or not allowed is refused before anything is changed.
+        record or the claims source says. What is malformed or not allowed is refused before anything is changed. *auth_time* is when the subject
+        proved who it is where that was before now: a session that is taken over from elsewhere.
 
         Raises:
             Denied: `session_limit`; `revoked` if the subject is disabled, or was cut off since the attempt began; `expired` if the
@@ -109,6 +112,8 @@ class SignIn:
         head = self._require_open()
         who = Subject(_identifier(subject, "subject"))
         client = await parts.clients.get(client_id)
+        if subject == client.client_id:  # its tokens would be taken for the client's own
+            raise InvalidRequest("invalid_request", "a subject is not called as its client", status=422)
         chosen = _strategy(client, strategy)
         form = form_of(chosen, _transport(transport))
         session_id, ends_at = parts.sessions.new_id(who, chosen)
@@ -124,6 +129,7 @@ class SignIn:
             scopes=_scopes(client, scopes),
             amr=_methods(amr),
             acr=None if acr is None else _identifier(acr, "acr"),
+            auth_time=auth_time,
             persistent=persistent,
             parent_session_id=parent_session_id,
             user_agent=device.user_agent if device else "",

@@ -13,6 +13,7 @@ from keyfob.integrations.requirement import Requirement
 from keyfob.verifier.blocking_guard import BlockingGuard, Ended
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.loop_thread import LoopThread
+from keyfob.verifier.policy import require
 from keyfob.verifier.verifier import Verifier
 
 if TYPE_CHECKING:  # a service that follows an authority loads none
@@ -20,8 +21,8 @@ if TYPE_CHECKING:  # a service that follows an authority loads none
     from keyfob.sync import Authority as SyncAuthority
 
 
-class Checks(Protocol):
-    """Checks credentials for callers with an event loop."""
+class Checking(Protocol):
+    """Checks the credentials of requests, for callers with an event loop."""
 
     @property
     def issuer(self) -> str:
@@ -37,14 +38,18 @@ class Checks(Protocol):
         """
         ...
 
+    def csrf_matches(self, session_id: str, token: str) -> bool:
+        """Say whether *token* is the CSRF token of the session."""
+        ...
+
+
+class Checks(Checking, Protocol):
+    """The same, and connections that last."""
+
     def guard(
         self, principal: Principal, requirement: Requirement, *, task: asyncio.Task[object] | None = None
     ) -> Guard:
         """Return what cancels *task* (by default the one that enters it) when *principal* is revoked."""
-        ...
-
-    def csrf_matches(self, session_id: str, token: str) -> bool:
-        """Say whether *token* is the CSRF token of the session."""
         ...
 
 
@@ -182,9 +187,7 @@ class EmbeddedBlockingChecks:
             scopes=requirement.scopes,
             max_auth_age=requirement.max_auth_age,
         )
-        limit = requirement.max_staleness
-        if limit is not None and self.authority.staleness > limit.total_seconds():
-            raise Denied(Cause.VERIFIER_STALE, "this process is behind the feed")
+        _require_level(self.authority, requirement)
         return principal
 
     def guard(
@@ -192,6 +195,37 @@ class EmbeddedBlockingChecks:
     ) -> AbstractContextManager[BlockingGuard]:
         """See `BlockingChecks`."""
         return self.authority.guard(principal, max_staleness=requirement.max_staleness, ended=ended)
+
+
+class SharedChecks:
+    """The checks of an application with an event loop that holds the authority of its synchronous part."""
+
+    def __init__(self, authority: SyncAuthority) -> None:
+        self.authority = authority
+        self.issuer = authority.issuer
+        self.csrf_matches = authority.csrf_matches
+
+    async def check(self, token: str, requirement: Requirement) -> Principal:
+        """See `Checking`. What memory answers takes neither the other thread nor a turn of the loop."""
+        authority = self.authority
+        principal = authority.authenticate_cached(token)
+        if principal is None:
+            principal = await authority.acall(lambda inner: inner.authenticate(token))
+        require(
+            principal,
+            authority.clock.time(),
+            roles=requirement.roles,
+            scopes=requirement.scopes,
+            max_auth_age=requirement.max_auth_age,
+        )
+        _require_level(authority, requirement)
+        return principal
+
+
+def _require_level(authority: SyncAuthority, requirement: Requirement) -> None:
+    limit = requirement.max_staleness
+    if limit is not None and authority.staleness > limit.total_seconds():
+        raise Denied(Cause.VERIFIER_STALE, "this process is behind the feed")
 
 
 def checks_of(source: Verifier | Authority) -> Checks:

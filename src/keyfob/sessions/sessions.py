@@ -138,7 +138,7 @@ class Sessions:
             at_limit=self._policy.at_limit,
             event=Event(
                 at=now,
-                code="login",
+                code="visit" if login.kind is OpaqueKind.ANONYMOUS else "login",
                 actor=login.subject,
                 subject=login.subject,
                 session_id=login.session_id,
@@ -229,20 +229,23 @@ class Sessions:
                 assert_never(stands)
 
     def idle_timeout(self, session: Session) -> timedelta | None:
-        """Return today's idle limit for the strategy of *session*."""
-        return self._policy.lifetimes[session.strategy].idle
+        """Return today's idle limit for the strategy of *session*; an API key has none."""
+        return None if session.is_api_key else self._policy.lifetimes[session.strategy].idle
 
-    async def renew(self, session: Session) -> tuple[Session, OpaqueToken, Entry]:
+    async def renew(
+        self, session: Session, *, window: timedelta | None = None
+    ) -> tuple[Session, OpaqueToken, Entry]:
         """Give a live session a fresh secret, at a change of privilege; *session* is as it was just read.
 
-        A session token before it stays good for the replay window, a refresh token does not. Of concurrent calls one succeeds.
+        A session token before it stays good for *window* (0: not at all; by default the replay window), a refresh token does not. Of
+        concurrent calls one succeeds.
 
         Raises:
             Denied: `unknown_session` if its secret is no longer the one of *session*, or it is over.
         """
         now = self._clock.now()
-        if session.kind is None or session.digest is None:
-            raise Denied(Cause.UNKNOWN_SESSION, "a session without an opaque token has nothing to renew")
+        if session.kind is None or session.digest is None or session.is_api_key:
+            raise Denied(Cause.UNKNOWN_SESSION, "only a login that has an opaque token can be renewed")
         token = OpaqueToken.mint(
             session.kind, session.session_id, self._keys.current_opaque(), generation=session.generation + 1
         )
@@ -252,7 +255,7 @@ class Sessions:
                 presented=session.digest,
                 successor=token.digest,
                 generation=session.generation,
-                previous_until=now + self._policy.replay_window,
+                previous_until=now + (self._policy.replay_window if window is None else window),
             ),
             now=now,
             event=Event(

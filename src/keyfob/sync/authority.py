@@ -6,7 +6,9 @@ running event loop of the caller's, which it would block. `keyfob.sync.home` say
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -20,6 +22,7 @@ from keyfob.authority.preview import RevocationPreview
 from keyfob.authority.sign_in import Device, LoginOptions
 from keyfob.authority.sign_in import SignIn as AsyncSignIn
 from keyfob.base.clock import Clock
+from keyfob.base.errors import StoreUnavailable
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
@@ -31,6 +34,7 @@ from keyfob.sync.parts import Accounts, Clients, Sessions
 from keyfob.tokens.access_token import AccessToken
 from keyfob.verifier.blocking_guard import BlockingGuard, Ended
 from keyfob.verifier.loop_thread import LoopThread
+from keyfob.verifier.policy import require
 
 T = TypeVar("T")
 
@@ -159,7 +163,11 @@ class Authority:
         scopes: Collection[str] = (),
         max_auth_age: timedelta | None = None,
     ) -> Principal:
-        """Check a session token or an access token."""
+        """Check a session token or an access token: in memory where that answers, without the other thread."""
+        principal = self.authenticate_cached(token)
+        if principal is not None and (audience is None or audience in principal.audience):
+            require(principal, self.clock.time(), roles=roles, scopes=scopes, max_auth_age=max_auth_age)
+            return principal
         return self._home.call(
             lambda inner: inner.authenticate(
                 token, audience=audience, roles=roles, scopes=scopes, max_auth_age=max_auth_age
@@ -250,3 +258,30 @@ class Authority:
     def csrf_matches(self, session_id: str, token: str) -> bool:
         """Say, in constant time, whether *token* is the CSRF token of the session."""
         return self._home.now().csrf_matches(session_id, token)
+
+    def call(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> T:
+        """Do *work* with the asynchronous authority, on its loop, and return what it returns: for what has no method here.
+
+        Raises:
+            ConfigurationError: the authority was opened before a fork, and cannot be opened again here.
+            StoreUnavailable: it is closed.
+        """
+        return self._home.call(work)
+
+    def submit(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> Future[T]:
+        """Begin *work*, as `call`, and return at once; a cancelled future means that the authority was closed meanwhile."""
+        return self._home.submit(work)
+
+    async def acall(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> T:
+        """Do as `call`, for callers on an event loop of their own, which goes on meanwhile.
+
+        Whoever gives up waiting cancels the work.
+        """
+        future = self._home.submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise StoreUnavailable("this authority was closed meanwhile") from None

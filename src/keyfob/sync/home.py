@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -65,18 +65,28 @@ class Home:
             ConfigurationError: this process is a fork of the one that opened it, and it cannot be opened again here.
             StoreUnavailable: it is closed, or was meanwhile.
         """
+        try:
+            return self.submit(work).result()
+        except CancelledError:
+            raise StoreUnavailable("this authority was closed meanwhile") from None
+
+    def submit(self, work: Callable[[Authority], Coroutine[object, object, T]]) -> Future[T]:
+        """Begin *work* in the authority's thread and return at once; a cancelled future means that it was closed meanwhile.
+
+        Raises:
+            ConfigurationError, StoreUnavailable: as `call`.
+        """
         with self._lock:  # nothing reaches the loop once it is told to stop: nobody would answer
             running = self._require_running()
             future = running.thread.submit(work(running.authority))
             self._calls += 1
-        try:
-            return future.result()
-        except CancelledError:
-            raise StoreUnavailable("this authority was closed meanwhile") from None
-        finally:
-            with self._lock:
-                self._calls -= 1
-                self._changed.notify_all()
+        future.add_done_callback(self._is_done)
+        return future
+
+    def _is_done(self, _: Future[T]) -> None:
+        with self._changed:
+            self._calls = max(0, self._calls - 1)
+            self._changed.notify_all()
 
     def now(self) -> Authority:
         """Return the authority, for what needs no waiting.
