@@ -87,7 +87,8 @@ async def test_what_cannot_be_opened_is_said_in_one_line_without_a_secret(
         assert "\n" not in message
         assert "hunter2" not in message
         assert any(
-            scheme in message for scheme in ("sqlite:///", "memory://", "?synchronous", "postgresql://")
+            scheme in message
+            for scheme in ("sqlite:///", "memory://", "?synchronous", "postgresql://", "redis:// URL")
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -15,7 +15,7 @@ from keyfob.base.identifiers import Subject
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.records import AccountRow, SubjectRow, encode
-from keyfob.stores.redis.places import ACCOUNTS, NAME_ORDER, NAMES, SUBJECTS
+from keyfob.stores.redis.places import ACCOUNTS, NAME_ORDER, NAMES, SUBJECTS, can_be_kept
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.settling import Step, settle
 from keyfob.stores.redis.tables import read_record
@@ -62,17 +62,22 @@ class RedisAccountStore:
 
     async def find(self, subject: Subject) -> Account | None:
         """Return the account of *subject*."""
-        known = await self._known(subject)
-        return _account(known)
+        if not can_be_kept(subject):
+            return None
+        return _account(await self._known(subject))
 
     async def find_by_name(self, name: str) -> Account | None:
         """Return the account of *name*."""
+        if not can_be_kept(name):
+            return None
         holder = await self._server.read(b"HGET", NAMES, name)
         account = None if holder is None else await self.find(Subject(holder.decode()))
         return account if account is not None and account.name == name else None
 
     async def find_subject(self, subject: Subject) -> SubjectRecord | None:
         """Return the record of *subject*."""
+        if not can_be_kept(subject):
+            return None
         raw = await self._server.read(b"HGET", SUBJECTS, subject)
         return None if raw is None else read_record(raw, SubjectRow).record
 

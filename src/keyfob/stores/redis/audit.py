@@ -11,6 +11,7 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import Subject
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import event_fields, read_event
+from keyfob.stores.redis.places import can_be_kept
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import cursor_number
 
@@ -33,6 +34,8 @@ class RedisAuditStore:
     ) -> EventPage:
         """Return events, newest first. Those of one subject or code are looked for among all, a few thousand in a step."""
         before = "" if after is None else str(cursor_number(after))
+        if not can_be_kept(f"{subject}{code}"):
+            return EventPage([], None)
         found: list[tuple[bytes, bytes, bytes]] = []
         while len(found) <= limit:
             arguments = (before, subject or "", code or "", limit + 1 - len(found), _LOOKED_AT)

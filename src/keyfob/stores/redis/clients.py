@@ -10,7 +10,7 @@ from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.records import ClientRow, encode
-from keyfob.stores.redis.places import CLIENTS
+from keyfob.stores.redis.places import CLIENTS, can_be_kept
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.settling import Step, settle
 from keyfob.stores.redis.tables import read_record
@@ -38,6 +38,8 @@ class RedisClientStore:
 
     async def find(self, client_id: ClientId) -> Client | None:
         """Return the client."""
+        if not can_be_kept(client_id):
+            return None
         raw = await self._server.read(b"HGET", CLIENTS, client_id)
         return None if raw is None else read_record(raw, ClientRow).client
 

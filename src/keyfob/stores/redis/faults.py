@@ -9,30 +9,42 @@ from keyfob.base.errors import ConfigurationError, StoreUnavailable
 FAULTS = (exceptions.RedisError, OSError, TimeoutError, EOFError)
 """Whatever may come of asking the server."""
 
-# What the reply begins with, or holds where a script was cut short by it; and what it means.
-_ADVICE: tuple[tuple[str, str], ...] = (
+_ADVICE: tuple[tuple[type[BaseException], str], ...] = (
+    (exceptions.OutOfMemoryError, "is out of memory; raise maxmemory"),
+    (exceptions.ReadOnlyError, "is a replica, or a primary that was demoted; wait for the failover to end"),
+    (exceptions.BusyLoadingError, "is still loading its data"),
+    (exceptions.MasterDownError, "is a replica without its primary"),
+    (exceptions.NoPermissionError, "refuses this user a command that Keyfob needs (docs/reference/redis.md)"),
+    (exceptions.AuthenticationError, "refuses user or password of the store's URL, or wants some"),
+    (exceptions.ClusterDownError, "is a cluster that is down"),
+    (exceptions.MovedError, "is a node of a cluster; Keyfob needs a single server or Sentinel"),
+    (exceptions.TimeoutError, "does not answer in time"),
+    (TimeoutError, "does not answer in time"),
+)
+# What the driver has no class for: a word of the answer, and what it means.
+_WORDS: tuple[tuple[str, str], ...] = (
     ("KEYFOB-BEHIND", "has lost the end of its feed; it is being mended (docs/reference/redis.md)"),
     ("KEYFOB-EMPTY", "has lost its data; restore a backup, or start anew and let everybody sign in again"),
-    ("OOM", "is out of memory; raise maxmemory"),
-    ("READONLY", "is a replica, or a primary that was demoted; wait for the failover to end"),
-    ("LOADING", "is still loading its data"),
     ("MISCONF", "cannot write to its disk; make room"),
     ("NOREPLICAS", "has too few replicas (min-replicas-to-write)"),
     ("BUSY", "is busy with a script for too long"),
-    ("NOAUTH", "wants a password; put it into the store's URL"),
-    ("WRONGPASS", "refuses user or password of the store's URL"),
-    ("NOPERM", "refuses this user a command that Keyfob needs (docs/reference/redis.md)"),
-    ("MASTERDOWN", "is a replica without its primary"),
-    ("CLUSTERDOWN", "is a cluster that is down"),
-    ("MOVED", "is a node of a cluster; Keyfob needs a single server or Sentinel"),
     ("unknown command", "lacks a command that Keyfob needs; use Redis 7.0 or Valkey 7.2, or newer"),
 )
-_LOST = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH")
-_MISCONFIGURED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
+_LOST = (
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.AuthenticationError,
+    exceptions.MovedError,
+)
 
 
 class TooFewReplicas(exceptions.RedisError):
     """A write was not confirmed by as many replicas as were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "did not confirm a write on as many replicas as ?replicas= asks for; whether it stays is not known"
+        )
 
 
 class WrongServer(exceptions.RedisError):
@@ -41,9 +53,7 @@ class WrongServer(exceptions.RedisError):
 
 def is_lost(error: BaseException) -> bool:
     """Say whether *error* tells that the connection leads nowhere, or to no primary, so that another must be made."""
-    if not isinstance(error, exceptions.ResponseError):
-        return True
-    return any(word in str(error) for word in _LOST)
+    return not isinstance(error, exceptions.ResponseError) or isinstance(error, _LOST)
 
 
 def unavailable(error: BaseException, name: str) -> StoreUnavailable:
@@ -53,25 +63,17 @@ def unavailable(error: BaseException, name: str) -> StoreUnavailable:
 
 def at_opening(error: BaseException, name: str) -> ConfigurationError | StoreUnavailable:
     """Return what to raise for *error* when a store is opened: a wrong password or an unfit server do not mend themselves."""
-    if isinstance(error, WrongServer | _MISCONFIGURED[0] | _MISCONFIGURED[1]) or _is_refused(error):
+    if isinstance(error, WrongServer | exceptions.AuthenticationError | exceptions.NoPermissionError):
         return ConfigurationError(f"the Redis server {name} {_meaning(error)}")
     return unavailable(error, name)
 
 
-def _is_refused(error: BaseException) -> bool:
-    return any(word in str(error) for word in ("NOAUTH", "WRONGPASS", "NOPERM"))
-
-
 def _meaning(error: BaseException) -> str:
-    if isinstance(error, WrongServer):
+    if isinstance(error, WrongServer | TooFewReplicas):
         return str(error)
-    if isinstance(error, TooFewReplicas):
-        return "did not confirm a write on as many replicas as ?replicas= asks for; whether it stays is not known"
-    text = str(error)
-    if isinstance(error, exceptions.ResponseError | exceptions.AuthenticationError):
-        for word, advice in _ADVICE:
-            if word in text:
-                return f"{advice} ({word})"
-    if isinstance(error, TimeoutError | exceptions.TimeoutError):
-        return "does not answer in time"
-    return f"does not answer ({type(error).__name__})"
+    for kind, advice in _ADVICE:
+        if isinstance(error, kind):
+            return advice
+    words = str(error) if isinstance(error, exceptions.ResponseError) else ""
+    told = next((advice for word, advice in _WORDS if word in words), "does not answer")
+    return f"{told} ({type(error).__name__})"

@@ -37,6 +37,8 @@ class Listing:
             InvalidRequest: *after* is no cursor.
         """
         before = None if after is None else read_session_cursor(after)
+        if subject is not None and not places.can_be_kept(subject):
+            return SessionPage([], None)
         newest: list[Session] = []
         async for sessions in self._live(subject, now):
             older = [one for one in sessions if before is None or _age(one) < before]

@@ -62,3 +62,12 @@ def data_beside(sessions: bytes) -> bytes:
 def field_of(session_id: SessionId | str) -> bytes:
     """Return the field of a session; empty, which none has, for what is no session id."""
     return session_key(SessionId(session_id)) or b""
+
+
+def can_be_kept(text: str) -> bool:
+    """Say whether *text* can be written at all: a lone surrogate cannot, so nothing is found under it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -78,18 +78,23 @@ class Server:
 
     async def read(self, *command: object) -> Any:
         """Return the answer to one command that reads."""
-        return await self.at_home(lambda: self._pipeline.ask(command, only_reads=True))
+        return await self._ask(command, only_reads=True)
 
     async def write(self, *command: object) -> Any:
         """Return the answer to one command that writes."""
-        return await self.at_home(lambda: self._pipeline.ask(command, only_reads=False))
+        return await self._ask(command, only_reads=False)
 
     async def _script(
         self, name: str, keys: Sequence[bytes], arguments: Sequence[object], *, only_reads: bool
     ) -> Any:
         script = self._scripts[name]
         command = (b"EVALSHA", script.digest, len(keys), *keys, *arguments)
-        return await self.at_home(lambda: self._pipeline.ask(command, script=script, only_reads=only_reads))
+        return await self._ask(command, script=script, only_reads=only_reads)
+
+    async def _ask(self, command: Sequence[object], *, script: Script | None = None, only_reads: bool) -> Any:
+        # Here and not in the batch: a text that cannot be sent is the mistake of its caller alone.
+        encoded = tuple(part.encode() if isinstance(part, str) else part for part in command)
+        return await self.at_home(lambda: self._pipeline.ask(encoded, script=script, only_reads=only_reads))
 
     async def together(self, steps: Iterable[Coroutine[object, object, T]]) -> list[T]:
         """Carry out *steps* at once; return their answers in order. If one fails the others are finished all the same."""

@@ -135,4 +135,4 @@ def _is_here(host: str) -> bool:
 
 
 def _refused(what: str) -> ConfigurationError:
-    return ConfigurationError(f"the store's redis URL {what}")
+    return ConfigurationError(f"the store's redis:// URL {what}")
