@@ -28,7 +28,7 @@ async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
         ConfigurationError: the server cannot be used; the message says why.
         StoreUnavailable: no primary answers.
     """
-    server = await Server.open(options)
+    server = await Server.open(options, clock=clock)
     return Store(
         sessions=RedisSessionStore(server, clock),
         feed=RedisFeedStore(server),

@@ -23,7 +23,6 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
 )
 # What the driver has no class for: a word of the answer, and what it means.
 _WORDS: tuple[tuple[str, str], ...] = (
-    ("KEYFOB-BEHIND", "has lost the end of its feed; it is being mended (docs/reference/redis.md)"),
     ("KEYFOB-EMPTY", "has lost its data; restore a backup, or start anew and let everybody sign in again"),
     ("MISCONF", "cannot write to its disk; make room"),
     ("NOREPLICAS", "has too few replicas (min-replicas-to-write)"),
@@ -45,6 +44,13 @@ class TooFewReplicas(exceptions.RedisError):
         super().__init__(
             "did not confirm a write on as many replicas as ?replicas= asks for; whether it stays is not known"
         )
+
+
+class WentBack(exceptions.RedisError):
+    """The server lacks entries that it had acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__("has lost the end of its feed; it is being mended (docs/reference/redis.md)")
 
 
 class WrongServer(exceptions.RedisError):
@@ -69,7 +75,7 @@ def at_opening(error: BaseException, name: str) -> ConfigurationError | StoreUna
 
 
 def _meaning(error: BaseException) -> str:
-    if isinstance(error, WrongServer | TooFewReplicas):
+    if isinstance(error, WrongServer | TooFewReplicas | WentBack):
         return str(error)
     for kind, advice in _ADVICE:
         if isinstance(error, kind):

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-import msgspec
-
 from keyfob.base.clock import to_micros
 from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, Timeline
+from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.revocation import Revocation
-from keyfob.revocation.store import LEAP
 from keyfob.stores.redis import places
-from keyfob.stores.redis.orders import Orders
-from keyfob.stores.redis.packing import Reply, event_fields, raw, read_stream_entry
+from keyfob.stores.redis.appending import beginning, read_head, reappending
+from keyfob.stores.redis.packing import read_stream_entry
 from keyfob.stores.redis.server import Server
-from keyfob.stores.revoking import check_continues, new_timeline
-from keyfob.stores.rows import DamagedRow, moment_micros, span_micros
+from keyfob.stores.revoking import check_continues
+from keyfob.stores.rows import span_micros
 
 _PAGE = 1_000  # entries: what is read in one piece
 _PORTION = 500  # entries: how long a step that deletes may hold the server
@@ -33,11 +30,19 @@ class RedisFeedStore:
 
     async def head(self) -> Head:
         """Return the head, read from the primary."""
-        return read_head(await self._server.read(b"HMGET", places.META, b"timeline", b"position", b"chain"))
+        known = self._server.evidence.mark
+        timeline, position, chain = await self._server.read(
+            b"HMGET", places.META, b"timeline", b"position", b"chain"
+        )
+        self._server.check_head(known, timeline, position)
+        return read_head((timeline, position, chain))
 
     async def read_after(self, position: Position, limit: int) -> Sequence[Entry]:
         """Return up to *limit* consecutive entries after *position*: from the first one that is left, up to the next gap."""
+        timeline = self._server.evidence.timeline
         entries = await self._range(position + 1, limit)
+        if timeline is not None:
+            self._server.evidence.note(timeline, entries)
         return [entry for place, entry in enumerate(entries) if entry.position == entries[0].position + place]
 
     async def live(self, now: datetime) -> tuple[Head, Sequence[Entry]]:
@@ -84,24 +89,10 @@ class RedisFeedStore:
             ValueError: they do not continue it.
         """
         check_continues(entries, instead_of)
-        orders = Orders(self._server.salt)
-        asked = {
-            "entries": [
-                {
-                    **orders.add(entry),
-                    "position": entry.position,
-                    "at": to_micros(entry.at),
-                    "until_at": "" if entry.until is None else str(moment_micros(entry.until)),
-                    "chain": raw(entry.chain),
-                }
-                for entry in entries
-            ],
-            "instead_of": _head_fields(instead_of),
-            "event": event_fields(event),
-            "now": to_micros(now),
-        }
-        if not await self._server.step("reappend", orders.keys, asked):
+        keys, asked = reappending(self._server.salt, entries, instead_of=instead_of, event=event, now=now)
+        if not await self._server.step("reappend", keys, asked):
             return None
+        self._server.evidence.note(instead_of.timeline, entries)
         self._server.wakers.wake()
         last = entries[-1]
         return Head(timeline=instead_of.timeline, position=last.position, chain=last.chain)
@@ -110,16 +101,8 @@ class RedisFeedStore:
         self, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
     ) -> Head | None:
         """Begin a new timeline where the head is still *instead_of*."""
-        orders = Orders(self._server.salt)
-        asked = {
-            "orders": [{**orders.add(one), "event": event_fields(one.event)} for one in revocations],
-            "instead_of": _head_fields(instead_of),
-            "begun": new_timeline(),
-            "past": past,
-            "leap": LEAP,
-            "now": to_micros(now),
-        }
-        begun, *head = await self._server.step("begin_timeline", orders.keys, asked)
+        keys, asked = beginning(self._server.salt, revocations, instead_of=instead_of, past=past, now=now)
+        begun, *head = await self._server.step("begin_timeline", keys, asked)
         if not begun:
             return None
         self._server.wakers.wake()
@@ -143,19 +126,3 @@ class RedisFeedStore:
             if dropped < portion:
                 break
         return gone
-
-
-def read_head(reply: Reply) -> Head:
-    """Return the head of a reply with timeline, position and chain.
-
-    Raises:
-        StoreUnavailable: the server has no feed: its data are gone.
-    """
-    timeline, position, chain = reply
-    if timeline is None or position is None:
-        raise DamagedRow("the feed is gone")
-    return Head(timeline=Timeline(timeline.decode()), position=Position(int(position)), chain=bytes(chain))
-
-
-def _head_fields(head: Head) -> tuple[str, int, msgspec.Raw]:
-    return head.timeline, head.position, raw(head.chain)

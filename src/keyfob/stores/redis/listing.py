@@ -77,8 +77,9 @@ class Listing:
 
     async def _read(self, key: bytes, now: datetime) -> list[Session]:
         """Return the sessions of one hash that are live at *now*."""
+        known = self._server.evidence.mark
         head, position, rows = await self._server.look("rows_of", (places.META, places.CUT_OFFS, key))
-        self._server.check_head(head, position)
+        self._server.check_head(known, head, position)
         own = {
             field: as_it_stands(read_session(field, row), cut_offs=cut_offs(cuts), parent=None)
             for field, row, cuts in rows

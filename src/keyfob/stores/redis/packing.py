@@ -144,8 +144,8 @@ def pack_cut_off(over: Over, until: datetime) -> bytes:
 
 
 def read_entry(reply: Reply) -> Entry:
-    """Return the entry that a script shows: its fields in the order of the chain, then the chain."""
-    position, at, scope, id_, reach, spared, until, chain = reply
+    """Return the entry that a script shows: its fields in the order of the chain, then the chain (and whatever follows it)."""
+    position, at, scope, id_, reach, spared, until, chain, *_ = reply
     return Entry(
         position=Position(int(position)),
         at=from_micros(int(at)),

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
+from keyfob.base.identifiers import Position, Timeline
+from keyfob.revocation.entry import Entry
 from keyfob.stores.redis import places
 from keyfob.stores.redis.connecting import Connection, connect
-from keyfob.stores.redis.faults import FAULTS, at_opening
+from keyfob.stores.redis.evidence import Evidence, Mark, is_behind
+from keyfob.stores.redis.faults import FAULTS, WentBack, at_opening, unavailable
 from keyfob.stores.redis.listening import Listener
 from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.packing import Reply, read_entry
 from keyfob.stores.redis.pipelining import Pipeline
+from keyfob.stores.redis.rescue import Rescue
 from keyfob.stores.redis.scripts import Script, Scripts
 from keyfob.stores.revoking import new_timeline
 from keyfob.stores.rows import DamagedRow
@@ -34,19 +39,21 @@ class Server:
     Everything happens on the event loop that opened it; what another loop asks for is carried over to it.
     """
 
-    def __init__(self, options: RedisOptions, salt: bytes) -> None:
+    def __init__(self, options: RedisOptions, salt: bytes, *, clock: Clock) -> None:
         self.salt = salt
+        self.evidence = Evidence()
         self.options = options
         self.wakers = Wakers()
         self._scripts = Scripts()
         self._packer = msgspec.msgpack.Encoder()
-        self._pipeline = Pipeline(options, partial(connect, options))
+        self._rescue = Rescue(self.evidence, self._scripts, salt=salt, clock=clock)
+        self._pipeline = Pipeline(options, self._connect)
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         self._listener = Listener(options, self.wakers)
 
     @classmethod
-    async def open(cls, options: RedisOptions) -> Server:
+    async def open(cls, options: RedisOptions, *, clock: Clock) -> Server:
         """Connect, check that this version can work there, and make what is not there yet.
 
         Raises:
@@ -62,7 +69,17 @@ class Server:
                     await connection.disconnect(nowait=True)
         except FAULTS as error:
             raise at_opening(error, options.name) from None
-        return cls(options, salt)
+        return cls(options, salt, clock=clock)
+
+    async def _connect(self) -> Connection:
+        """Connect, and see that the server still has what it acknowledged: only a restart, a failover or a restore takes it back."""
+        connection = await connect(self.options)
+        try:
+            await self._rescue.check(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
 
     async def step(self, name: str, keys: Sequence[bytes], asked: Mapping[str, object]) -> Any:
         """Carry out the script *name*, which may write, on the feed's keys and then *keys*, with *asked* as its argument."""
@@ -104,14 +121,25 @@ class Server:
                 raise answer
         return [answer for answer in answers if not isinstance(answer, BaseException)]
 
-    def check_head(self, timeline: bytes | None, position: bytes | None) -> None:
-        """Refuse an answer from a server that has no feed any more.
+    def check_head(self, known: Mark, timeline: bytes | None, position: bytes | None) -> None:
+        """Refuse an answer from a server that has no feed any more, or only one from before what was *known* when it was asked.
 
         Raises:
-            StoreUnavailable: it has lost its data.
+            StoreUnavailable: it has lost data.
         """
         if timeline is None or position is None:
             raise DamagedRow("the feed is gone")
+        stands = Timeline(timeline.decode()), Position(int(position))
+        if is_behind(*stands, known):
+            raise unavailable(WentBack(), self.options.name)
+        self.evidence.see(*stands)
+
+    def appended(self, reply: Reply) -> Entry:
+        """Return the entry that a script has just appended, remember it, and wake whoever follows."""
+        entry = read_entry(reply)
+        self.evidence.note(Timeline(reply[-1].decode()), [entry])
+        self.wakers.wake()
+        return entry
 
     def too_busy(self) -> StoreUnavailable:
         """Return what to raise where others were faster, again and again."""

@@ -37,7 +37,7 @@ from keyfob.stores import rotation
 from keyfob.stores.redis import places
 from keyfob.stores.redis.listing import Listing
 from keyfob.stores.redis.orders import Orders
-from keyfob.stores.redis.packing import event_fields, raw, read_entry, read_session, session_row
+from keyfob.stores.redis.packing import event_fields, raw, read_session, session_row
 from keyfob.stores.redis.reading import as_found
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import check_data
@@ -79,10 +79,7 @@ class RedisSessionStore:
         }
         outcome, *rest = await self._server.step("add", _keys(tag), asked)
         if outcome == b"added":
-            ended = tuple(read_entry(entry) for entry in rest[0])
-            if ended:
-                self._server.wakers.wake()
-            return Added(ended)
+            return Added(tuple(self._server.appended(entry) for entry in rest[0]))
         if outcome == b"cut off":
             return CutOff()
         if outcome == b"limit":
@@ -95,8 +92,9 @@ class RedisSessionStore:
         if not field:
             return None
         keys = (places.META, places.CUT_OFFS, places.sessions_at(places.tag_of_session(session_id)))
+        known = self._server.evidence.mark
         head, position, *rest = await self._server.look("find", keys, (field,))
-        self._server.check_head(head, position)
+        self._server.check_head(known, head, position)
         if not rest:
             return None
         return Found(as_found(field, rest, self._clock.now()), Position(int(position)))
@@ -134,8 +132,7 @@ class RedisSessionStore:
             return Current(session, position)
         if outcome == b"replayed":
             return Replayed(session, position, closed_window=bool(rest[2]))
-        self._server.wakers.wake()
-        return Reused(session, read_entry(rest[3]), timedelta(microseconds=int(rest[2])))
+        return Reused(session, self._server.appended(rest[3]), timedelta(microseconds=int(rest[2])))
 
     async def renew(
         self, session_id: SessionId, renewal: Renewal, *, now: datetime, event: Event
@@ -159,8 +156,7 @@ class RedisSessionStore:
             }
             outcome, *rest = await self._server.step("renew", _keys(tag), asked)
             if outcome == b"renewed":
-                self._server.wakers.wake()
-                return Renewed(read_session(field, rest[0]), read_entry(rest[1]))
+                return Renewed(read_session(field, rest[0]), self._server.appended(rest[1]))
             if outcome == b"unknown":
                 return Unknown()
         raise self._server.too_busy()
@@ -192,8 +188,7 @@ class RedisSessionStore:
         outcome, *rest = await self._server.step("end", orders.keys, asked)
         if outcome == b"over":
             return AlreadyEnded(Position(int(rest[0])))
-        self._server.wakers.wake()
-        return Ended(read_entry(rest[1]), int(rest[0]))
+        return Ended(self._server.appended(rest[1]), int(rest[0]))
 
     async def list(
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int

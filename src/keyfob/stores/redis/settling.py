@@ -15,7 +15,7 @@ from keyfob.base.events import Event
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.redis.orders import Orders
-from keyfob.stores.redis.packing import event_fields, order_fields, raw, read_entry
+from keyfob.stores.redis.packing import event_fields, order_fields, raw
 from keyfob.stores.redis.places import STATE
 from keyfob.stores.redis.server import Server
 
@@ -103,9 +103,7 @@ async def settle(
             return None
         outcome, *rest = await _carry_out(server, step)
         if outcome == b"done":
-            if rest:
-                server.wakers.wake()
-            return Settled(read_entry(rest[0]) if rest else None)
+            return Settled(server.appended(rest[0]) if rest else None)
     raise server.too_busy()
 
 

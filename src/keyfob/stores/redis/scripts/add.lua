@@ -17,7 +17,7 @@ local function made_room_for(old)
     event.address = asked.address
   end
   write_event(feed, { asked.event[1], 'revoked', old.session.subject, cjson.encode(event) })
-  return shown(entry)
+  return shown(feed, entry)
 end
 
 local function hex(raw)

@@ -1,6 +1,5 @@
 --#include sha256 state feed rows ending
 -- FeedStore.begin_timeline
-asked.floor = nil -- this is what mends it
 local feed = read_feed()
 local head = asked.instead_of
 if feed.timeline ~= head[1] or feed.position ~= head[2] or feed.chain ~= head[3] then

@@ -14,4 +14,4 @@ end
 local entry, count = carry_out(feed, order, asked.now)
 write_event(feed, asked.event)
 save_feed(feed)
-return { 'ended', count, shown(entry) }
+return { 'ended', count, shown(feed, entry) }

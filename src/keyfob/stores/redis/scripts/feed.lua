@@ -45,8 +45,9 @@ local function append(feed, order, now, longest)
   return entry
 end
 
-local function shown(entry)
+local function shown(feed, entry)
   return {
     entry.position, text(entry.at), entry.scope, entry.id, entry.reach, entry.spared, entry.until_at, entry.chain,
+    feed.timeline,
   }
 end

@@ -19,4 +19,4 @@ local row = packed(s)
 redis.call('HSET', key, asked.field, row)
 write_event(feed, asked.event)
 save_feed(feed)
-return { 'renewed', row, shown(entry) }
+return { 'renewed', row, shown(feed, entry) }

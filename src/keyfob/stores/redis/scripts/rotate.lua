@@ -31,7 +31,7 @@ local function reuse()
   local entry = carry_out(feed, order, now)
   write_event(feed, asked.event)
   save_feed(feed)
-  return { 'reused', feed.position, redis.call('HGET', key, asked.field), since, shown(entry) }
+  return { 'reused', feed.position, redis.call('HGET', key, asked.field), since, shown(feed, entry) }
 end
 
 local outcome, closed = verdict(), 0

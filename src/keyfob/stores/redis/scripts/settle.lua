@@ -48,4 +48,4 @@ if asked.event then
   write_event(feed, asked.event)
 end
 save_feed(feed)
-return entry and { 'done', shown(entry) } or { 'done' }
+return entry and { 'done', shown(feed, entry) } or { 'done' }
