@@ -6,11 +6,12 @@ It is a wake-up and no more: each second the head is looked at, whoever called, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, ask, connect
+from keyfob.stores.redis.connecting import Connection, ask, connect, find_primary
 from keyfob.stores.redis.faults import FAULTS
-from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.options import Address, RedisOptions, Topology
 from keyfob.stores.wakers import Wakers
 
 POLL_INTERVAL = 1.0  # seconds
@@ -20,10 +21,13 @@ _ANSWER = 2.0  # seconds: how much longer than the poll interval an answer may t
 class Listener:
     """Wakes whoever follows the feed, from its making to `close`."""
 
-    def __init__(self, options: RedisOptions, wakers: Wakers) -> None:
+    def __init__(self, options: RedisOptions, wakers: Wakers, *, on_failover: Callable[[], None]) -> None:
+        """Begin. *on_failover* is called when the sentinels name another primary than before."""
         self._options = options
         self._wakers = wakers
+        self._on_failover = on_failover
         self._connection: Connection | None = None
+        self._primary: Address | None = None
         self._is_closed = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name="keyfob redis listener")
 
@@ -48,6 +52,7 @@ class Listener:
 
     async def _look(self, known: bytes) -> bytes:
         """Return the head position once it is no longer *known*, or after the poll interval."""
+        await self._ask_sentinels()
         if self._connection is None:
             self._connection = await connect(self._options)
         if known:
@@ -60,6 +65,16 @@ class Listener:
         if position != known:
             self._wakers.wake()
         return position
+
+    async def _ask_sentinels(self) -> None:
+        """Leave a primary that was cut off from its sentinels and does not know yet that it is none any more."""
+        if self._options.topology is not Topology.SENTINEL:
+            return
+        primary = await find_primary(self._options)
+        if primary != self._primary is not None:
+            self._on_failover()
+            await self._hang_up()
+        self._primary = primary
 
     async def _hang_up(self) -> None:
         connection, self._connection = self._connection, None

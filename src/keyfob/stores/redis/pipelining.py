@@ -46,6 +46,7 @@ class _Line:
 
     connection: Connection | None = None
     used_at: float = 0.0
+    era: int = 0
 
 
 class Pipeline:
@@ -59,6 +60,7 @@ class Pipeline:
         self._waiting: deque[_Asked] = deque()
         self._free = [_Line() for _ in range(options.connections)]
         self._batches: set[asyncio.Task[None]] = set()
+        self._era = 0
         self._is_due = False
         self._is_closed = False
 
@@ -82,10 +84,9 @@ class Pipeline:
         finally:
             alarm.cancel()
 
-    async def drop_connections(self) -> None:
-        """Close every connection that nobody uses at this moment; the others are closed by who uses them, if they lead nowhere."""
-        for line in self._free:
-            await self._hang_up(line)
+    def leave(self) -> None:
+        """Use no connection that there is for another batch: the primary is elsewhere by now."""
+        self._era += 1
 
     async def close(self, patience: float) -> None:
         """Finish what is under way, for *patience* seconds, and close every connection."""
@@ -97,7 +98,8 @@ class Pipeline:
         await asyncio.gather(*self._batches, return_exceptions=True)
         while self._waiting:
             self._refuse(self._waiting.popleft(), StoreUnavailable("the store is closed"))
-        await self.drop_connections()
+        for line in self._free:
+            await self._hang_up(line)
 
     def _come_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_due and self._free and self._waiting:
@@ -213,11 +215,15 @@ class Pipeline:
         if line.connection is not None and await self._is_stale(line):
             await self._hang_up(line)
         if line.connection is None:
+            era = self._era
             line.connection = await self._connect()
+            line.era = era
         return line.connection
 
     async def _is_stale(self, line: _Line) -> bool:
         assert line.connection is not None
+        if line.era != self._era:
+            return True
         if asyncio.get_running_loop().time() - line.used_at < _IDLE:
             return False
         try:

@@ -50,7 +50,7 @@ class Server:
         self._pipeline = Pipeline(options, self._connect)
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
-        self._listener = Listener(options, self.wakers)
+        self._listener = Listener(options, self.wakers, on_failover=self._pipeline.leave)
 
     @classmethod
     async def open(cls, options: RedisOptions, *, clock: Clock) -> Server:
