@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keyfob.endpoints.warm_checks import MAX_REMEMBERED
+from keyfob.endpoints.warm_checks import MAX_REMEMBERED, WarmChecks
 from keyfob.server.build import application
 
 COOKIE, BEARER = b"cookie", b"authorization"
@@ -83,6 +83,20 @@ async def test_a_warm_check_does_not_ask_the_endpoint(pair, monkeypatch) -> None
             answer = await pair.desk.ask("GET", "/check", headers=headers, query=query, own_page=False)
             assert answer.status == 204
             assert answer.header("x-auth-roles") == "auditor buyer"
+
+
+async def test_what_is_asked_once_takes_no_memory(desk, monkeypatch) -> None:
+    remembered: list[str] = []
+    monkeypatch.setattr(WarmChecks, "remember", lambda *_args, token, **_more: remembered.append(token))
+    await desk.user()
+    login = (await desk.login(transport="body")).json()
+    made = Pair(desk, login["session_token"], await desk.access_token(), login["csrf_token"])
+    for headers in ([made.cookie, (b"x-forwarded-method", b"GET")], [made.bearer]):
+        await desk.ask("GET", "/check", headers=headers, own_page=False)
+    assert remembered == []
+    for headers in ([made.cookie, (b"x-forwarded-method", b"GET")], [made.bearer]):
+        await desk.ask("GET", "/check", headers=headers, own_page=False)
+    assert remembered == [made.session, made.jwt]
 
 
 METHODS = [

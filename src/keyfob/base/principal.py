@@ -33,6 +33,9 @@ _WHY: Mapping[str, str] = MappingProxyType(
     }
 )
 
+FROM_MEMORY = frozenset({"verdict cache", "session cache"})
+"""The paths of what this process had found good before."""
+
 
 def _no_claims() -> Mapping[str, object]:
     return _NO_CLAIMS

@@ -15,6 +15,7 @@ client's standing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
@@ -22,7 +23,7 @@ from urllib.parse import quote
 
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.opaque import OpaqueKind
-from keyfob.base.principal import Principal
+from keyfob.base.principal import FROM_MEMORY, Principal
 from keyfob.endpoints import machine
 from keyfob.endpoints.caller import presented, require_csrf_of
 from keyfob.endpoints.check_rules import PARAMETERS, Rules, read_rules
@@ -37,6 +38,7 @@ PATH: Final = "/check"
 
 # Visible ASCII but for `%`, which escapes; the space separates.
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+_PLAIN = re.compile(r"[!-$&-~]*").fullmatch  # what `quote` would give back as it is
 
 
 class Check:
@@ -59,7 +61,7 @@ class Check:
         if rules.max_staleness is not None:
             _require_fresh(site, rules.max_staleness)
         headers = identity_headers(principal)
-        if vouched:
+        if vouched and principal.path in FROM_MEMORY:  # what was asked once may never be asked again
             self._warm.remember(request.headers, token=credential.token, principal=principal, answer=headers)
         if rules.mint is not None:
             headers = (*headers, await _minted(site, request, principal, rules.mint))
@@ -132,7 +134,7 @@ async def _minted(site: Site, request: HttpRequest, principal: Principal, audien
 
 
 def _encoded(names: Sequence[str]) -> bytes:
-    return " ".join(quote(name, safe=_SAFE) for name in names).encode("ascii")
+    return " ".join([name if _PLAIN(name) else quote(name, safe=_SAFE) for name in names]).encode("ascii")
 
 
 def routes() -> tuple[Route[Site], ...]:
