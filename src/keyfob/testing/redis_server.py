@@ -73,6 +73,10 @@ class RedisServer:
         """Return where a store on it is opened."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def setting(self, name: str) -> str:
+        """Return what it is started with."""
+        return self._settings[name]
+
     def configure(self, settings: Mapping[str, str]) -> None:
         """Lay *settings* over the present ones, from the next start on."""
         self._settings |= settings
