@@ -34,6 +34,7 @@ class OpenOptions(TypedDict, total=False):
     canary: timedelta
     cache_capacity: int
     followers: int
+    accounts_store: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,8 @@ class Options:
     `issuer` is its URL. `algorithm` is ES256, ES384, EdDSA, PS256 or RS256. `access_lifetime` is 1 second to 24 hours. `claims_source`
     replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered, `followers` how many may
     follow the feed of this process at once. `canary` is how often a canary is
-    revoked while verifiers report: 1 second to 1 minute, or 0 for never.
+    revoked while verifiers report: 1 second to 1 minute, or 0 for never. `accounts_store` is the URL of where accounts, clients and keys
+    lie apart from a store in Redis.
 
     Raises:
         ConfigurationError: a bound is broken, or the issuer is no URL.
@@ -60,6 +62,7 @@ class Options:
     canary: timedelta = timedelta(0)
     cache_capacity: int = 100_000
     followers: int = 2_000
+    accounts_store: str | None = None
 
     def __post_init__(self) -> None:
         require_issuer(self.issuer)

@@ -30,5 +30,6 @@ def open_authority(
         followers=settings.followers,
         canary=settings.canary,
         cache_capacity=settings.cache_capacity,
+        accounts_store=settings.accounts_store,
         clock=clock or SystemClock(),
     )

@@ -35,6 +35,7 @@ _ALGORITHMS = ("ES256", "ES384", "EdDSA", "PS256", "RS256")
 _READERS: Mapping[str, values.Reader] = {
     "issuer": values.issuer,
     "store": values.text,
+    "accounts_store": values.text,
     "host": values.host,
     "port": values.whole(0, 65_535),
     "workers": values.whole(1, 64),
@@ -99,6 +100,7 @@ class Settings:
 
     issuer: Issuer | None = None
     store: str = "sqlite:///keyfob.db"
+    accounts_store: str | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1

@@ -13,6 +13,7 @@ from keyfob.base.errors import ConfigurationError
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
+from keyfob.stores.two_places import join
 
 if TYPE_CHECKING:
     from keyfob.stores.sqlite import SqliteOptions
@@ -58,6 +59,31 @@ async def open_store(url: str, *, clock: Clock) -> Store:
 
     path, options = _sqlite(url)
     return await open_sqlite_store(path, clock=clock, options=options)
+
+
+async def open_joined_store(url: str, accounts_url: str, *, clock: Clock) -> Store:
+    """Open a store in two places: sessions and the feed at *url*, which is Redis; accounts, clients and keys at *accounts_url*.
+
+    Raises:
+        ConfigurationError: one of them cannot be opened, or these two do not go together.
+        StoreUnavailable: one of them does not answer.
+    """
+    if _scheme(url) not in _REDIS or _scheme(accounts_url) not in {"sqlite", "postgresql"}:
+        raise ConfigurationError(
+            "accounts_store is a store of sqlite:/// or postgresql://, beside a store of redis://"
+        )
+    sessions = await open_store(url, clock=clock)
+    try:
+        accounts = await open_store(accounts_url, clock=clock)
+    except BaseException:
+        await sessions.close()
+        raise
+    try:
+        return await join(sessions, accounts, clock=clock)
+    except BaseException:
+        await accounts.close()
+        await sessions.close()
+        raise
 
 
 async def migrate_store(url: str) -> SchemaChange:

@@ -12,6 +12,7 @@ from keyfob.keys.store import KeyStore
 from keyfob.revocation.reports import ReportStore
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.store import SessionStore
+from keyfob.stores.mirroring import Mirror
 from keyfob.stores.transfer import Transfer
 
 
@@ -19,7 +20,8 @@ from keyfob.stores.transfer import Transfer
 class Store:
     """What an authority is opened on. `salt` (32 bytes, made with the store) goes into session ids.
 
-    `transfer` carries its rows to another store, or to a back-up; None where a store cannot be moved. `close` closes it too.
+    `transfer` carries its rows to another store, or to a back-up; None where a store cannot be moved. `close` closes it too. `mirror`
+    carries out what another store has revoked; None where accounts cannot lie apart from the sessions.
     """
 
     sessions: SessionStore
@@ -33,3 +35,4 @@ class Store:
     salt: bytes = field(repr=False)
     close: Callable[[], Awaitable[None]]
     transfer: Transfer | None = None
+    mirror: Mirror | None = None

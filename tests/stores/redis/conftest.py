@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -55,3 +56,15 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
         pytest.skip(f"no {request.param}-server is installed")
     with RedisServer(program=program) as server:
         yield server
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
+    """Give what waits until something is so."""
+
+    async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(10):
+            while not await condition():
+                await asyncio.sleep(0.01)
+
+    return until

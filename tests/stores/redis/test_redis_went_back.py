@@ -159,3 +159,20 @@ async def test_a_history_that_others_have_continued_is_cut_off(
     assert (await codes(one))[-1] == "feed_begun_anew"
     fresh = changed(a_session(one, clock), as_of=(await one.feed.head()).position)
     assert await put(one, fresh) == Added(), "signing in again works"
+
+
+async def test_connections_that_are_made_in_the_middle_of_load_see_nothing_amiss(
+    redis_url: str, clock: FrozenClock
+) -> None:
+    for turn in range(12):
+        store = await open_redis_store(replace(read_url(redis_url), connections=8), clock=clock)
+        orders = [revocation(Scope.TOKEN, f"{turn}-{number}", clock.now()) for number in range(60)]
+
+        async def late(number: int, store: Store = store, orders: object = orders) -> object:
+            for _ in range(number % 8):
+                await asyncio.sleep(0)
+            return await store.sessions.end(orders[number], now=clock.now())  # type: ignore[index]
+
+        outcomes = await asyncio.gather(*(late(number) for number in range(60)))
+        assert all(isinstance(outcome, Ended) for outcome in outcomes)
+        await store.close()

@@ -8,6 +8,7 @@ from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
 from keyfob.stores.redis.feed import RedisFeedStore
 from keyfob.stores.redis.keys import RedisKeyStore
+from keyfob.stores.redis.mirroring import RedisMirror
 from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.reports import RedisReportStore
 from keyfob.stores.redis.server import SCHEMA, Server
@@ -40,4 +41,5 @@ async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
         reports=RedisReportStore(server),
         salt=server.salt,
         close=server.close,
+        mirror=RedisMirror(server, clock),
     )

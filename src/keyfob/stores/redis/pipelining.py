@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hiredis import pack_command
 from redis import exceptions
 
 from keyfob.base.errors import StoreUnavailable
@@ -34,6 +35,7 @@ Command = tuple[object, ...]
 @dataclass(slots=True, eq=False)
 class _Asked:
     command: Command
+    packed: bytes
     answer: asyncio.Future[Any]
     script: Script | None
     only_reads: bool
@@ -69,13 +71,15 @@ class Pipeline:
 
         Raises:
             StoreUnavailable: the server does not answer, not in time, or refuses.
+            UnicodeEncodeError: *command* holds a lone surrogate.
         """
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable("too much waits for the Redis server; try again")
         loop = asyncio.get_running_loop()
-        asked = _Asked(command, loop.create_future(), script, only_reads)
+        # Packed here and not with the batch: what cannot be sent is the mistake of its caller alone.
+        asked = _Asked(command, _packed(command), loop.create_future(), script, only_reads)
         self._waiting.append(asked)
         self._come_soon(loop)
         alarm = loop.call_later(self._deadline, self._expire, asked)
@@ -147,21 +151,20 @@ class Pipeline:
             Exception: one of `FAULTS`: the connection is lost, and so is everything that has no answer yet.
         """
         connection = await self._connected(line)
-        unknown = await self._go(connection, requests, [asked.command for asked in requests])
+        unknown = await self._go(connection, requests, [asked.packed for asked in requests])
         if unknown:
-            texts = [_with_text(asked) for asked in unknown]
-            await self._go(connection, unknown, texts)
+            await self._go(connection, unknown, [_with_text(asked) for asked in unknown])
         line.used_at = asyncio.get_running_loop().time()
 
     async def _go(
-        self, connection: Connection, requests: Sequence[_Asked], commands: Sequence[Command]
+        self, connection: Connection, requests: Sequence[_Asked], packed: Sequence[bytes]
     ) -> list[_Asked]:
-        """Send *commands*, and answer *requests*; return those whose script the server does not know."""
+        """Send what is *packed*, and answer *requests*; return those whose script the server does not know."""
         replicas = self._options.replicas if any(not asked.only_reads for asked in requests) else 0
-        sent = list(commands)
+        sent = list(packed)
         if replicas:
-            sent.append((b"WAIT", replicas, round(self._deadline * 500)))
-        await connection.send_packed_command(connection.pack_commands(sent), check_health=False)
+            sent.append(_packed((b"WAIT", replicas, round(self._deadline * 500))))
+        await connection.send_packed_command([b"".join(sent)], check_health=False)
         replies: list[object] = []
         for asked in requests:
             reply = await _next(connection)
@@ -252,6 +255,11 @@ async def _next(connection: Connection) -> object:
         return error
 
 
-def _with_text(asked: _Asked) -> Command:
+def _with_text(asked: _Asked) -> bytes:
     assert asked.script is not None
-    return (b"EVAL", asked.script.text, *asked.command[2:])
+    return _packed((b"EVAL", asked.script.text, *asked.command[2:]))
+
+
+def _packed(command: Command) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
+    return packed

@@ -23,7 +23,7 @@ from keyfob.revocation.revocation import Revocation
 from keyfob.stores.redis import places
 from keyfob.stores.redis.appending import Told, beginning, read_head, reappending
 from keyfob.stores.redis.connecting import Connection, ask
-from keyfob.stores.redis.evidence import Evidence
+from keyfob.stores.redis.evidence import Evidence, Mark
 from keyfob.stores.redis.faults import WentBack, WrongServer
 from keyfob.stores.redis.packing import read_stream_entry
 from keyfob.stores.redis.scripts import Scripts
@@ -51,8 +51,10 @@ class Rescue:
         """
         async with self._turn:
             for _ in range(_TRIES):
+                # Before the server is asked: what is appended meanwhile, on other connections, is not missed here.
+                known, last = self._evidence.mark, self._evidence.last
                 head = await self._head(connection)
-                if not await self._has_gone_back(connection, head):
+                if not await self._has_gone_back(connection, head, known, last):
                     self._since = None
                     self._evidence.see(head.timeline, head.position)
                     return
@@ -66,12 +68,12 @@ class Rescue:
             raise WrongServer("holds another store than the one that was opened, or none; restart to use it")
         return read_head(head)
 
-    async def _has_gone_back(self, connection: Connection, head: Head) -> bool:
-        evidence = self._evidence
-        if head.position < evidence.position:  # of another timeline too: those that come later lie further
+    async def _has_gone_back(
+        self, connection: Connection, head: Head, known: Mark, last: Entry | None
+    ) -> bool:
+        if head.position < known[1]:  # of another timeline too: those that come later lie further
             return True
-        last = evidence.last
-        if head.timeline != evidence.timeline or last is None:
+        if head.timeline != known[0] or last is None:
             return False
         return await self._is_forked(connection, last)
 

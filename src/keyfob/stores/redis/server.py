@@ -108,10 +108,12 @@ class Server:
         command = (b"EVALSHA", script.digest, len(keys), *keys, *arguments)
         return await self._ask(command, script=script, only_reads=only_reads)
 
-    async def _ask(self, command: Sequence[object], *, script: Script | None = None, only_reads: bool) -> Any:
-        # Here and not in the batch: a text that cannot be sent is the mistake of its caller alone.
-        encoded = tuple(part.encode() if isinstance(part, str) else part for part in command)
-        return await self.at_home(lambda: self._pipeline.ask(encoded, script=script, only_reads=only_reads))
+    async def _ask(
+        self, command: tuple[object, ...], *, script: Script | None = None, only_reads: bool
+    ) -> Any:
+        if asyncio.get_running_loop() is self._loop:
+            return await self._pipeline.ask(command, script=script, only_reads=only_reads)
+        return await self.at_home(lambda: self._pipeline.ask(command, script=script, only_reads=only_reads))
 
     async def together(self, steps: Iterable[Coroutine[object, object, T]]) -> list[T]:
         """Carry out *steps* at once; return their answers in order. If one fails the others are finished all the same."""
