@@ -18,6 +18,7 @@ from benchmarks import (
     jwt_bench,
     live_bench,
     machine,
+    proxy_bench,
     report,
     revocation_bench,
     store_bench,
@@ -116,6 +117,9 @@ def _measure(sections: Sequence[Section], scale: Scale, console: Console) -> lis
             *live_bench.run(seconds=scale.seconds, entries=scale.entries, tell=tell),
         ],
         Section.HTTP: lambda tell: http_bench.run(
+            http_bench.Size(sessions=scale.sessions, rounds=scale.rounds, seconds=scale.seconds), tell=tell
+        ),
+        Section.PROXIES: lambda tell: proxy_bench.run(
             http_bench.Size(sessions=scale.sessions, rounds=scale.rounds, seconds=scale.seconds), tell=tell
         ),
         Section.REVOCATION: lambda tell: revocation_bench.run(

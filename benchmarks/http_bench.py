@@ -20,7 +20,7 @@ from benchmarks import processes
 from benchmarks.figures import Figure, compared, quartiles
 from benchmarks.load import CONNECTIONS, Job, Pick, Result
 from benchmarks.population import ACCESS_LIFETIME, Population, populate, store_url
-from benchmarks.processes import Cores, Program
+from benchmarks.processes import Cores, Program, Together
 from benchmarks.rounds import Tell
 
 WARM_SECONDS = 60.0  # at most, for every warm credential once
@@ -47,7 +47,7 @@ class Cell:
 
     name: str
     job: Job
-    server: Program
+    server: Program | Together
     is_warm: bool
 
 
@@ -65,7 +65,7 @@ class Stage:
 def run(size: Size, *, tell: Tell) -> list[Figure]:
     """Measure requests per second of each cell, and the tail of checks during a storm of logins."""
     with TemporaryDirectory(prefix="keyfob-bench-") as name, staged(Path(name), size, tell=tell) as stage:
-        results = _rounds(stage, size, tell=tell)
+        results = rounds_of(stage.cells, stage.generator, size, tell=tell)
         figures = _figures(stage, results, size)
         figures.append(_storm(stage, size, tell=tell))
     return figures
@@ -164,21 +164,23 @@ def _cells(
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """The result of one cell of one round, and the processor time that its server used in it, in seconds."""
 
     result: Result
     used: float
 
 
-def _rounds(stage: Stage, size: Size, *, tell: Tell) -> dict[str, list[_Seen]]:
-    seen: dict[str, list[_Seen]] = {cell.name: [] for cell in stage.cells}
-    cells = stage.cells
-    for cell in cells:
+def rounds_of(
+    cells: Sequence[Cell], generator: Program, size: Size, *, tell: Tell, warm_ups: int = 1
+) -> dict[str, list[Seen]]:
+    """Ask each of *cells* in each round, in turn; before the first, warm ones are asked for every line *warm_ups* times."""
+    seen: dict[str, list[Seen]] = {cell.name: [] for cell in cells}
+    for cell in [cell for cell in cells for _ in range(warm_ups)]:
         if cell.is_warm:
             tell(f"warming up: {cell.name}", 0.0)
             _ask(
-                stage.generator,
+                generator,
                 replace(
                     cell, job=structs.replace(cell.job, pick=Pick.EACH, warm_up=0.0, seconds=WARM_SECONDS)
                 ),
@@ -188,22 +190,22 @@ def _rounds(stage: Stage, size: Size, *, tell: Tell) -> dict[str, list[_Seen]]:
         for place, cell in enumerate((*cells[first:], *cells[:first])):
             done = number * len(cells) + place
             tell(f"asking over HTTP: {cell.name}, round {number + 1}", done / (size.rounds * len(cells)))
-            seen[cell.name].append(_ask(stage.generator, cell))
+            seen[cell.name].append(_ask(generator, cell))
     return seen
 
 
-def _ask(generator: Program, cell: Cell) -> _Seen:
+def _ask(generator: Program, cell: Cell) -> Seen:
     before = cell.server.used()
     processes.begin(generator, cell.job)
     result = processes.result_of(generator, cell.job)
-    return _Seen(result, cell.server.used() - before)
+    return Seen(result, cell.server.used() - before)
 
 
-def _figures(stage: Stage, seen: dict[str, list[_Seen]], size: Size) -> list[Figure]:
+def _figures(stage: Stage, seen: dict[str, list[Seen]], size: Size) -> list[Figure]:
     floor = [one.result.per_second for one in seen["http.bare"]]
     figures = []
     for cell in stage.cells:
-        facts = _facts(seen[cell.name], size)
+        facts = facts_of(seen[cell.name], size)
         speeds = [one.result.per_second for one in seen[cell.name]]
         if cell.name == "http.bare":
             figures.append(
@@ -214,7 +216,7 @@ def _figures(stage: Stage, seen: dict[str, list[_Seen]], size: Size) -> list[Fig
     return figures
 
 
-def _facts(seen: Sequence[_Seen], size: Size) -> dict[str, object]:
+def facts_of(seen: Sequence[Seen], size: Size) -> dict[str, object]:
     statuses: dict[str, int] = {}
     for one in seen:
         for status, count in one.result.statuses.items():

@@ -26,6 +26,7 @@ CONNECTIONS = 32
 DRAIN_SECONDS = 10.0  # for the answers to what was sent before the time was over
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length: "
+_AS_NGINX_WRITES_IT = b"Content-Length: "
 _TOKEN = b'"refresh_token":"'
 _SHOWN = 300  # bytes of a response that was not expected
 
@@ -203,6 +204,8 @@ def response_length(data: bytes) -> int:
     if data[9:12] == b"204":
         return head + len(_HEAD_END)
     at = data.find(_LENGTH, 0, head)
+    if at < 0:
+        at = data.find(_AS_NGINX_WRITES_IT, 0, head)
     if at < 0:
         raise BenchmarkFailed("a response without a length")
     begin = at + len(_LENGTH)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +57,7 @@ class Program:
             self.process.stdin.write(line + b"\n")
             self.process.stdin.flush()
         except OSError:
-            raise BenchmarkFailed(f"a program has ended: {self._last_words()}") from None
+            raise BenchmarkFailed(f"a program has ended: {self.last_words()}") from None
 
     def line(self, seconds: float) -> bytes:
         """Return the next line that it prints.
@@ -72,7 +75,7 @@ class Program:
         finally:
             watchdog.cancel()
         if not line.endswith(b"\n"):
-            raise BenchmarkFailed(f"a program did not answer: {self._last_words()}")
+            raise BenchmarkFailed(f"a program did not answer: {self.last_words()}")
         return line.rstrip(b"\n")
 
     def used(self) -> float:
@@ -83,9 +86,21 @@ class Program:
                 nanoseconds += int((task / "schedstat").read_text("ascii").split()[0])
         return nanoseconds / 1e9
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """Return the last line that it wrote to its log."""
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Programs that answer a request together."""
+
+    programs: tuple[Program, ...]
+
+    def used(self) -> float:
+        """Return the seconds of processor time that they have used."""
+        return sum(program.used() for program in self.programs)
 
 
 @contextmanager
@@ -97,16 +112,25 @@ def running(
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Program]:
     """Run `python -m module arguments` on *core* while the block lasts, with *folder* as its working directory."""
+    command = [sys.executable, "-m", module, *arguments]
+    with _running(command, name=module, folder=folder, core=core, environment=environment or {}) as program:
+        yield program
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], *, name: str, folder: Path, core: int | None, environment: Mapping[str, str]
+) -> Iterator[Program]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYFOB_")}
     path = os.pathsep.join(filter(None, (str(ROOT), inherited.get("PYTHONPATH"))))
-    log = folder / f"{module}-{len(list(folder.glob('*.log')))}.log"
+    log = folder / f"{name}-{len(list(folder.glob('*.log')))}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
-            env={**inherited, "PYTHONPATH": path, **(environment or {})},
+            env={**inherited, "PYTHONPATH": path, **environment},
             cwd=folder,
         )
     try:
@@ -139,6 +163,94 @@ def keyfob_server(
         if place is None:
             raise BenchmarkFailed("keyfob serve did not say where it is")
         yield int(place[1]), program
+
+
+@contextmanager
+def keyfob_gateway(
+    folder: Path, core: int | None, *, authority: str, client: tuple[str, str]
+) -> Iterator[tuple[int, Program]]:
+    """Run `keyfob gateway` in front of *authority*; give its port once it is level."""
+    environment = {
+        "KEYFOB_CLIENT_ID": client[0],
+        "KEYFOB_CLIENT_SECRET": client[1],
+        "KEYFOB_LOG_LEVEL": "error",
+    }
+    arguments = ("gateway", "--authority", authority, "--port", "0")
+    with running("keyfob.cli", *arguments, folder=folder, core=core, environment=environment) as program:
+        places = _PLACE.findall(program.line(START_SECONDS))
+        port = int(places[-1])
+        _await(lambda: _status(port, "/readyz") == 200, program)
+        yield port, program
+
+
+@contextmanager
+def nginx_server(
+    folder: Path, core: int | None, *, binary: str, backends: Mapping[str, int]
+) -> Iterator[tuple[dict[str, int], Program]]:
+    """Run nginx as one process: for each of *backends* (a name and a port) a port that serves a file to whom its `/check` lets through."""
+    ports = {name: free_port() for name in backends}
+    (folder / "file").write_text("ok", "ascii")
+    (folder / "nginx.conf").write_text(_nginx_configuration(folder, backends, ports), "ascii")
+    command = (binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr")
+    with _running(command, name="nginx", folder=folder, core=core, environment={}) as program:
+        for port in ports.values():
+            _await(lambda port=port: _status(port, "/none") is not None, program)
+        yield ports, program
+
+
+def _nginx_configuration(folder: Path, backends: Mapping[str, int], ports: Mapping[str, int]) -> str:
+    user = "user root;" if os.geteuid() == 0 else ""
+    kinds = ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
+    places = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    servers = "".join(
+        f"""
+        upstream {name} {{ server 127.0.0.1:{backends[name]}; keepalive 64; keepalive_requests 1000000000; }}
+        server {{
+            listen 127.0.0.1:{ports[name]} backlog=1024;
+            location / {{ auth_request /.check; root {folder}; }}
+            location = /.check {{
+                internal;
+                proxy_pass http://{name}/check;
+                proxy_http_version 1.1;
+                proxy_set_header Connection "";
+                proxy_set_header X-Original-Method $request_method;
+                proxy_pass_request_body off;
+                proxy_set_header Content-Length "";
+            }}
+        }}"""
+        for name in backends
+    )
+    return f"""
+        daemon off; master_process off; {user} pid {folder}/nginx.pid;
+        events {{ worker_connections 1024; }}
+        http {{ access_log off; keepalive_requests 1000000000; {places} {servers} }}
+    """
+
+
+def free_port() -> int:
+    """Return a port that is free at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def _status(port: int, path: str) -> int | None:
+    """Return the status of a request; None if nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def _await(condition: Callable[[], bool], program: Program) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > until or program.process.poll() is not None:
+            raise BenchmarkFailed(f"a program did not become ready: {program.last_words()}")
+        time.sleep(0.02)
 
 
 @contextmanager

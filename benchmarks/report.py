@@ -17,6 +17,7 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 _SECTIONS = {
     Section.JWT: "Tokens, in one thread",
     Section.HTTP: "Requests over HTTP, one core for the server",
+    Section.PROXIES: "Behind proxies",
     Section.REVOCATION: "Revocation",
     Section.STORES: "Stores, in one process, 32 operations at a time",
 }

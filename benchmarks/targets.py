@@ -12,6 +12,7 @@ class Section(StrEnum):
 
     JWT = "jwt"
     HTTP = "http"
+    PROXIES = "proxies"
     REVOCATION = "revocation"
     STORES = "stores"
 
@@ -128,6 +129,18 @@ def _http() -> Iterable[Measure]:
     yield measure("http.storm", "GET /check in a storm of logins, p99", unit="ms", target=at_most(3.0))
 
 
+def _proxies() -> Iterable[Measure]:
+    def measure(name: str, title: str, target: Target | None = None) -> Measure:
+        return Measure(name=name, section=Section.PROXIES, title=title, unit="requests/s", target=target)
+
+    yield measure("proxies.bare", "Bare ASGI, beside the gateway")
+    yield measure("proxies.gateway.session", "Gateway, session, warm", at_least(0.85))
+    yield measure("proxies.gateway.jwt", "Gateway, JWT, warm", at_least(0.85))
+    yield measure("proxies.nginx.trivial", "nginx auth_request, bare ASGI behind it")
+    yield measure("proxies.nginx.keyfob", "nginx auth_request, GET /check behind it", at_least(0.8))
+    yield measure("proxies.nginx.gateway", "nginx auth_request, the gateway behind it", at_least(0.8))
+
+
 def _revocation() -> Iterable[Measure]:
     def measure(name: str, title: str, target: Target | None = None) -> Measure:
         return Measure(name=name, section=Section.REVOCATION, title=title, unit="ms", target=target)
@@ -170,6 +183,6 @@ def _stores() -> Iterable[Measure]:
 
 STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "redis": "Valkey"}
 MEASURES: dict[str, Measure] = {
-    measure.name: measure for measure in (*_jwt(), *_http(), *_revocation(), *_stores())
+    measure.name: measure for measure in (*_jwt(), *_http(), *_proxies(), *_revocation(), *_stores())
 }
 """Every measure by its name, in the order of the report."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from keyfob.stores.opening import migrate_store
+from keyfob.base.clock import SystemClock
+from keyfob.stores.opening import migrate_store, open_store
 
 if TYPE_CHECKING:
     from keyfob.testing.postgres_server import PostgresServer
@@ -75,3 +76,32 @@ async def redis_url(redis_server: RedisServer) -> str:
     async with Redis(port=redis_server.port) as client:
         await client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+async def another_redis_url(redis_server: RedisServer, redis_url: str) -> str:
+    """Give the URL of a second database, with a store of the same salt: both are copies of one."""
+    from redis.asyncio import Redis
+
+    store = await open_store(redis_url, clock=SystemClock())
+    await store.close()
+    async with Redis(port=redis_server.port) as client, Redis(port=redis_server.port, db=1) as other:
+        meta = await client.hgetall("kf:{feed}:meta")
+        await other.hset("kf:{feed}:meta", mapping=meta | {b"timeline": "another"})
+    return f"{redis_url.removesuffix('/0')}/1"
+
+
+@pytest.fixture
+async def another_postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """Give the URL of a second one, with the same salt: both are copies of one."""
+    name = await postgres_server.create_database(template="keyfob_template")
+    yield postgres_server.url(name)
+    await postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """Give the URL of a new database that holds no store."""
+    name = await postgres_server.create_database()
+    yield postgres_server.url(name)
+    await postgres_server.drop_database(name)

@@ -28,12 +28,15 @@ def test_every_named_test_exists() -> None:
 
 
 def test_every_row_names_a_test_or_a_reason() -> None:
-    assert len(rows()) == 50
+    assert len([number for number in rows() if number[0] in "JK"]) == 50
     assert all(len(text) > 40 for text in rows().values())
 
 
 def test_no_row_of_the_list_is_missing() -> None:
     if not LIST.is_file():
         pytest.skip("the list of attacks is not beside this checkout (../shared/standards/attacks.md)")
-    listed = set(re.findall(r"^\| ☐ ([JK]-\d\d) \|", LIST.read_text("utf-8"), re.MULTILINE))
-    assert listed == set(rows())
+    listed = set(re.findall(r"^\| ☐ ([JKO]-\d\d) \|", LIST.read_text("utf-8"), re.MULTILINE))
+    shown = set(rows())
+    assert shown <= listed
+    # Of O, only what concerns machines is there yet.
+    assert {number for number in listed - shown if number[0] != "O"} == set()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,14 @@ import pytest
 
 from keyfob.authority.head_file import HeadFile, head_file_of
 from keyfob.base.errors import Cause
+from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, Timeline
-from keyfob.revocation.entry import Head, Scope
+from keyfob.revocation.entry import CHAIN_START, Entry, Head, Scope
+from keyfob.revocation.mending import KEPT_ENTRIES
+from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import LEAP
 from keyfob.stores.memory import open_memory_store
+from keyfob.stores.revoking import next_entry
 
 from .past import Past
 
@@ -211,8 +218,44 @@ async def grants_and_copy(deployment: Deployment) -> tuple[Any, Any]:
     return ended, kept
 
 
-async def test_an_authority_on_an_older_copy_ends_everything_before_it_serves(deployment: Deployment) -> None:
+async def test_what_was_kept_beside_an_older_copy_is_appended_again_and_nobody_is_logged_out(
+    deployment: Deployment,
+) -> None:
     ended, kept = await grants_and_copy(deployment)
+
+    house = await deployment.start()
+
+    assert await house.refresh_cause(ended.refresh_token) is Cause.REVOKED
+    assert await house.causes(ended, kept) == [Cause.REVOKED, None]
+    assert len(await house.events("feed_reappended")) == 1
+    assert await house.events("feed_begun_anew") == []
+    await deployment.stop(house)
+    again = await deployment.start()
+    assert await again.causes(kept) == [None]
+    assert len(await again.events("feed_reappended")) == 1, "once is enough"
+
+
+def _nothing(line: bytes) -> bytes:
+    return b""
+
+
+def _altered(line: bytes) -> bytes:
+    return line.replace(b'"scope":"session"', b'"scope":"subject"')
+
+
+def _another_timeline(line: bytes) -> bytes:
+    batch = json.loads(line)
+    return json.dumps(batch | {"timeline": "elsewhere"}).encode()
+
+
+@pytest.mark.parametrize("change", [_nothing, _altered, _another_timeline])
+async def test_an_authority_on_an_older_copy_ends_everything_before_it_serves(
+    deployment: Deployment, change: Callable[[bytes], bytes]
+) -> None:
+    ended, kept = await grants_and_copy(deployment)
+    head, entries = deployment.head_file.read_bytes().splitlines()
+    assert change(entries) != entries
+    deployment.head_file.write_bytes(head + b"\n" + change(entries) + b"\n")
 
     house = await deployment.start()
 
@@ -326,6 +369,45 @@ def test_the_furthest_head_stays_and_the_file_is_for_its_owner_alone(tmp_path: P
     missing = HeadFile(tmp_path / "no" / "head", issuer="i", master_key=MASTER_KEY, failed=told.append)
     missing.keep(heads[0])
     assert "cannot be written" in told[-1]
+
+
+def test_the_last_entries_are_kept_with_the_head_also_across_a_restart(tmp_path: Path) -> None:
+    def file() -> HeadFile:
+        return HeadFile(
+            tmp_path / "head", issuer="https://auth.example", master_key=MASTER_KEY, failed=pytest.fail
+        )
+
+    entries = chain_of(KEPT_ENTRIES + 10)
+    heads = [Head(timeline=Timeline("a"), position=entry.position, chain=entry.chain) for entry in entries]
+    file().keep(heads[4], entries[:5])
+    file().keep(heads[6], entries[5:8])  # whoever keeps a head may hold a later entry already
+    assert file().kept() == (heads[6], tuple(entries[:7]))
+    file().keep(heads[8], entries[8:9])  # one is missing in between
+    assert file().kept() == (heads[8], (entries[8],))
+    file().keep(heads[-1], entries)
+    assert file().kept() == (heads[-1], tuple(entries[-KEPT_ENTRIES:]))
+    anew = Head(timeline=Timeline("b"), position=Position(heads[-1].position + 1), chain=bytes(32))
+    file().keep(anew, ())
+    assert file().kept() == (anew, ())
+
+
+def chain_of(count: int) -> list[Entry]:
+    entries: list[Entry] = []
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    for number in range(count):
+        order = Revocation(scope=Scope.SUBJECT, id=f"subject-{number}", event=Event(at=now, code="revoked"))
+        last = entries[-1] if entries else None
+        entries.append(
+            next_entry(
+                order,
+                position=Position(number),
+                chain=last.chain if last else CHAIN_START,
+                last_at=now,
+                now=now,
+                longest=timedelta(hours=1),
+            )
+        )
+    return entries
 
 
 def test_of_many_that_keep_heads_at_once_the_furthest_stays(tmp_path: Path) -> None:

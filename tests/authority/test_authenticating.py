@@ -238,10 +238,22 @@ async def test_another_issuer_of_the_same_keys_is_refused(open_house: Any, sqlit
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "..", "kfs_", "kfs", "kfr_" + "A" * 98, "kfs_" + "A" * 98, "kfk_x", "é", "\ud800", "a.b.c"],
+    [
+        "",
+        ".",
+        "..",
+        "kfs_",
+        "kfs",
+        "kfr_" + "A" * 98,
+        "kfs_" + "A" * 98,
+        "kfk_" + "A" * 98,
+        "é",
+        "\ud800",
+        "a.b.c",
+    ],
 )
 async def test_nonsense_is_malformed_or_of_the_wrong_type(quick_house: Any, text: str) -> None:
-    expected = Cause.WRONG_TYPE if text.startswith(("kfr_", "kfk_")) else Cause.MALFORMED
+    expected = Cause.WRONG_TYPE if text.startswith("kfr_") else Cause.MALFORMED
     assert await quick_house.cause(text) is expected
 
 

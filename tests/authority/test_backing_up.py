@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import signal
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,18 @@ MASTER_KEY = bytes(range(32))
 
 
 class Place:
-    """A folder with databases and back-ups of one deployment."""
+    """A folder with databases and back-ups of one deployment; or PostgreSQL databases, by the names that files would have."""
 
-    def __init__(self, folder: Path, clock: Any) -> None:
+    def __init__(self, folder: Path, clock: Any, *, databases: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._databases = databases
         self.database = folder / "keyfob.db"
         self.file = folder / "backup"
         self._clock = clock
 
     def url(self, name: str = "keyfob.db") -> str:
+        if self._databases is not None:
+            return self._databases[name]
         return f"sqlite:///{self.folder / name}?synchronous=normal"
 
     async def back_up(self, *, master_key: bytes = MASTER_KEY) -> backing_up.Backup:
@@ -70,6 +74,14 @@ def place(tmp_path: Path, clock: Any) -> Place:
     return Place(tmp_path, clock)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_place(request: pytest.FixtureRequest, place: Place, tmp_path: Path, clock: Any) -> Place:
+    if request.param == "sqlite":
+        return place
+    in_use, new = (request.getfixturevalue(name) for name in ("postgres_url", "empty_postgres_url"))
+    return Place(tmp_path, clock, databases={"keyfob.db": in_use, "new.db": new})
+
+
 async def grants(house: Any) -> tuple[Any, Any, Any]:
     """Two logins that are to be ended, by session and by subject, and one that is not."""
     return (
@@ -86,19 +98,19 @@ async def end(house: Any, ended: Any, by_subject: Any) -> None:
 
 
 async def test_into_the_store_in_use_accounts_come_back_and_nobody_is_logged_out(
-    open_house: Any, place: Place
+    open_house: Any, any_place: Place
 ) -> None:
-    house = await open_house(place.url())
+    house = await open_house(any_place.url())
     dora = await house.authority.accounts.add("dora", "correct horse battery", roles={"buyer"})
     ended, by_subject, kept = await grants(house)
-    await place.back_up()
+    await any_place.back_up()
     await end(house, ended, by_subject)
     later = await house.authority.login("bob", strategy="hybrid")
     rotated = await house.authority.refresh(kept.refresh_token)
     await house.authority.accounts.delete(dora.subject, actor="test")
     position = (await house.authority.store.feed.head()).position
 
-    done = await place.restore()
+    done = await any_place.restore()
 
     assert done.outcome is Outcome.KEPT
     assert done.head.position == position + 1
@@ -113,19 +125,19 @@ async def test_into_the_store_in_use_accounts_come_back_and_nobody_is_logged_out
     assert len(await house.events("store_restored")) == 1
 
 
-async def test_into_a_new_store_everything_before_is_over(open_house: Any, place: Place) -> None:
-    house = await open_house(place.url())
+async def test_into_a_new_store_everything_before_is_over(open_house: Any, any_place: Place) -> None:
+    house = await open_house(any_place.url())
     ended, by_subject, kept = await grants(house)
-    await place.back_up()
+    await any_place.back_up()
     await end(house, ended, by_subject)
     position = (await house.authority.store.feed.head()).position
     await house.authority.close()
 
-    done = await place.restore("new.db", into=Into.UNUSED)
+    done = await any_place.restore("new.db", into=Into.UNUSED)
 
     assert done.outcome is Outcome.ANEW
     assert done.head.position > position + LEAP - 3
-    restored = await open_house(place.url("new.db"))
+    restored = await open_house(any_place.url("new.db"))
     for issued in (ended, kept):
         assert await restored.refresh_cause(issued.refresh_token) is not None
         assert await restored.cause(issued.access_token) is not None
@@ -137,15 +149,15 @@ async def test_into_a_new_store_everything_before_is_over(open_house: Any, place
 
 
 async def test_a_new_store_holds_no_session_of_before_and_no_key_that_may_sign(
-    open_house: Any, place: Place, clock: Any
+    open_house: Any, any_place: Place, clock: Any
 ) -> None:
-    house = await open_house(place.url())
+    house = await open_house(any_place.url())
     await grants(house)
-    await place.back_up()
+    await any_place.back_up()
     await house.authority.close()
-    await place.restore("new.db", into=Into.UNUSED)
+    await any_place.restore("new.db", into=Into.UNUSED)
 
-    store = await open_movable(place.url("new.db"))
+    store = await open_movable(any_place.url("new.db"))
     async with store.snapshot(clock.now()) as snapshot:
         assert await snapshot.count(Kind.SESSIONS) == 0
         keys = [row.stored for row in await snapshot.read(Kind.KEYS, after=None, limit=99)]
@@ -233,7 +245,10 @@ async def test_a_running_authority_follows_into_the_new_timeline(open_house: Any
     head = head_file_of(place.database).read_bytes()
     # The head of a later moment, as another machine on the same store would have kept it.
     forged = backing_up.HeadFile(
-        head_file_of(place.database), issuer=json.loads(head)["issuer"], master_key=MASTER_KEY, failed=print
+        head_file_of(place.database),
+        issuer=json.loads(head.splitlines()[0])["issuer"],
+        master_key=MASTER_KEY,
+        failed=print,
     )
     forged.keep(type(known)(timeline=known.timeline, position=known.position + 5, chain=bytes(32)))
 

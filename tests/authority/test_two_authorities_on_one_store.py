@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
-from keyfob.base.errors import Cause
+from keyfob.authority.api_keys import ApiKeyOrder
+from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import Strategy
+from keyfob.jwt import jws
+from keyfob.jwt.algorithms import Algorithm
+from keyfob.jwt.jwk import PrivateKey, jwk_set
 
+ISSUER = "https://auth.example"
 DEADLINE = 10.0  # seconds; the store tells within 50 milliseconds
+
+
+async def cause_of(call: Awaitable[object]) -> Cause | None:
+    try:
+        await call
+    except Denied as denied:
+        return denied.cause
+    return None
 
 
 @pytest.fixture
@@ -100,3 +115,40 @@ async def test_credentials_of_either_are_good_at_both(houses: Any) -> None:
             ).refresh_token == refreshed.refresh_token
         csrf = one.authority.csrf_token(issued.session_id)
         assert other.authority.csrf_matches(issued.session_id, csrf)
+
+
+async def test_an_assertion_is_taken_by_one_of_two_authorities(houses: Any) -> None:
+    key = PrivateKey.generate(Algorithm.EDDSA)
+    await houses[0].authority.clients.add("robot", public_keys=json.dumps(jwk_set([key.public])).encode())
+    for number in range(10):
+        now = int(houses[0].clock.time())
+        claims = {"iss": "robot", "sub": "robot", "aud": ISSUER, "exp": now + 60, "jti": f"{number}"}
+        text = jws.sign(json.dumps(claims).encode(), key, typ="client-authentication+jwt")
+        outcomes = await asyncio.gather(
+            *(
+                cause_of(house.authority.clients.authenticate_assertion(text, issuer=ISSUER))
+                for house in houses * 3
+            )
+        )
+        assert (outcomes.count(None), outcomes.count(Cause.BAD_CREDENTIALS)) == (1, 5)
+
+
+async def test_a_key_that_the_other_authority_ended_is_refused(houses: Any) -> None:
+    one, other = houses
+    order = ApiKeyOrder(name="deploy", audience=["orders"])
+    made = await one.authority.api_keys.add_for_subject("alice", order, actor="root")
+    principal = await other.authority.authenticate(made.text)
+    await one.authority.api_keys.revoke(made.api_key.key_id, actor="root")
+    assert await told(other, principal) is Cause.REVOKED
+    assert other.authority.authenticate_cached(made.text) is None
+    assert await other.cause(made.text) is Cause.REVOKED
+
+
+async def test_of_two_authorities_that_rotate_a_secret_at_once_neither_loses_one(houses: Any) -> None:
+    first = (await houses[0].authority.clients.add("billing")).secret
+    given = await asyncio.gather(
+        *(house.authority.clients.rotate_secret("billing", actor="root") for house in houses)
+    )
+    for secret in (one.secret for one in given):
+        assert (await houses[0].authority.clients.authenticate("billing", secret)).client_id == "billing"
+    assert await cause_of(houses[1].authority.clients.authenticate("billing", first)) is Cause.BAD_CREDENTIALS

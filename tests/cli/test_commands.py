@@ -92,7 +92,8 @@ def add(name: str, *options: str) -> dict[str, Any]:
 
 GROUPS = {
     "user": ["add", "password", "roles", "disable", "enable", "delete", "list"],
-    "client": ["add", "list", "delete"],
+    "client": ["add", "list", "show", "rotate-secret", "set-keys", "delete"],
+    "api-key": ["add", "list", "revoke"],
     "sessions": ["list", "end"],
     "keys": ["list", "rotate", "revoke", "rewrap"],
 }

@@ -256,6 +256,7 @@ async def test_clients_are_added_listed_and_deleted(desk) -> None:
     }
     added = await desk.ask("POST", "/admin/api/clients", bearer=admin, json_body=body)
     shown = {"client_id", "created_at", "scopes", "audiences", "strategies", "default_strategy"}
+    shown |= {"grant_types", "access_lifetime", "secrets", "key_ids"}
     assert (added.status, set(added.json())) == (201, shown | {"client_secret"})
     assert added.json()["default_strategy"] == "jwt"
     listed = (await desk.ask("GET", "/admin/api/clients", bearer=admin)).json()

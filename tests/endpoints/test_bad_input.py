@@ -13,7 +13,7 @@ from keyfob.http.messages import MAX_BODY
 
 ALL = sorted({(route.method, route.path) for route in routes()})
 WRITING = [(method, path) for method, path in ALL if method in {"POST", "PUT", "DELETE"}]
-MACHINES = {"/sessions/seen", "/oauth/introspect", "/feed/reports", "/feed/evidence"}
+MACHINES = {"/sessions/seen", "/oauth/introspect", "/oauth/token", "/feed/reports", "/feed/evidence"}
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -162,7 +162,7 @@ async def test_a_malformed_body_is_told_so(desk, method: str, path: str, body: b
     client = await desk.client("orders", "keyfob:feed")
     before = await state(desk)
     is_machine = path in MACHINES
-    form = path == "/oauth/introspect"
+    form = path.startswith("/oauth/")
     answer = await desk.ask(
         method,
         concrete(path, "root"),

@@ -229,8 +229,12 @@ async def test_opaque_and_csrf_keys_stay_for_the_longest_session(store: KeyStore
     assert ring.opaque_keys(pair.key_id) == pair
     assert csrf[0] in ring.csrf_keys()
     clock.advance(timedelta(seconds=1))
-    assert ring.opaque_keys(pair.key_id) is None
     assert csrf[0] not in ring.csrf_keys()
+    # API keys live longer than sessions.
+    clock.advance(POLICY.api_key_lifetime - POLICY.session_lifetime - timedelta(seconds=1))
+    assert ring.opaque_keys(pair.key_id) == pair
+    clock.advance(timedelta(seconds=1))
+    assert ring.opaque_keys(pair.key_id) is None
 
 
 async def test_a_revoked_key_is_out_of_use_at_once_and_replaced(store: KeyStore, clock: FrozenClock) -> None:

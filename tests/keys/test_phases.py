@@ -57,9 +57,9 @@ def test_a_key_goes_through_the_phases_at_their_instants() -> None:
         assert standing(keys[::-1], at) == {"a": one, "b": other}
 
 
-def test_opaque_keys_stay_for_the_longest_session() -> None:
+def test_opaque_keys_stay_for_the_longest_session_or_api_key() -> None:
     keys = [key("a", 0 * DAY, purpose=KeyPurpose.OPAQUE), key("b", 30 * DAY, purpose=KeyPurpose.OPAQUE)]
-    ends = 30 * DAY + POLICY.session_lifetime + MARGIN
+    ends = 30 * DAY + max(POLICY.session_lifetime, POLICY.api_key_lifetime) + MARGIN
     assert standing(keys, ends - INSTANT)["a"] is Phase.RETIRING
     assert standing(keys, ends)["a"] is Phase.RETIRED
 

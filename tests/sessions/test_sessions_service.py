@@ -136,7 +136,7 @@ async def test_the_strategy_jwt_has_a_row_and_no_token(desk: Desk) -> None:
     created = await desk.sessions.create(desk.login(Strategy.JWT, None))
     assert created.token is None
     assert created.session.digest is None
-    with pytest.raises(Denied, match="nothing to renew"):
+    with pytest.raises(Denied, match="only a login"):
         await desk.sessions.renew(created.session)
 
 

@@ -7,12 +7,12 @@ import os
 import sys
 
 from keyfob.stores.copying import Copier, Ends
-from keyfob.stores.opening import open_movable, place_of
+from keyfob.stores.opening import make_movable, open_movable, place_of
 from keyfob.testing.frozen_clock import FrozenClock
 
 
 async def main(here: str, there: str) -> None:
-    source, target = await open_movable(here), await open_movable(there)
+    source, target = await open_movable(here), await make_movable(there)
     async with source.exclusively():
         ends = Ends(source, target, place_of(here), place_of(there))
         os.write(1, b"begin\n")

@@ -14,6 +14,7 @@ from keyfob.stores.memory import open_memory_store
 from keyfob.stores.opening import open_store
 from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
+from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
@@ -70,6 +71,10 @@ class TestAccountsInMemory(OnMemory, AccountStoreContract):
 
 
 class TestThrottleInMemory(OnMemory, ThrottleStoreContract):
+    pass
+
+
+class TestApiKeysInMemory(OnMemory, ApiKeyContract):
     pass
 
 

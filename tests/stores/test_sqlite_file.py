@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
+from keyfob.clients.client import Client
+from keyfob.clients.store import UsedAssertion
 from keyfob.revocation.entry import Scope
 from keyfob.stores.opening import SchemaChange, migrate_store, open_store
 from keyfob.stores.sqlite import SCHEMA_VERSION
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import START, FrozenClock
 from keyfob.testing.racers import ProcessRacers
-from keyfob.testing.store_contract import ALICE, found, position, put_new, revocation
+from keyfob.testing.store_contract import ALICE, SHOP, an_event, found, position, put_new, revocation
 
 
 def url_of(path: Path) -> str:
@@ -111,16 +113,21 @@ async def test_a_file_of_the_first_schema_is_brought_up_and_keeps_what_it_has(tm
     path = tmp_path / "keyfob.db"
     store = await opened(path)
     await store.sessions.end(revocation(Scope.SUBJECT, ALICE, START), now=START)
+    client = Client(client_id=SHOP, created_at=START, secret_digests=(bytes(32),), scopes=frozenset("ab"))
+    await store.clients.add(client, an_event(START))
     await store.close()
     with closing(sqlite3.connect(path)) as connection:
-        later = ("verifiers", "canaries", "move", "changes")
+        later = ("verifiers", "canaries", "move", "changes", "assertions")
         connection.executescript(
-            "".join(f"DROP TABLE {table};" for table in later) + "PRAGMA user_version = 1"
+            "".join(f"DROP TABLE {table};" for table in later)
+            + "ALTER TABLE clients DROP COLUMN details; PRAGMA user_version = 1"
         )
     assert await migrate_store(url_of(path)) == SchemaChange(before=1, after=SCHEMA_VERSION)
     store = await opened(path)
     assert await position(store) == 1
     assert (await store.reports.reports()).verifiers == []
+    assert await store.clients.find(SHOP) == client
+    assert await store.clients.take_assertion(UsedAssertion(bytes(32), START))
     await store.close()
 
 

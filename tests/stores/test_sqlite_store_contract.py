@@ -10,6 +10,7 @@ import pytest
 from keyfob.stores.opening import open_store
 from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
+from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
@@ -66,6 +67,10 @@ class TestAccountsInSqlite(OnSqlite, AccountStoreContract):
 
 
 class TestThrottleInSqlite(OnSqlite, ThrottleStoreContract):
+    pass
+
+
+class TestApiKeysInSqlite(OnSqlite, ApiKeyContract):
     pass
 
 

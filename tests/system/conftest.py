@@ -160,6 +160,7 @@ class Deployment:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.database = folder / "keyfob.db"
+        self.state_folder = folder / "state"
         self._reservation, self.port = _reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = Api(self.url)
@@ -172,10 +173,15 @@ class Deployment:
     def store(self) -> str:
         return self._settings.get("store", f"sqlite:///{self.database}")
 
+    def move_to(self, store: str) -> None:
+        """Be on another store from the next start on."""
+        self._settings = {**self._settings, "store": store}
+
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYFOB_")}
         own = {"KEYFOB_STORE": self.store, "KEYFOB_PORT": str(self.port)}
+        own["KEYFOB_STATE_FOLDER"] = str(self.state_folder)  # not that of whoever runs the tests
         return inherited | own | {f"KEYFOB_{name.upper()}": text for name, text in self._settings.items()}
 
     def command(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -208,11 +214,11 @@ class Deployment:
 
         self.with_authority(work)
 
-    def add_client(self, client_id: str, *scopes: str) -> tuple[str, str]:
+    def add_client(self, client_id: str, *scopes: str, audiences: tuple[str, ...] = ()) -> tuple[str, str]:
         """Add a client and return its credentials."""
 
         async def work(authority: Authority) -> tuple[str, str]:
-            added = await authority.clients.add(client_id, scopes=scopes, actor="test")
+            added = await authority.clients.add(client_id, scopes=scopes, audiences=audiences, actor="test")
             return added.client.client_id, added.secret
 
         return self.with_authority(work)
@@ -311,15 +317,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(300 + 30 * rounds))
 
 
-@pytest.fixture
-def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
-    """Make deployments with `KEYFOB_*` settings given by name; whatever was started is ended, and the logs are looked through."""
+def _deployments(folder: Path) -> Iterator[Callable[..., Deployment]]:
     made: list[Deployment] = []
 
     def make(**settings: str) -> Deployment:
-        folder = tmp_path / f"deployment-{len(made)}"
-        folder.mkdir()
-        made.append(Deployment(folder, settings))
+        own = folder / f"deployment-{len(made)}"
+        own.mkdir()
+        made.append(Deployment(own, settings))
         return made[-1]
 
     yield make
@@ -331,6 +335,18 @@ def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+@pytest.fixture
+def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
+    """Make deployments with `KEYFOB_*` settings given by name; whatever was started is ended, and the logs are looked through."""
+    yield from _deployments(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def deploy_for_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Deployment]]:
+    """As `deploy`, for servers that the tests of a module share."""
+    yield from _deployments(tmp_path_factory.mktemp("module"))
 
 
 @pytest.fixture

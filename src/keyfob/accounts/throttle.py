@@ -52,6 +52,21 @@ class Throttle:
             raise RateLimited(wait)
         return Admission(keys=keys, familiar=familiar if network else None)
 
+    async def count_failure(self, client_id: str, address: str) -> None:
+        """Count a wrong secret of the client *client_id* (which need not exist) from *address*, after it was found wrong.
+
+        A secret that is right is never asked to wait: 256 random bits are not guessed, and nobody may lock a service out by guessing at its
+        id. What waits is the answer to the next wrong one.
+
+        Raises:
+            RateLimited: earlier ones are too recent; this one does not count.
+        """
+        network = network_of(address)
+        keys = (_key("client", client_id, network), _key("client-address", network))
+        wait = await self._store.attempt(keys, now=self._clock.now())
+        if wait > 0:
+            raise RateLimited(wait)
+
     async def settle(self, admission: Admission) -> None:
         """Forget what counted against an attempt that was right, and hold its address familiar from now on."""
         await self._store.forget(admission.keys)

@@ -59,6 +59,9 @@ class Authority:
         self.sessions = parts.sessions
         self.accounts = parts.accounts
         self.clients = parts.clients
+        self.client_authentication = parts.client_authentication
+        self.machine_tokens = parts.machine_tokens
+        self.api_keys = parts.api_keys
         self.trail = parts.trail
         self.activity = parts.activity
         self.reports = parts.reports
@@ -224,6 +227,8 @@ class Authority:
             InvalidRequest: *new* breaks a rule.
             RateLimited: too many attempts failed.
         """
+        if principal.auth_time is None:
+            raise Denied(Cause.REAUTHENTICATION_REQUIRED, "an API key is no login")
         own = principal.session_id
         spared = await self.endings.family_of(own) if own else None
         await self.accounts.change_password(principal.subject, current, new, address=address, spared=spared)

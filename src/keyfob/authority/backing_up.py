@@ -28,7 +28,7 @@ from keyfob.revocation.entry import Head
 from keyfob.revocation.mending import went_back
 from keyfob.stores.backup_file import BackupReader, BackupWriter
 from keyfob.stores.moving import Movable
-from keyfob.stores.opening import open_movable, open_store, sqlite_path
+from keyfob.stores.opening import make_movable, open_movable, open_store, sqlite_path
 from keyfob.stores.records import AnyRecord, EntryRow, FeedRow, KeyRow, Kind, number_key
 from keyfob.stores.restoring import ANEW, RECORDS, Survey, all_anew, head_of, records_again
 from keyfob.stores.transfer import Snapshot, is_unused, pages
@@ -81,7 +81,7 @@ async def back_up(
         ConfigurationError: there is no such store, it does not fit the master key, or *file* is there already or cannot be made.
         StoreUnavailable: the store does not answer.
     """
-    _require_there(url)
+    _require_possible(url)
     store = await open_movable(url)
     try:
         async with store.snapshot(clock.now()) as snapshot:
@@ -116,7 +116,7 @@ async def restore(
     _require_possible(url)
     with _opened(file) as raw:
         reader, key = _authentic(raw, _master_keys(url, master_key))
-        store = await open_movable(url)
+        store = await make_movable(url)
         try:
             restoring = _Restoring(reader, store, into=into, known=_known(url, key), clock=clock, actor=actor)
             done = await restoring.go(on_progress)
@@ -345,17 +345,6 @@ def _known(url: str, key: bytes) -> Head | None:
 
 
 def _require_possible(url: str) -> None:
-    """Refuse stores that have means of their own, or none."""
-    if url.startswith("postgres"):
-        raise ConfigurationError(
-            "a store in PostgreSQL is backed up and restored with PostgreSQL's own means, such as pg_dump"
-        )
+    """Refuse a store that ends with its process."""
     if url.startswith("memory:"):
         raise ConfigurationError("a store in memory ends with its process; give another with --store")
-
-
-def _require_there(url: str) -> None:
-    _require_possible(url)
-    database = sqlite_path(url)
-    if database is not None and not database.is_file():
-        raise ConfigurationError(f"there is no database {database}; give another with --store")

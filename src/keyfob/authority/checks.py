@@ -1,6 +1,6 @@
 """Checking a credential at the authority itself: from cache under the rule, else anew.
 
-A session token:
+A session token or an API key:
 
 1. It is cached, still fresh, and the rule says that nothing covers it. No I/O.
 2. Else its form and tag, then its row, its secret, and where the session stands (`Sessions.check`).
@@ -32,7 +32,7 @@ from keyfob.revocation.feed import Feed
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.activity import Activity
 from keyfob.sessions.policy import SessionPolicy
-from keyfob.sessions.rules import idle_limit, is_touch_due
+from keyfob.sessions.rules import idle_limit, is_touch_due, roles_of
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
 from keyfob.tokens.access_token import further_claims
@@ -42,7 +42,7 @@ from keyfob.verifier.token_check import check_access_token
 
 
 class Checks:
-    """Checks session tokens and access tokens of this authority."""
+    """Checks session tokens, API keys and access tokens of this authority."""
 
     def __init__(
         self,
@@ -107,16 +107,16 @@ class Checks:
         kind = kind_of(text)
         if kind is None:
             return await self._read_access_token(text, audience=audience, allowing=allowing)
-        if kind is not OpaqueKind.SESSION:
+        if kind is OpaqueKind.REFRESH:
             raise Denied(Cause.WRONG_TYPE, f"a {kind.value} token is no credential for requests")
-        return await self._read_session(text)
+        return await self._read_session(text, kind)
 
-    async def _read_session(self, text: str) -> Principal:
+    async def _read_session(self, text: str, kind: OpaqueKind) -> Principal:
         before = self._clock.time()
-        token = self._sessions.parse(text, OpaqueKind.SESSION)
+        token = self._sessions.parse(text, kind)
         found = await self._sessions.check(token)
         session = found.session
-        subject_claims = await self._claims_source(session.subject, session.client_id)
+        subject_claims = await self._claims_of(session)
         principal = principal_of(
             session, subject_claims, as_of=found.as_of, timeline=self._feed.live.head.timeline
         )
@@ -143,6 +143,12 @@ class Checks:
             self._note_use(cached, now.timestamp())
         self._cache.put(text, cached)
         return principal
+
+    async def _claims_of(self, session: Session) -> SubjectClaims:
+        """Return what is known of the subject today; of a service nothing is: it may do what its scopes say."""
+        if session.is_api_key and str(session.subject) == session.client_id:
+            return SubjectClaims()
+        return await self._claims_source(session.subject, session.client_id)
 
     async def _read_access_token(
         self, text: str, *, audience: str | None, allowing: Cause | None
@@ -187,20 +193,20 @@ class Checks:
 def principal_of(
     session: Session, subject_claims: SubjectClaims, *, as_of: Position, timeline: Timeline
 ) -> Principal:
-    """Return the principal of a live session, with the roles of today."""
+    """Return the principal of a live session, with the roles of today. An API key is no login: it has no strategy and no `auth_time`."""
     return Principal(
         subject=session.subject,
         client_id=session.client_id,
-        strategy=session.strategy,
+        strategy=None if session.is_api_key else session.strategy,
         audience=session.audience,
         issued_at=session.created_at,
         expires_at=session.expires_at,
         as_of=as_of,
         session_id=session.session_id,
         parent_session_id=session.parent_session_id,
-        roles=subject_claims.roles,
+        roles=roles_of(session, subject_claims.roles),
         scopes=frozenset(session.scopes),
-        auth_time=session.auth_time,
+        auth_time=None if session.is_api_key else session.auth_time,
         amr=session.amr,
         acr=session.acr,
         claims=further_claims(subject_claims.claims),

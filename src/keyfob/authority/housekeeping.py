@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
+from keyfob.authority.cleaning import Cleaning
 from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.base.clock import Clock
 from keyfob.base.errors import KeyfobError
@@ -18,8 +19,6 @@ ACTIVITY_INTERVAL = 1.0  # seconds between batches of activity
 CLEANING_INTERVAL = 60.0  # seconds between cleanings
 KEYS_INTERVAL = 30.0  # seconds between looks at the keys
 RETIRED_INTERVAL = 3600.0  # seconds between deletions of keys that nothing can need any more
-BATCH = 1_000  # rows deleted in one step, so that no step holds the store for long
-AUDIT_RETENTION = timedelta(days=365)
 
 _log = logging.getLogger("keyfob.housekeeping")
 
@@ -30,11 +29,11 @@ class Housekeeping:
     def __init__(
         self, store: Store, activity: Activity, keys: KeyRing, reports: RevocationReports, *, clock: Clock
     ) -> None:
-        self._store = store
         self._activity = activity
         self._keys = keys
         self._reports = reports
         self._clock = clock
+        self._cleaning = Cleaning(store, clock=clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -43,7 +42,6 @@ class Housekeeping:
             return
         chores: tuple[tuple[Callable[[], Awaitable[object]], float], ...] = (
             (self._activity.write, ACTIVITY_INTERVAL),
-            (self.clean, CLEANING_INTERVAL),
             (self._keys.reload, KEYS_INTERVAL),
             (self._keys.delete_retired, RETIRED_INTERVAL),
         )
@@ -54,6 +52,7 @@ class Housekeeping:
             asyncio.create_task(_repeat(chore, seconds), name=f"keyfob {chore.__qualname__}")
             for chore, seconds in chores
         ]
+        self._tasks.append(asyncio.create_task(self._keep_clean(), name="keyfob cleaning"))
 
     async def stop(self) -> None:
         """End the chores and write the last activity."""
@@ -64,22 +63,14 @@ class Housekeeping:
         await _once(self._activity.write)
 
     async def clean(self) -> int:
-        """Delete whatever is over, batch by batch; return how many rows went."""
-        now = self._clock.now()
-        store = self._store
-        verbs: tuple[Callable[[], Awaitable[int]], ...] = (
-            lambda: store.sessions.delete_expired(now, BATCH),
-            lambda: store.feed.delete_expired(now, BATCH),
-            lambda: store.throttle.delete_expired(now, BATCH),
-            lambda: store.audit.delete_expired(now - AUDIT_RETENTION, BATCH),
-            lambda: store.reports.delete_expired(now, BATCH),
-        )
-        deleted = 0
-        for verb in verbs:
-            while (batch := await verb()) > 0:
-                deleted += batch
-                await asyncio.sleep(0)
-        return deleted
+        """Delete whatever is over, a little at a time; return how many rows went."""
+        return await self._cleaning.clean(self._clock.now())
+
+    async def _keep_clean(self) -> None:
+        # Servers and workers that were started together do not clean together.
+        await asyncio.sleep(CLEANING_INTERVAL * random.random())  # noqa: S311 - no secret
+        await _once(self.clean)
+        await _repeat(self.clean, CLEANING_INTERVAL)
 
 
 async def _repeat(chore: Callable[[], Awaitable[object]], seconds: float) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from keyfob.authority.checks import Checks
 from keyfob.base.clock import Clock, to_seconds
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import SessionId
-from keyfob.base.opaque import kind_of
+from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.feed import Feed
@@ -19,6 +20,10 @@ from keyfob.sessions.store import SessionStore
 
 INACTIVE: Mapping[str, object] = {"active": False}
 """The whole answer about anything that is not active, or not the caller's business (RFC 7662, section 2.2)."""
+
+_TOKEN_TYPES: Mapping[OpaqueKind | None, str] = MappingProxyType(
+    {OpaqueKind.SESSION: "session", OpaqueKind.API_KEY: "api_key"}
+)
 
 
 class Introspection:
@@ -60,7 +65,7 @@ class Introspection:
             return INACTIVE
         if caller is not None and caller.audiences and not caller.audiences & set(principal.audience):
             return INACTIVE
-        return _answer(principal, issuer=self._issuer, is_opaque=kind_of(text) is not None, idle_at=idle_at)
+        return _answer(principal, issuer=self._issuer, kind=kind_of(text), idle_at=idle_at)
 
     async def _idle_at(self, session_id: SessionId | None) -> int | None:
         """Return when the session of a credential idles out; refuse one whose session is over, which the feed says too."""
@@ -77,7 +82,7 @@ class Introspection:
 
 
 def _answer(
-    principal: Principal, *, issuer: str, is_opaque: bool, idle_at: int | None
+    principal: Principal, *, issuer: str, kind: OpaqueKind | None, idle_at: int | None
 ) -> Mapping[str, object]:
     answer: dict[str, object | None] = {
         "active": True,
@@ -89,7 +94,7 @@ def _answer(
         "iat": to_seconds(principal.issued_at),
         "as_of": principal.as_of,
         "tl": principal.timeline,
-        "token_type": "session" if is_opaque else "Bearer",
+        "token_type": _TOKEN_TYPES.get(kind, "Bearer"),
         "sid": principal.session_id,
         "psid": principal.parent_session_id,
         "jti": principal.token_id,
@@ -99,7 +104,7 @@ def _answer(
         "auth_time": to_seconds(principal.auth_time) if principal.auth_time else None,
         "amr": list(principal.amr) or None,
         "acr": principal.acr,
-        "idle_exp": idle_at if is_opaque else None,
+        "idle_exp": idle_at if kind is not None else None,
     }
     further = {name: value for name, value in principal.claims.items() if name not in answer}
     return {**further, **{name: value for name, value in answer.items() if value is not None}}

@@ -31,6 +31,7 @@ class Logout:
         """End what *devices* says; None, and nothing changed, for a credential that is unknown, over or not ours.
 
         An access token whose roles are stale still logs out; so does an earlier refresh token of the chain, since its holder only loses.
+        An API key, or a token that was made from one, ends itself and never anything else: it is no login.
 
         Raises:
             Unavailable: it could not be found out, or not be made durable. Whether it took effect is not known.
@@ -42,6 +43,8 @@ class Logout:
                 principal = await self._checks.read(text, allowing=Cause.STALE_CLAIMS)
                 if principal.session_id is None:
                     return await self._end_token(principal)
+                if principal.auth_time is None and devices != "this":
+                    return None
                 subject, session_id = principal.subject, principal.session_id
         except Denied:
             return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Required, TypedDict
 from urllib.parse import urlsplit
 
 from keyfob.accounts.passwords import PasswordPolicy
+from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.claims import ClaimsSource
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
@@ -28,6 +30,7 @@ class OpenOptions(TypedDict, total=False):
     access_lifetime: timedelta
     policy: SessionPolicy
     passwords: PasswordPolicy
+    api_keys: ApiKeyPolicy
     claims_source: ClaimsSource | None
     clock: Clock
     heartbeat: timedelta
@@ -35,6 +38,7 @@ class OpenOptions(TypedDict, total=False):
     cache_capacity: int
     followers: int
     accounts_store: str | None
+    state_folder: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,9 @@ class Options:
     replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered, `followers` how many may
     follow the feed of this process at once. `canary` is how often a canary is
     revoked while verifiers report: 1 second to 1 minute, or 0 for never. `accounts_store` is the URL of where accounts, clients and keys
-    lie apart from a store in Redis.
+    lie apart from a store in Redis. `state_folder` is where this server keeps, across its restarts,
+    how far the feed of a store on another machine has come; None: nowhere. It is made where it is not there. Servers on several machines have
+    one each; processes of one machine may share it.
 
     Raises:
         ConfigurationError: a bound is broken, or the issuer is no URL.
@@ -56,6 +62,7 @@ class Options:
     access_lifetime: timedelta = DEFAULT_ACCESS_LIFETIME
     policy: SessionPolicy = field(default_factory=SessionPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
+    api_keys: ApiKeyPolicy = field(default_factory=ApiKeyPolicy)
     claims_source: ClaimsSource | None = None
     clock: Clock = field(default_factory=SystemClock)
     heartbeat: timedelta = timedelta(seconds=1)
@@ -63,6 +70,7 @@ class Options:
     cache_capacity: int = 100_000
     followers: int = 2_000
     accounts_store: str | None = None
+    state_folder: Path | None = None
 
     def __post_init__(self) -> None:
         require_issuer(self.issuer)

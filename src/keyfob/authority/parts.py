@@ -13,14 +13,18 @@ from keyfob.accounts.accounts import Accounts
 from keyfob.accounts.passwords import Passwords
 from keyfob.accounts.throttle import Throttle
 from keyfob.audit.trail import Trail
+from keyfob.authority.api_key_policy import ApiKeyPolicy
+from keyfob.authority.api_keys import ApiKeys
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import ClaimsSource, RecordedClaims
+from keyfob.authority.client_authentication import ClientAuthentication
 from keyfob.authority.endings import Endings
 from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.introspection import Introspection
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
+from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.revocation_slo import RevocationReports
@@ -65,6 +69,9 @@ class Parts:
     accounts: Accounts
     passwords: Passwords
     clients: Clients
+    client_authentication: ClientAuthentication
+    machine_tokens: MachineTokens
+    api_keys: ApiKeys
     trail: Trail
     activity: Activity
     reports: RevocationReports
@@ -88,12 +95,14 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     """
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
+    if store.prepare is not None:
+        await store.prepare()
     keys = await KeyRing.open(
         store.keys,
         master_key=master_key,
         clock=clock,
         algorithm=options.algorithm,
-        policy=_key_policy(policy),
+        policy=_key_policy(policy, options.api_keys),
     )
     trail = Trail(store.audit, log=_log_event)
     key_revocations = KeyRevocations(keys)
@@ -132,6 +141,10 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         cache=SessionCache(options.cache_capacity),
     )
     passwords = Passwords(options.passwords)
+    issuing = Issuer(options.issuer, signer=keys.signer, lifetime=options.access_lifetime)
+    throttle = Throttle(store.throttle, clock=clock)
+    clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
+    authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
     return Parts(
         options=options,
         store=store,
@@ -139,7 +152,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         feed=feed,
         sessions=sessions,
         refresh=Refresh(store.sessions, sessions, policy=policy, clock=clock),
-        issuing=Issuer(options.issuer, signer=keys.signer, lifetime=options.access_lifetime),
+        issuing=issuing,
         checks=checks,
         endings=endings,
         logout=Logout(checks, endings, sessions, store=store.sessions, clock=clock),
@@ -154,14 +167,34 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         ),
         accounts=Accounts(
             store.accounts,
-            Throttle(store.throttle, clock=clock),
+            throttle,
             passwords=passwords,
             clock=clock,
             record=trail.record,
             applied=endings.applied,
         ),
         passwords=passwords,
-        clients=Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive),
+        clients=clients,
+        client_authentication=authentication,
+        machine_tokens=MachineTokens(
+            authentication,
+            checks,
+            clients,
+            feed=feed,
+            feed_store=store.feed,
+            issuing=issuing,
+            issuer=options.issuer,
+            clock=clock,
+        ),
+        api_keys=ApiKeys(
+            store,
+            clients,
+            endings,
+            keys=keys,
+            claims_source=claims_source,
+            policy=options.api_keys,
+            clock=clock,
+        ),
         trail=trail,
         activity=activity,
         reports=reports,
@@ -200,10 +233,14 @@ async def _extend_retention(store: Store, options: Options) -> None:
     await store.feed.extend_retention(credential=max(credentials), session=policy.longest_session)
 
 
-def _key_policy(policy: SessionPolicy) -> KeyPolicy:
-    """Keep the keys behind opaque tokens for as long as a session can need them."""
+def _key_policy(policy: SessionPolicy, api_keys: ApiKeyPolicy) -> KeyPolicy:
+    """Keep the keys behind opaque tokens for as long as a session or an API key can need them."""
     default = KeyPolicy()
-    return replace(default, session_lifetime=max(default.session_lifetime, policy.longest_session))
+    return replace(
+        default,
+        session_lifetime=max(default.session_lifetime, policy.longest_session),
+        api_key_lifetime=max(default.api_key_lifetime, api_keys.max_lifetime),
+    )
 
 
 def _log_event(fields: Mapping[str, str | int]) -> None:

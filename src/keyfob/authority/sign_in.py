@@ -104,6 +104,8 @@ class SignIn:
         head = self._require_open()
         who = Subject(_identifier(subject, "subject"))
         client = await parts.clients.get(client_id)
+        if subject == client.client_id:  # its tokens would be taken for the client's own
+            raise InvalidRequest("invalid_request", "a subject is not called as its client", status=422)
         chosen = _strategy(client, strategy)
         form = form_of(chosen, _transport(transport))
         session_id, ends_at = parts.sessions.new_id(who, chosen)

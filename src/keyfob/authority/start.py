@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keyfob.authority.head_file import head_file_of
+from keyfob.authority.head_file import head_file_in, head_file_of, make_state_folder
 from keyfob.authority.master_key import (
     MASTER_KEY,
     master_key_beside,
@@ -15,6 +15,7 @@ from keyfob.authority.master_key import (
 from keyfob.authority.options import Options
 from keyfob.authority.parts import Parts, build
 from keyfob.base.errors import ConfigurationError
+from keyfob.base.events import Event
 from keyfob.keys.rewrap import fits
 from keyfob.keys.sealing import Sealing
 from keyfob.stores.opening import open_joined_store, open_store, sqlite_path
@@ -31,11 +32,15 @@ async def start(store: str | Store, *, master_key: bytes | str | None, options: 
     try:
         if coming is not None and fits(await opened.keys.all(), Sealing(coming)):
             key = coming
-        parts = await build(opened, master_key=key, options=options, head_file=_head_file(store))
+        head_file = _head_file(store, opened, options)
+        parts = await build(opened, master_key=key, options=options, head_file=head_file)
     except BaseException:
         if isinstance(store, str):
             await opened.close()
         raise
+    if head_file is None and isinstance(store, str) and store != "memory://":
+        why = "there is no state_folder: an older copy of the store would not be noticed after a restart"
+        parts.trail.tell(Event(at=options.clock.now(), code="head_not_kept", facts={"why": why}))
     parts.housekeeping.start()
     return parts
 
@@ -46,9 +51,15 @@ async def _opened(url: str, options: Options) -> Store:
     return await open_joined_store(url, options.accounts_store, clock=options.clock)
 
 
-def _head_file(store: str | Store) -> Path | None:
+def _head_file(store: str | Store, opened: Store, options: Options) -> Path | None:
+    """Return where the head is kept: beside a SQLite database, else in the state folder."""
     database = sqlite_path(store) if isinstance(store, str) else None
-    return None if database is None else head_file_of(database)
+    if database is not None:
+        return head_file_of(database)
+    if options.state_folder is None:
+        return None
+    make_state_folder(options.state_folder)
+    return head_file_in(options.state_folder, salt=opened.salt, issuer=options.issuer)
 
 
 def _master_keys(store: str | Store, given: bytes | str | None) -> tuple[bytes, bytes | None]:

@@ -4,11 +4,13 @@
     ├── Denied              the credential is bad or not enough (401, 403; 503 when the verifier is stale)
     ├── RequestRefused      what was asked cannot be done as asked (4xx)
     │   ├── InvalidRequest  the input is malformed (400, 413, 415, 422)
+    │   ├── GrantRefused    the token endpoint gives nothing for this (400)
     │   ├── NotFound        404
     │   ├── Conflict        409
     │   └── RateLimited     429, with when to try again
     ├── Unavailable         it could not be found out (503)
     │   ├── StoreUnavailable
+    │   │   └── StoreMoved  another store has taken its place
     │   └── AuthorityUnavailable
     └── ConfigurationError  refuses to start
 
@@ -93,6 +95,10 @@ class InvalidRequest(RequestRefused):
         self.status = status
 
 
+class GrantRefused(RequestRefused):
+    """The token endpoint gives nothing for this. `code` is the error's name there (RFC 6749, section 5.2; RFC 8693, section 2.2.2)."""
+
+
 class NotFound(RequestRefused):
     """There is no such thing, or not for this caller."""
 
@@ -129,6 +135,12 @@ class StoreUnavailable(Unavailable):
     """The store does not answer, is locked, full or read-only. Whether a write under way took effect is not known."""
 
     code = "store_unavailable"
+
+
+class StoreMoved(StoreUnavailable):
+    """Another store has taken this one's place: whoever still uses it must be restarted with the other."""
+
+    code = "store_moved"
 
 
 class AuthorityUnavailable(Unavailable):

@@ -85,6 +85,11 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def __hash__(self) -> int:
         return hash((self.subject, self.session_id, self.token_id))
 
+    @property
+    def is_service(self) -> bool:
+        """Say whether it is a service that acts for itself, and nobody's login: its subject is its client."""
+        return str(self.subject) == self.client_id
+
     def explain(self) -> str:
         """Say in one line which path answered and why it said yes."""
         session = f", session {self.session_id}" if self.session_id else ""

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from keyfob.authority.authority import Authority
+from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Strategy
 from keyfob.cli.opened import ACTOR, AsJson, ConfigFile, Reason, StoreUrl, with_authority
 from keyfob.cli.output import examples, listed, moment, say, say_entry, say_json, say_table
-from keyfob.clients.client import Client
-from keyfob.clients.clients import NewClient
+from keyfob.clients.assertion import keys_of
+from keyfob.clients.client import Client, GrantType
+from keyfob.clients.clients import NewClient, NewSecret
+
+
+class GrantName(StrEnum):
+    """The grants as they are named here."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+    TOKEN_EXCHANGE = "token-exchange"
+
+
+_GRANTS = {
+    GrantName.CLIENT_CREDENTIALS: GrantType.CLIENT_CREDENTIALS,
+    GrantName.TOKEN_EXCHANGE: GrantType.TOKEN_EXCHANGE,
+}
 
 group = typer.Typer(
     help="Add and delete clients: services that follow the feed, proxies, applications.",
@@ -54,11 +72,34 @@ def add(
             help="A strategy that it may use, the first being its default; repeatable. [default: hybrid]",
         ),
     ] = None,
+    grant: Annotated[
+        list[GrantName] | None,
+        typer.Option(
+            "--grant",
+            help="What it may ask the token endpoint for; repeatable. [default: client_credentials]",
+        ),
+    ] = None,
+    lifetime: Annotated[
+        int | None,
+        typer.Option(
+            "--lifetime", min=1, max=86_400, metavar="SECONDS", help="How long its access tokens live."
+        ),
+    ] = None,
+    public_keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-keys",
+            metavar="FILE",
+            help="A JWK Set or a PEM public key: it signs assertions with it and has no secret.",
+        ),
+    ] = None,
     json: AsJson = False,
     store: StoreUrl = None,
     config: ConfigFile = None,
 ) -> None:
     """Add a client. Its secret is shown now and never again."""
+    keys = None if public_keys is None else _read(public_keys)
+    grants = [_GRANTS[name] for name in grant or [GrantName.CLIENT_CREDENTIALS]]
     strategies = strategy or [Strategy.HYBRID]
 
     async def work(authority: Authority) -> NewClient:
@@ -68,6 +109,9 @@ def add(
             audiences=audience or (),
             strategies=strategies,
             default_strategy=strategies[0],
+            grant_types=grants,
+            access_lifetime=None if lifetime is None else timedelta(seconds=lifetime),
+            public_keys=keys,
             actor=ACTOR,
         )
 
@@ -76,8 +120,95 @@ def add(
         say_json({**_document(added.client), "client_secret": added.secret})
         return
     say(f"client_id:     {added.client.client_id}")
-    say(f"client_secret: {added.secret}")
-    say("The secret is not stored; nobody can show it again.")
+    if added.secret is not None:
+        _say_secret(added.secret)
+
+
+@group.command(epilog=examples("keyfob client show orders"))
+def show(
+    client_id: Annotated[str, typer.Argument(metavar="ID", help="The client's id.")],
+    json: AsJson = False,
+    store: StoreUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show a client: what it may do, how many secrets it has, and which keys it signs with."""
+
+    async def work(authority: Authority) -> Client:
+        return await authority.clients.get(client_id)
+
+    document = _document(with_authority(work, store=store, config=config))
+    if json:
+        say_json(document)
+        return
+    for name, value in document.items():
+        shown = listed(map(str, value)) if isinstance(value, list) else str("-" if value is None else value)
+        say(f"{name + ':':<18}{shown}")
+
+
+@group.command(
+    "rotate-secret",
+    epilog=examples(
+        "keyfob client rotate-secret orders                 # the secret of today goes on beside the new one",
+        "keyfob client rotate-secret orders --compromised   # nothing of before goes on",
+    ),
+)
+def rotate_secret(
+    client_id: Annotated[str, typer.Argument(metavar="ID", help="The client's id.")],
+    compromised: Annotated[
+        bool,
+        typer.Option(
+            "--compromised",
+            help="End its secrets, its keys and everything that was issued to it, at once.",
+        ),
+    ] = False,
+    reason: Reason = "",
+    json: AsJson = False,
+    store: StoreUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Give a client a new secret, shown now and never again. The one of today goes on until the next rotation."""
+
+    async def work(authority: Authority) -> NewSecret:
+        clients = authority.clients
+        if compromised:
+            return await clients.replace_credentials(client_id, actor=ACTOR, reason=reason)
+        return await clients.rotate_secret(client_id, actor=ACTOR)
+
+    given = with_authority(work, store=store, config=config)
+    if json:
+        say_json({**_document(given.client), "client_secret": given.secret})
+        return
+    if given.entry is not None:
+        say_entry(given.entry, what=f"everything of {client_id} ended", unchanged="")
+    say(f"client_id:     {given.client.client_id}")
+    _say_secret(given.secret)
+    if len(given.client.secret_digests) > 1:
+        say(
+            "The secret before it goes on until the next rotation: rotate once more when every instance has this one."
+        )
+
+
+@group.command(
+    "set-keys",
+    epilog=examples("keyfob client set-keys orders orders.pem --keep-secrets 1"),
+)
+def set_keys(
+    client_id: Annotated[str, typer.Argument(metavar="ID", help="The client's id.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A JWK Set, a JWK or a PEM public key.")],
+    keep_secrets: Annotated[
+        int, typer.Option("--keep-secrets", min=0, max=2, help="How many of its newest secrets go on.")
+    ] = 0,
+    store: StoreUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let a client sign with the keys in FILE, instead of those before and of its secrets."""
+    keys = _read(file)
+
+    async def work(authority: Authority) -> Client:
+        return await authority.clients.set_keys(client_id, keys, actor=ACTOR, keep_secrets=keep_secrets)
+
+    changed = with_authority(work, store=store, config=config)
+    say(f"{client_id} signs with: {listed(_key_ids(changed))}; secrets: {len(changed.secret_digests)}")
 
 
 @group.command("list", epilog=examples("keyfob client list", "keyfob client list --json"))
@@ -125,6 +256,22 @@ def delete(
     with_authority(work, store=store, config=config)
 
 
+def _say_secret(secret: str) -> None:
+    say(f"client_secret: {secret}")
+    say("The secret is not stored; nobody can show it again.")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _key_ids(client: Client) -> list[str]:
+    return sorted(set(keys_of(client.public_keys)) - {""})
+
+
 def _document(client: Client) -> dict[str, object]:
     return {
         "client_id": client.client_id,
@@ -132,5 +279,9 @@ def _document(client: Client) -> dict[str, object]:
         "audiences": sorted(client.audiences),
         "strategies": sorted(client.strategies),
         "default_strategy": client.default_strategy.value,
+        "grant_types": sorted(client.grant_types),
+        "access_lifetime": None if client.access_lifetime is None else client.access_lifetime.total_seconds(),
+        "secrets": len(client.secret_digests),
+        "key_ids": _key_ids(client),
         "created_at": client.created_at.isoformat(),
     }

@@ -19,10 +19,14 @@ from keyfob.base.errors import (
     Unavailable,
 )
 from keyfob.cli import (
+    advise,
+    api_key,
     backup,
     client,
     demo,
     doctor,
+    feed,
+    gateway,
     keys,
     migrate,
     relay,
@@ -85,9 +89,12 @@ commands = typer.Typer(
 )
 serve.register(commands)
 relay.register(commands)
+gateway.register(commands)
+feed.register(commands)
 demo.register(commands)
 user.register(commands)
 client.register(commands)
+api_key.register(commands)
 sessions.register(commands)
 revoke.register(commands)
 keys.register(commands)
@@ -95,4 +102,5 @@ migrate.register(commands)
 store.register(commands)
 backup.register(commands)
 doctor.register(commands)
+advise.register(commands)
 version.register(commands)

@@ -6,7 +6,8 @@ import typer
 
 from keyfob.cli.opened import AsJson, ConfigFile, StoreUrl
 from keyfob.cli.output import examples, say, say_json
-from keyfob.server.doctor import Finding, Severity, examine
+from keyfob.server.doctor import examine
+from keyfob.server.finding import Finding, Severity
 
 
 def register(commands: typer.Typer) -> None:

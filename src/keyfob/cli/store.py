@@ -17,7 +17,7 @@ from keyfob.authority.key_copies import copy_master_key
 from keyfob.base.clock import SystemClock
 from keyfob.cli.output import examples, plain, say
 from keyfob.stores.copying import Copier, Ends
-from keyfob.stores.opening import open_movable, place_of
+from keyfob.stores.opening import make_movable, open_movable, place_of
 from keyfob.stores.records import Kind
 
 group = typer.Typer(
@@ -108,7 +108,7 @@ async def _carried(ends: Ends) -> tuple[Copier, int]:
 async def _ends(source: str, target: str) -> AsyncIterator[Ends]:
     here = await open_movable(source)
     try:
-        there = await open_movable(target)
+        there = await make_movable(target)
         try:
             async with here.exclusively():
                 yield Ends(here, there, place_of(source), place_of(target))

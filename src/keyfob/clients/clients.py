@@ -11,7 +11,9 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Conflict, Denied, InvalidRequest, NotFound
 from keyfob.base.events import Event
 from keyfob.base.identifiers import FIRST_PARTY, ClientId, Strategy, is_identifier
-from keyfob.clients.client import Client
+from keyfob.clients.assertion import check_assertion, checked_keys, claimed_client
+from keyfob.clients.change import Changed, ClientChange
+from keyfob.clients.client import Client, GrantType
 from keyfob.clients.scopes import checked_scopes
 from keyfob.clients.secret import digest_of, is_one_of, new_secret
 from keyfob.clients.store import ClientStore
@@ -50,10 +52,19 @@ Outlive = Callable[[timedelta], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewClient:
-    """A client that was just added, and its secret, which nobody can show again."""
+    """A client that was just added, and its secret, which nobody can show again; None for one that signs with a key of its own."""
+
+    client: Client
+    secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSecret:
+    """A client, a secret that it was just given, and the entry that ended what was issued to it before, if that was asked for."""
 
     client: Client
     secret: str = field(repr=False)
+    entry: Entry | None = None
 
 
 class Clients:
@@ -74,24 +85,29 @@ class Clients:
         strategies: Iterable[Strategy] = (Strategy.HYBRID,),
         default_strategy: Strategy = Strategy.HYBRID,
         access_lifetime: timedelta | None = None,
+        grant_types: Iterable[GrantType] = (GrantType.CLIENT_CREDENTIALS,),
+        public_keys: bytes | None = None,
         actor: str = "system",
     ) -> NewClient:
-        """Add a confidential client with a secret of 256 random bits.
+        """Add a confidential client with a secret of 256 random bits, or, with *public_keys* (`checked_keys`), one that has no secret.
 
         Raises:
-            InvalidRequest: the id, a scope, an audience, a strategy or the lifetime breaks its rule.
+            InvalidRequest: the id, a scope, an audience, a strategy, the lifetime or the keys break their rule.
             Conflict: `client_id_taken`; of several at once one is added.
         """
-        secret = new_secret()
+        keys = b"" if public_keys is None else checked_keys(public_keys)
+        secret = None if keys else new_secret()
         client = Client(
             client_id=_checked_client_id(client_id),
             created_at=self._clock.now(),
-            secret_digests=(digest_of(secret),),
+            secret_digests=() if secret is None else (digest_of(secret),),
             scopes=checked_scopes(scopes),
             strategies=_checked_strategies(strategies, default_strategy),
             default_strategy=default_strategy,
             audiences=_checked_audiences(audiences),
             access_lifetime=_checked_lifetime(access_lifetime),
+            grant_types=frozenset(grant_types),
+            public_keys=keys,
         )
         if client.access_lifetime is not None:  # before anything of that lifetime can be granted
             await self._outlive(client.access_lifetime)
@@ -113,6 +129,82 @@ class Clients:
         if not is_one_of(secret, client.secret_digests if client else ()) or client is None:
             raise Denied(Cause.BAD_CREDENTIALS, "a client that is unknown or whose secret is wrong")
         return client
+
+    async def authenticate_assertion(
+        self, assertion: str, *, issuer: str, client_id: str | None = None
+    ) -> Client:
+        """Return the client that signed *assertion* for *issuer* (RFC 7523, section 3); it is taken once, whatever process it comes to.
+
+        *client_id*, where the request names one, must be that client.
+
+        Raises:
+            Denied: `bad_credentials`, whatever is wrong with it.
+        """
+        claimed = claimed_client(assertion)
+        if claimed is None or (client_id is not None and client_id != claimed):
+            raise Denied(Cause.BAD_CREDENTIALS, "an assertion of nobody, or of another client than named")
+        known = _CLIENT_ID.fullmatch(claimed) is not None
+        client = await self._store.find(ClientId(claimed)) if known else None
+        if client is None or not client.public_keys:
+            raise Denied(Cause.BAD_CREDENTIALS, "a client that is unknown or has no keys")
+        used = check_assertion(assertion, client, issuer=issuer, now=self._clock.time())
+        if not await self._store.take_assertion(used):
+            raise Denied(Cause.BAD_CREDENTIALS, "an assertion that was taken before")
+        return client
+
+    async def rotate_secret(self, client_id: str, *, actor: str) -> NewSecret:
+        """Give the client one more secret; its newest one goes on, older ones end. So a service changes over without downtime.
+
+        Raises:
+            NotFound: `no_client`.
+        """
+        return await self._give_secret(
+            client_id, keep=1, order=self._event("client_secret_rotated", client_id, actor=actor)
+        )
+
+    async def replace_credentials(self, client_id: str, *, actor: str, reason: str = "") -> NewSecret:
+        """Give the client a secret in the place of every secret and key that it has, and end all that was issued to it, in one step.
+
+        For a client whose secret or key is in other hands.
+
+        Raises:
+            NotFound: `no_client`.
+        """
+        event = self._event("client_credentials_replaced", client_id, actor=actor, reason=reason)
+        if _CLIENT_ID.fullmatch(client_id) is None:
+            raise _no_client()
+        order = Revocation(scope=Scope.CLIENT, id=client_id, event=event)
+        return await self._give_secret(client_id, keep=0, order=order, public_keys=b"")
+
+    async def set_keys(
+        self, client_id: str, public_keys: bytes, *, actor: str, keep_secrets: int = 0
+    ) -> Client:
+        """Let the client sign with the keys of *public_keys* (`checked_keys`) instead of those before; its newest *keep_secrets* go on.
+
+        Raises:
+            InvalidRequest: `invalid_keys`.
+            NotFound: `no_client`.
+        """
+        change = ClientChange(keep_secrets=keep_secrets, public_keys=checked_keys(public_keys))
+        order = self._event("client_keys_set", client_id, actor=actor)
+        return (await self._change(client_id, change, order)).client
+
+    async def _give_secret(
+        self, client_id: str, *, keep: int, order: Event | Revocation, public_keys: bytes | None = None
+    ) -> NewSecret:
+        secret = new_secret()
+        change = ClientChange(keep_secrets=keep, new_secret=digest_of(secret), public_keys=public_keys)
+        after = await self._change(client_id, change, order)
+        return NewSecret(client=after.client, secret=secret, entry=after.entry)
+
+    async def _change(self, client_id: str, change: ClientChange, order: Event | Revocation) -> Changed:
+        known = _CLIENT_ID.fullmatch(client_id) is not None
+        after = await self._store.change(ClientId(client_id), change, order=order) if known else None
+        if after is None:
+            raise _no_client()
+        if after.entry is not None:
+            await self._applied(after.entry)
+        return after
 
     async def find(self, client_id: str) -> Client | None:
         """Return the client; `first-party` is always there."""
@@ -145,15 +237,21 @@ class Clients:
         """
         entry = None
         if _CLIENT_ID.fullmatch(client_id):
-            event = self._event("client_deleted", ClientId(client_id), actor=actor, reason=reason)
+            event = self._event("client_deleted", client_id, actor=actor, reason=reason)
             revocation = Revocation(scope=Scope.CLIENT, id=client_id, event=event)
             entry = await self._store.delete(ClientId(client_id), revocation=revocation)
         if entry is None:
             raise _no_client()
         return await self._applied(entry)
 
-    def _event(self, code: str, client_id: ClientId, *, actor: str, reason: str = "") -> Event:
-        return Event(at=self._clock.now(), code=code, actor=actor, client_id=client_id, reason=reason or None)
+    def _event(self, code: str, client_id: str, *, actor: str, reason: str = "") -> Event:
+        return Event(
+            at=self._clock.now(),
+            code=code,
+            actor=actor,
+            client_id=ClientId(client_id),
+            reason=reason or None,
+        )
 
 
 def _no_client() -> NotFound:

@@ -60,6 +60,23 @@ async def read_form(request: HttpRequest, shape: type[Body]) -> Body:
     Raises:
         InvalidRequest: 400, 413, 415 or 422.
     """
+    return _converted(await _fields(request), shape)
+
+
+async def read_oauth_form(request: HttpRequest, shape: type[Body]) -> Body:
+    """Read the body of *request* as an endpoint of OAuth does (RFC 6749, section 3.2).
+
+    A field without a value counts as absent, one that *shape* does not know is ignored, and one that is there twice is refused.
+
+    Raises:
+        InvalidRequest: 400, 413, 415 or 422.
+    """
+    fields = await _fields(request)
+    known = set(shape.__struct_fields__)
+    return _converted({name: value for name, value in fields.items() if value and name in known}, shape)
+
+
+async def _fields(request: HttpRequest) -> dict[str, str]:
     raw = await request.body()
     if not is_form(request):
         raise _unsupported(_FORM)
@@ -68,7 +85,7 @@ async def read_form(request: HttpRequest, shape: type[Body]) -> Body:
         if name in fields:
             raise InvalidRequest("invalid_request", "A field is there twice.", status=422)
         fields[name] = value
-    return _converted(fields, shape)
+    return fields
 
 
 def is_form(request: HttpRequest) -> bool:

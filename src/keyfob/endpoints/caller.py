@@ -66,15 +66,17 @@ async def any_caller(site: Site, request: HttpRequest) -> Caller:
 
 
 async def account_caller(site: Site, request: HttpRequest) -> Caller:
-    """Return the caller of an account route: by the cookie, or by a token whose audience is the authority.
+    """Return the caller of an account route: by the cookie, or by a token whose audience is the authority. Only a login has an account.
 
     Raises:
-        Denied: the cause.
+        Denied: the cause; `reauthentication_required` for an API key, and for a service.
     """
     vouched = is_vouched_for(site, request)
     credential = presented(request)
     audience = None if credential.by_cookie else site.authority.issuer
     principal = await site.authority.authenticate(credential.token, audience=audience)
+    if principal.auth_time is None:
+        raise Denied(Cause.REAUTHENTICATION_REQUIRED, "an API key or a service is no login")
     return Caller(principal=principal, presented=credential, vouched=vouched)
 
 

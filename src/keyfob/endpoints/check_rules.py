@@ -12,13 +12,17 @@ from keyfob.endpoints.route import Parameter
 from keyfob.http.query import parse_query, whole_number
 
 MAX_SECONDS = 10 * 366 * 86_400  # the longest `max_auth_age` or `max_staleness`
-_REPEATABLE, _SINGLE = ("role", "scope"), ("max_auth_age", "max_staleness", "mint")
+_REPEATABLE, _SINGLE = ("role", "scope"), ("max_auth_age", "max_staleness", "mint", "status")
+_STATUSES = ("200", "204")
 
 PARAMETERS = (
     Parameter(name="role", summary="a role that the principal must have", repeatable=True),
     Parameter(name="scope", summary="a scope that the principal must have", repeatable=True),
     Parameter(name="max_auth_age", summary="seconds since the login, at most"),
     Parameter(name="max_staleness", summary="seconds that this process may be behind the feed, at most"),
+    Parameter(
+        name="status", summary="status of a yes: 204, or 200 for a proxy that takes nothing else (Envoy)"
+    ),
     Parameter(name="mint", summary="audience of an access token for the upstream; for authenticated proxies"),
 )
 
@@ -32,11 +36,17 @@ class Rules:
     max_auth_age: timedelta | None = None
     max_staleness: timedelta | None = None
     mint: str | None = None
+    status: int = 204
 
     @property
     def is_plain(self) -> bool:
-        """Say whether roles and scopes are all that is asked: a comparison answers them."""
-        return self.max_auth_age is None and self.max_staleness is None and self.mint is None
+        """Say whether roles and scopes are all that is asked of the principal: a comparison answers them."""
+        return self.max_auth_age is None and self.max_staleness is None
+
+    @property
+    def is_special(self) -> bool:
+        """Say whether a yes is another than that to a query that asks nothing."""
+        return self.mint is not None or self.status != 204
 
 
 def read_rules(query: bytes, *, strict: bool) -> Rules:
@@ -50,6 +60,8 @@ def read_rules(query: bytes, *, strict: bool) -> Rules:
     for name, value in parse_query(query):
         if name in many:
             many[name].add(_one_name(name, value))
+        elif name == "status" and not strict and value not in _STATUSES:
+            continue  # the original request's own
         elif name in _SINGLE and name not in single:
             single[name] = value
         elif name in single or strict:
@@ -63,6 +75,7 @@ def read_rules(query: bytes, *, strict: bool) -> Rules:
         max_auth_age=_seconds(single, "max_auth_age"),
         max_staleness=_seconds(single, "max_staleness"),
         mint=_one_name("mint", single["mint"]) if "mint" in single else None,
+        status=_status(single.get("status", "204")),
     )
 
 
@@ -71,6 +84,12 @@ def _one_name(parameter: str, value: str) -> str:
     if not possible:
         raise InvalidRequest("invalid_request", f"{parameter} has a value that none can have.")
     return value
+
+
+def _status(text: str) -> int:
+    if text not in _STATUSES:
+        raise InvalidRequest("invalid_request", f"status is {' or '.join(_STATUSES)}.")
+    return int(text)
 
 
 def _seconds(single: dict[str, str], name: str) -> timedelta | None:

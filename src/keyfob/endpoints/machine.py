@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyfob.authority.client_authentication import ClientSecret
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import ClientId
 from keyfob.clients import scopes
@@ -17,7 +18,7 @@ async def client_by_basic(site: Site, request: HttpRequest, scope: str) -> Clien
     Raises:
         Denied: `no_credential`, `bad_credentials` or `insufficient_scope`.
     """
-    return await _client(site, request.all(b"authorization"), scope)
+    return await _client(site, request, request.all(b"authorization"), scope)
 
 
 async def proxy(site: Site, request: HttpRequest) -> Client:
@@ -29,7 +30,7 @@ async def proxy(site: Site, request: HttpRequest) -> Client:
     values = request.all(b"x-keyfob-proxy")
     if not values:
         raise Denied(Cause.INSUFFICIENT_SCOPE, "mint is for a proxy that authenticates itself")
-    return await _client(site, values, scopes.CHECK)
+    return await _client(site, request, values, scopes.CHECK)
 
 
 async def follower(site: Site, request: HttpRequest) -> ClientId:
@@ -40,7 +41,7 @@ async def follower(site: Site, request: HttpRequest) -> ClientId:
     """
     values = request.all(b"authorization")
     if bearer.is_basic(values) or not values:
-        return (await _client(site, values, scopes.FEED)).client_id
+        return (await _client(site, request, values, scopes.FEED)).client_id
     token = bearer.read_bearer(values) or ""
     principal = await site.authority.authenticate(
         token, audience=site.authority.issuer, scopes=frozenset({scopes.FEED})
@@ -48,11 +49,13 @@ async def follower(site: Site, request: HttpRequest) -> ClientId:
     return principal.client_id
 
 
-async def _client(site: Site, values: list[bytes], scope: str) -> Client:
+async def _client(site: Site, request: HttpRequest, values: list[bytes], scope: str) -> Client:
     credentials = bearer.read_basic(values)
     if credentials is None:
         raise Denied(Cause.NO_CREDENTIAL, "no client credentials")
-    client = await site.authority.clients.authenticate(credentials.client_id, credentials.secret)
+    client = await site.authority.client_authentication.authenticate(
+        ClientSecret(credentials.client_id, credentials.secret), address=request.address
+    )
     if scope not in client.scopes:
         raise Denied(Cause.INSUFFICIENT_SCOPE, f"the client lacks {scope}")
     return client

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import msgspec
 
-from keyfob.endpoints import introspect, jwks
+from keyfob.clients.client import GrantType
+from keyfob.endpoints import introspect, jwks, token
 from keyfob.endpoints.answers import public_document
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.messages import HttpRequest, HttpResponse
+from keyfob.jwt.algorithms import Algorithm
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """There is no authorization or token endpoint, so there are no response or grant types; left out, some would be taken for granted."""
+    """There is no authorization endpoint, so there are no response types; left out, some would be taken for granted."""
 
     issuer: str
     jwks_uri: str
+    token_endpoint: str
+    token_endpoint_auth_methods_supported: list[str]
+    token_endpoint_auth_signing_alg_values_supported: list[str]
     introspection_endpoint: str
     introspection_endpoint_auth_methods_supported: list[str]
     response_types_supported: list[str]
@@ -31,10 +36,17 @@ async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
         Metadata(
             issuer=issuer,
             jwks_uri=base + jwks.PATH,
+            token_endpoint=base + token.PATH,
+            token_endpoint_auth_methods_supported=[
+                "client_secret_basic",
+                "client_secret_post",
+                "private_key_jwt",
+            ],
+            token_endpoint_auth_signing_alg_values_supported=[algorithm.value for algorithm in Algorithm],
             introspection_endpoint=base + introspect.PATH,
             introspection_endpoint_auth_methods_supported=["client_secret_basic"],
             response_types_supported=[],
-            grant_types_supported=[],
+            grant_types_supported=[grant_type.value for grant_type in GrantType],
             subject_types_supported=["public"],
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keyfob.endpoints import (
+    api_keys,
     check,
     feed,
     health,
@@ -17,8 +18,18 @@ from keyfob.endpoints import (
     session,
     sessions,
     sessions_seen,
+    token,
 )
-from keyfob.endpoints.admin import audit, clients, keys, revocation_slo, revocations, users
+from keyfob.endpoints.admin import api_keys as all_api_keys
+from keyfob.endpoints.admin import (
+    audit,
+    client_credentials,
+    clients,
+    keys,
+    revocation_slo,
+    revocations,
+    users,
+)
 from keyfob.endpoints.admin import sessions as all_sessions
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
@@ -36,11 +47,15 @@ _MODULES = (
     jwks,
     metadata,
     introspect,
+    token,
+    api_keys,
     users,
     all_sessions,
     revocations,
     revocation_slo,
     clients,
+    client_credentials,
+    all_api_keys,
     keys,
     audit,
     health,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from keyfob.base.errors import Cause, Denied
+from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.http import bearer, cookies
 
 
@@ -25,12 +26,16 @@ def read_credential(*, authorization: Sequence[bytes], cookie: Sequence[bytes]) 
     """Return the one credential in the values of a request's `Authorization` and `Cookie` headers.
 
     Raises:
-        Denied: `no_credential`; `malformed` for one that cannot be read, and for two.
+        Denied: `no_credential`; `malformed` for one that cannot be read, and for two; `wrong_type` for an API key in the cookie.
     """
     token = bearer.read_bearer(authorization)
     from_cookie = cookies.read(cookie, cookies.SESSION_COOKIE)
     if token is not None and from_cookie is not None:
         raise Denied(Cause.MALFORMED, "a session cookie and an Authorization header at once")
+    if from_cookie is not None and kind_of(from_cookie) is OpaqueKind.API_KEY:
+        raise Denied(
+            Cause.WRONG_TYPE, "an API key in a cookie: a browser would send it for whoever asks it to"
+        )
     if from_cookie is not None:
         return Presented(from_cookie, by_cookie=True)
     if token is not None:

@@ -38,13 +38,14 @@ _HSTS: Header = (b"strict-transport-security", b"max-age=63072000; includeSubDom
 
 @dataclass(frozen=True, slots=True)
 class PreparedHeaders:
-    """Headers of an answer that is given many times, and the very octets of their lines."""
+    """Headers of an answer without a body that is given many times, and the very octets of its head but for what the server adds."""
 
+    status: int
     headers: tuple[Header, ...]
     lines: bytes
 
     @classmethod
-    def of(cls, headers: tuple[Header, ...]) -> Self:
+    def of(cls, headers: tuple[Header, ...], *, status: int = 204) -> Self:
         """Prepare *headers*, whose names are in lower case.
 
         Raises:
@@ -53,7 +54,7 @@ class PreparedHeaders:
         for name, value in headers:
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise ValueError("a header that would not stay one line")
-        return cls(headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+        return cls(status, headers, b"".join(b"%b: %b\r\n" % header for header in headers))
 
 
 class SecurityHeaders:

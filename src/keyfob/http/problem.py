@@ -9,6 +9,7 @@ an `Unavailable` are for the log.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +17,15 @@ from http import HTTPStatus
 
 import msgspec
 
-from keyfob.base.errors import Cause, Denied, KeyfobError, RateLimited, RequestRefused, Unavailable
+from keyfob.base.errors import (
+    Cause,
+    Denied,
+    GrantRefused,
+    KeyfobError,
+    RateLimited,
+    RequestRefused,
+    Unavailable,
+)
 from keyfob.http.headers import NO_STORE, Header
 from keyfob.http.messages import HttpResponse
 
@@ -125,6 +134,8 @@ _NEXT: dict[Cause, Next | None] = {
 HELPED_BY_REFRESH = frozenset({Cause.EXPIRED, Cause.STALE_CLAIMS, Cause.UNKNOWN_KEY})
 """Against these a refresh helps, where there is one: also when a key was declared compromised, for sessions outlive it."""
 
+_UNFIT = re.compile(r"[^\x20-\x21\x23-\x5B\x5D-\x7E]")
+"""What an `error_description` may not hold (RFC 6749, section 5.2)."""
 _UNAVAILABLE = "This cannot be found out at the moment; nothing is said about the credential."
 _INTERNAL = "Something went wrong here. It is in the log."
 
@@ -155,16 +166,18 @@ def oauth_error(error: Exception, refusal: Refusal = DEFAULT_REFUSAL) -> HttpRes
             name = "unauthorized_client"
         case Denied():
             status, name = 401, "invalid_client"
+        case GrantRefused():
+            name = error.code
+        case Unavailable() | RateLimited():
+            name = "temporarily_unavailable"
         case RequestRefused():
             status, name = (400 if status == 422 else status), "invalid_request"
-        case Unavailable():
-            name = "temporarily_unavailable"
         case _:
             name = "server_error"
     return HttpResponse(
         status=status,
         headers=((b"content-type", b"application/json"), *_headers(error, status, code, refusal)),
-        body=msgspec.json.encode(OAuthErrorBody(name, detail)),
+        body=msgspec.json.encode(OAuthErrorBody(name, _UNFIT.sub("'", detail))),
     )
 
 

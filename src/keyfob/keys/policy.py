@@ -12,14 +12,18 @@ from keyfob.keys.store import KeyPurpose
 MARGIN = timedelta(minutes=5)
 """How much longer than what it signed a key stays: clocks of several authorities that do not agree."""
 
+_DURATIONS = (
+    "rotate_every", "jwks_max_age", "reload_every", "token_lifetime", "session_lifetime", "api_key_lifetime",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPolicy:
     """When keys come and go.
 
     `rotate_every`: how long a key is the active one. `jwks_max_age`: how long a verifier may cache the key set; `reload_every`: how often
-    each authority reads the store anew; a new key is published for the sum of the two before its first use. `token_lifetime` and
-    `session_lifetime`: the longest that anything signed or tagged lives; the old key stays for so long.
+    each authority reads the store anew; a new key is published for the sum of the two before its first use. `token_lifetime`,
+    `session_lifetime` and `api_key_lifetime`: the longest that anything signed or tagged lives; the old key stays for so long.
 
     Raises:
         ConfigurationError: a duration that is not above 0, or keys that would be replaced before they were published long enough.
@@ -30,9 +34,10 @@ class KeyPolicy:
     reload_every: timedelta = timedelta(minutes=1)
     token_lifetime: timedelta = timedelta(hours=24)
     session_lifetime: timedelta = timedelta(days=30)
+    api_key_lifetime: timedelta = timedelta(days=365)
 
     def __post_init__(self) -> None:
-        for name in ("rotate_every", "jwks_max_age", "reload_every", "token_lifetime", "session_lifetime"):
+        for name in _DURATIONS:
             if getattr(self, name) <= timedelta(0):
                 raise ConfigurationError(f"keys.{name} must be above 0")
         if self.rotate_every <= self.publish_ahead:
@@ -48,7 +53,9 @@ class KeyPolicy:
         match purpose:
             case KeyPurpose.ACCESS | KeyPurpose.FEED:
                 return self.token_lifetime + MARGIN
-            case KeyPurpose.OPAQUE | KeyPurpose.CSRF:
+            case KeyPurpose.OPAQUE:
+                return max(self.session_lifetime, self.api_key_lifetime) + MARGIN
+            case KeyPurpose.CSRF:
                 return self.session_lifetime + MARGIN
             case _:
                 assert_never(purpose)

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Self
 
 from keyfob.base.clock import Clock
-from keyfob.base.errors import StoreUnavailable, Unavailable
+from keyfob.base.errors import StoreMoved, StoreUnavailable, Unavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
@@ -25,7 +25,14 @@ from keyfob.revocation.followers import RESYNC_FRAME, Followers, in_pieces
 from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.handed_back import HandedBack
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
-from keyfob.revocation.mending import HeadKeeping, Heads, Mending, cut_off_everything, went_back
+from keyfob.revocation.mending import (
+    KEPT_ENTRIES,
+    HeadKeeping,
+    Heads,
+    Mending,
+    cut_off_everything,
+    went_back,
+)
 from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.snapshot_cache import SnapshotCache
@@ -74,7 +81,7 @@ class Feed:
         self._closed = False
         self._hearing = 0
         self._mending = Mending(store, cut_off=cut_off, clock=clock, report=self._report)
-        self._keeping = HeadKeeping(heads)
+        self._keeping = HeadKeeping(heads, recent=lambda: self._recent.latest(KEPT_ENTRIES))
         self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
         # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
         self._level = (-math.inf, -math.inf)
@@ -313,8 +320,12 @@ class Feed:
                     else:
                         async with self._turn:
                             await self._advance()
-            except (Unavailable, TimeoutError):
+            except (Unavailable, TimeoutError) as error:
                 self.failures += 1
+                if isinstance(
+                    error, StoreMoved
+                ):  # another takes the revocations: nothing here is level any more
+                    self._level = (-math.inf, -math.inf)
                 next_beat = loop.time() + min(_RETRY, interval)
 
     async def _level_with(self, head: Head) -> None:

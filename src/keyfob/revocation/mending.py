@@ -3,7 +3,7 @@
 Evidence is two heads that a process of this issuer knows from the primary: one position with two chains, or a later head that is lower than an
 earlier one. What a follower claims is no evidence; a head that the authority signed, and a follower hands back, is.
 
-1. What this process still holds of the lost entries is appended again, as it was, if it continues what the store shows.
+1. What this process, or what was kept beside it, still holds of the lost entries is appended again, as it was, if it continues what the store shows.
 2. If that does not reach the last known head: a new timeline, whose positions leap past any that can have been handed out, in which everything
    that was issued before is cut off.
 
@@ -24,6 +24,8 @@ from keyfob.revocation.entry import Entry, Head, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import FeedStore
 
+KEPT_ENTRIES = 64
+"""How many of the last entries are kept with a head: what a replica that lagged, or a copy of a moment ago, may lack where little is revoked."""
 _ATTEMPTS = (
     10  # others that were faster, one after another, before this process leaves it to the next heartbeat
 )
@@ -32,20 +34,22 @@ _ATTEMPTS = (
 class Heads(Protocol):
     """Keeps the last known head where an older copy of the store does not reach. May block."""
 
-    def read(self) -> Head | None:
-        """Return the head that was kept last; None if there is none."""
+    def kept(self) -> tuple[Head, Sequence[Entry]] | None:
+        """Return the head that was kept last, and the entries up to it as far as they were kept; None if there is none."""
         ...
 
-    def keep(self, head: Head) -> None:
-        """Keep *head*, unless a later one is kept. It never raises: what cannot be kept is reported."""
+    def keep(self, head: Head, entries: Sequence[Entry]) -> None:
+        """Keep *head* and the last of *entries*, unless a later head is kept. It never raises: what cannot be kept is reported."""
         ...
 
 
 class HeadKeeping:
     """Has heads kept in a thread, one after another, the latest of those that wait. Runs in one event loop."""
 
-    def __init__(self, heads: Heads | None) -> None:
+    def __init__(self, heads: Heads | None, *, recent: Callable[[], Sequence[Entry]]) -> None:
+        """*recent* gives the latest entries that are held."""
         self._heads = heads
+        self._recent = recent
         self._wanted: Head | None = None
         self._kept: Head | None = None
         self._task: asyncio.Task[None] | None = None
@@ -64,7 +68,7 @@ class HeadKeeping:
     async def _keep(self, heads: Heads) -> None:
         while self._wanted is not None and self._wanted != self._kept:
             head = self._wanted
-            await asyncio.to_thread(heads.keep, head)
+            await asyncio.to_thread(heads.keep, head, self._recent())
             self._kept = head
 
 
@@ -99,9 +103,10 @@ class Mending:
         Raises:
             StoreUnavailable: as `mend`.
         """
-        known = await asyncio.to_thread(heads.read)
-        if known is not None:
-            await self.mend(known)
+        kept = await asyncio.to_thread(heads.kept)
+        if kept is not None:
+            known, held = kept
+            await self.mend(known, held=held)
 
     async def mend(self, known: Head, *, held: Sequence[Entry] = ()) -> None:
         """Return when the store shows *known* again, or a new timeline. *held* are the latest entries up to *known*, as far as they are held.

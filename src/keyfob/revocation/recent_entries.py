@@ -43,6 +43,15 @@ class RecentEntries:
         """Return all entries that are kept, in order."""
         return [entry for batch in self._batches for entry in batch.entries]
 
+    def latest(self, count: int) -> list[Entry]:
+        """Return the last *count* entries that are kept, in order, or all of them if there are fewer."""
+        found: list[Entry] = []
+        for batch in reversed(self._batches):
+            found[:0] = batch.entries
+            if len(found) >= count:
+                break
+        return found[-count:]
+
     def holds(self, head: Head) -> bool:
         """Say whether *head* is one of these entries, with this chain."""
         for batch in reversed(self._batches):

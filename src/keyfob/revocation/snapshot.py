@@ -149,18 +149,12 @@ class SnapshotReader:
             return
         self._digest.update(line)
         self._digest.update(b"\n")
-        try:
-            columns = self._decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise WireError("a line of no snapshot") from None
+        columns = _decoded(self._decoder, line)
         self._count += len(columns.ids)
         self._add(columns)
 
     def _add(self, line: _Line) -> None:
-        positions, untils = list(accumulate(line.positions)), list(accumulate(line.untils))
-        lengths = {len(positions), len(untils), len(line.ids), len(line.excepts or line.ids)}
-        if len(lengths) != 1 or (positions and not 0 <= min(positions) <= max(positions) <= MAX_POSITION):
-            raise WireError("a line of no snapshot")
+        positions, untils = _sums(line)
         if line.excepts is None and line.scope in _PLAIN:
             self._table.add_columns(
                 Columns(scope=line.scope, reach=line.reach, positions=positions, untils=untils, ids=line.ids)
@@ -168,6 +162,44 @@ class SnapshotReader:
             return
         for entry in _entries(line, positions, untils):
             self._table.add(entry)
+
+
+class SnapshotLines:
+    """Takes an unpacked snapshot in pieces of any size and gives its entries, unchecked: for whoever hears it beside a `SnapshotReader`."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._is_past_head = False
+        self._decoder = msgspec.json.Decoder(_Line)
+
+    def feed(self, piece: bytes) -> Iterator[Entry]:
+        """Give the entries of the lines that *piece* completes.
+
+        Raises:
+            WireError: a line of no snapshot.
+        """
+        *lines, self._pending = (self._pending + piece).split(b"\n")
+        for line in lines:
+            if self._is_past_head:
+                columns = _decoded(self._decoder, line)
+                yield from _entries(columns, *_sums(columns))
+            self._is_past_head = True
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Line], line: bytes) -> _Line:
+    try:
+        return decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise WireError("a line of no snapshot") from None
+
+
+def _sums(line: _Line) -> tuple[list[int], list[int]]:
+    """Return positions and untils of a line whose columns are of one length."""
+    positions, untils = list(accumulate(line.positions)), list(accumulate(line.untils))
+    lengths = {len(positions), len(untils), len(line.ids), len(line.excepts or line.ids)}
+    if len(lengths) != 1 or (positions and not 0 <= min(positions) <= max(positions) <= MAX_POSITION):
+        raise WireError("a line of no snapshot")
+    return positions, untils
 
 
 def _line(entries: Sequence[Entry]) -> _Line:

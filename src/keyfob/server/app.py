@@ -76,7 +76,7 @@ class App(Generic[S]):
         if answer is None:
             await self._serve(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 204, "headers": answer.headers})
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": b""})
 
     async def _serve_other(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -131,7 +131,7 @@ class App(Generic[S]):
         return self._warm.keys()
 
     def warm_answer(self, path: str, headers: RawHeaders, query: bytes) -> PreparedHeaders | None:
-        """Return the headers of a 204 that memory alone can give, and count it; None, whatever the reason, leaves it to a call."""
+        """Return the answer that memory alone can give, and count it; None, whatever the reason, leaves it to a call."""
         warm = self._warm.get(path)
         site = self._site
         if warm is None or site is None or self._stopping:
@@ -143,7 +143,7 @@ class App(Generic[S]):
             self._log.error("fault", route=path, **describe(error))
             return None
         if answer is not None:
-            self._metrics.count_answer(path, 204)
+            self._metrics.count_answer(path, answer.status)
         return answer
 
     async def _serve(self, scope: AsgiScope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from keyfob.advice.page import advise_route
 from keyfob.authority.authority import Authority
 from keyfob.base.clock import Clock
 from keyfob.base.identifiers import Issuer
@@ -46,7 +47,7 @@ def application(
 ) -> App[Site]:
     """Build the application around whatever *opened* gives, with every route and *extra*."""
     metrics = Metrics()
-    table = (*routes(), *extra, authority_metrics(metrics))
+    table = (*routes(), advise_route(), *extra, authority_metrics(metrics))
     origins = own_origins(issuer)
 
     async def open_site() -> Site:

@@ -26,7 +26,7 @@ HEAD_SECONDS = 20.0
 AT_ONCE = 16
 """Requests of one read that are answered the short way: a client that sends thousands in one piece must not hold up the others."""
 
-_NO_CONTENT = b"HTTP/1.1 204 No Content\r\n"
+_BEGINNINGS = {204: b"HTTP/1.1 204 No Content\r\n", 200: b"HTTP/1.1 200 OK\r\n"}
 _BEFORE_A_BODY = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -101,7 +101,7 @@ class Connection(HttpToolsProtocol):
         if answer is None:
             return False
         always = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        self.transport.write(b"%b%b%b\r\n" % (_NO_CONTENT, always, answer.lines))
+        self.transport.write(b"%b%b%b\r\n" % (_BEGINNINGS[answer.status], always, answer.lines))
         self._answered += 1
         self.server_state.total_requests += 1
         return True

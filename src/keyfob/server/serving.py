@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -53,6 +55,46 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def bind_socket(path: Path) -> socket.socket:
+    """Return a socket that listens at *path*, which the owner and the group may connect to. One that a server left behind is taken away.
+
+    Raises:
+        ConfigurationError: somebody listens there, something else is there, or the folder does not let this user.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _take_away(path)
+        before = os.umask(0o117)  # the process has one thread yet: nothing else makes a file meanwhile
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"cannot listen at {path}: {error.strerror or error}") from None
+    except ConfigurationError:
+        listener.close()
+        raise
+    return listener
+
+
+def _take_away(path: Path) -> None:
+    """Delete the socket at *path* if nobody listens there."""
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_socket():
+        raise ConfigurationError(f"{path} is there and is no socket; give another with --socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise ConfigurationError(f"somebody listens at {path}; give another with --socket, or end what uses it")
+
+
 def _why_not(error: OSError, host: str, port: int) -> str:
     match error.errno:
         case errno.EADDRINUSE:
@@ -89,6 +131,8 @@ def run_app(
 
 def place_of(listener: socket.socket, *, tls: Tls | None) -> str:
     """Return the address that *listener* has."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{name}:{port}"

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from keyfob.accounts.passwords import PasswordPolicy, default_threads
+from keyfob.authority.api_key_policy import LONGEST_API_KEY, ApiKeyPolicy
 from keyfob.authority.master_key import read_master_key
 from keyfob.authority.options import LONGEST_CANARY, SHORTEST_CANARY
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Issuer
 from keyfob.server import values
+from keyfob.server.state_folder import default_state_folder
 from keyfob.sessions.policy import AtLimit, Lifetimes, SessionPolicy
 
 DEFAULT_FILE = "keyfob.toml"
@@ -36,6 +38,7 @@ _READERS: Mapping[str, values.Reader] = {
     "issuer": values.issuer,
     "store": values.text,
     "accounts_store": values.text,
+    "state_folder": values.absolute_folder,
     "host": values.host,
     "port": values.whole(0, 65_535),
     "workers": values.whole(1, 64),
@@ -56,11 +59,22 @@ _READERS: Mapping[str, values.Reader] = {
     "sessions.hybrid.idle": _SESSION_LIFETIME,
     "sessions.hybrid.absolute": _SESSION_LIFETIME,
     "sessions.jwt.absolute": values.duration(_SECOND, 24 * _HOUR),
+    "api_keys.scopes": values.scopes,
+    "api_keys.default_lifetime": values.duration(_HOUR, LONGEST_API_KEY),
+    "api_keys.max_lifetime": values.duration(_HOUR, LONGEST_API_KEY),
+    "api_keys.per_subject": values.whole(1, 10_000),
+    "api_keys.max_auth_age": values.duration(_MINUTE, _DAY),
     "feed.heartbeat": values.duration(_SECOND / 10, 5 * _SECOND),
     "feed.followers": values.whole(1, 100_000),
     "feed.canary": values.off_or_duration(SHORTEST_CANARY, LONGEST_CANARY),
     "relay.upstream": values.issuer,
     "relay.ca": values.file_path,
+    "gateway.authority": values.issuer,
+    "gateway.ca": values.file_path,
+    "gateway.feed": values.issuer,
+    "gateway.socket": values.text,
+    "gateway.max_staleness": values.duration(_SECOND * 0.3, _HOUR),
+    "gateway.report_as": values.text,
     "passwords.memory_kib": values.whole(19_456, 4_194_304),
     "passwords.iterations": values.whole(2, 100),
     "passwords.threads": values.whole(1, 64),
@@ -70,8 +84,10 @@ SETTINGS = tuple(_READERS)
 """The name of every setting; the environment's is the same in capitals, with `KEYFOB_` before it and `_` for `.`."""
 
 _PREFIX = "KEYFOB_"
+_KEPT_WITH_THE_STORE = ("sqlite:", "memory:")  # stores that need no state folder
 _BY_VARIABLE = {_PREFIX + name.upper().replace(".", "_"): name for name in SETTINGS}
-RELAY_ONLY = frozenset({"relay.upstream", "relay.ca"})
+_OF_OTHERS = ("relay.", "gateway.")
+"""Sections of what is no authority; they may stand in the same file."""
 _MASTER_KEY = "KEYFOB_MASTER_KEY"
 _NEW_MASTER_KEY = "KEYFOB_NEW_MASTER_KEY"
 _CONFIG = "KEYFOB_CONFIG"
@@ -95,12 +111,13 @@ class Settings:
     """Everything that a deployment decides.
 
     `issuer` None means the address that the server listens on, which only a loopback address can be. `master_key` None means the file
-    beside an SQLite database, and `new_master_key` is what `keyfob keys rewrap` goes over to. `trusted_proxies` are networks. `config` is the file that was read, if any.
+    beside an SQLite database, and `state_folder` None that there is no place to keep anything across restarts. `new_master_key` is what `keyfob keys rewrap` goes over to. `trusted_proxies` are networks. `config` is the file that was read, if any.
     """
 
     issuer: Issuer | None = None
     store: str = "sqlite:///keyfob.db"
     accounts_store: str | None = None
+    state_folder: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
@@ -114,6 +131,7 @@ class Settings:
     followers: int = 2_000
     canary: timedelta = timedelta(seconds=5)
     policy: SessionPolicy = field(default_factory=SessionPolicy)
+    api_keys: ApiKeyPolicy = field(default_factory=ApiKeyPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
     master_key: bytes | None = field(default=None, repr=False)
     new_master_key: bytes | None = field(default=None, repr=False)
@@ -138,8 +156,10 @@ class Settings:
         variables = os.environ if environ is None else environ
         read, file = read_settings(config=config, flags=flags, environ=variables)
         settings = cls._of(
-            {name: value for name, value in read.items() if name not in RELAY_ONLY}, config=file
+            {name: value for name, value in read.items() if not name.startswith(_OF_OTHERS)}, config=file
         )
+        if settings.state_folder is None and not settings.store.startswith(_KEPT_WITH_THE_STORE):
+            settings = replace(settings, state_folder=default_state_folder(variables))
         return replace(
             settings,
             master_key=_key(variables, _MASTER_KEY),
@@ -154,6 +174,7 @@ class Settings:
             **plain,
             tls=read_tls(read),
             policy=_policy(read),
+            api_keys=_api_keys(read),
             passwords=_passwords(read),
             config=config,
         )
@@ -212,6 +233,12 @@ def read_client(environ: Mapping[str, str] | None = None) -> tuple[str, str] | N
     if bool(client_id) != bool(secret):
         raise ConfigurationError(f"{_CLIENT_ID} and {_CLIENT_SECRET} are set together, or not at all")
     return (client_id, secret) if client_id else None
+
+
+def environment_of_others(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a command that is no part of Keyfob: without our variables, some of which are secrets."""
+    variables = os.environ if environ is None else environ
+    return {name: value for name, value in variables.items() if not name.startswith(_PREFIX)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +355,14 @@ def _passwords(read: Mapping[str, Any]) -> PasswordPolicy:
     """Several workers share the cores, and so their threads."""
     threads = max(1, default_threads() // read.get("workers", 1))
     return PasswordPolicy(**{"threads": threads, **_section(read, "passwords")})
+
+
+def _api_keys(read: Mapping[str, Any]) -> ApiKeyPolicy:
+    """A longest lifetime below the default one is that of every key."""
+    given = _section(read, "api_keys")
+    if "max_lifetime" in given and "default_lifetime" not in given:
+        given["default_lifetime"] = min(ApiKeyPolicy().default_lifetime, given["max_lifetime"])
+    return ApiKeyPolicy(**given)
 
 
 def _policy(read: Mapping[str, Any]) -> SessionPolicy:

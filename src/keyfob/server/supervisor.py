@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -44,7 +44,7 @@ def serve(settings: Settings) -> int:
         StoreUnavailable: the store does not answer.
     """
     logs.configure(settings.log_level)
-    _allow_many_connections()
+    allow_many_connections()
     with serving.bind(settings.host, settings.port) as listener:
         issuer = settings.issuer_at(listener.getsockname()[1])
         line = serving.announcement(settings, listener, issuer)
@@ -52,7 +52,7 @@ def serve(settings: Settings) -> int:
             serving.run(settings, listener, issuer, ready=lambda: serving.say(line))
         else:
             asyncio.run(_try(settings, issuer))
-            Supervisor(settings, listener, issuer, line=line).run()
+            Supervisor(settings.workers, work=_work, given=(settings, listener, issuer), line=line).run()
     return 0
 
 
@@ -78,12 +78,14 @@ class _Worker:
 class Supervisor:
     """Keeps the workers running until told to end."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, issuer: Issuer, *, line: str) -> None:
-        self._settings = settings
-        self._listener = listener
-        self._issuer = issuer
+    def __init__(
+        self, workers: int, *, work: Callable[..., None], given: tuple[object, ...], line: str
+    ) -> None:
+        """*work* is the entry of a worker's process: it takes what is *given*, and where to say that it is ready. *line* is printed when all are."""
+        self._work = work
+        self._given = given
         self._line: str | None = line
-        self._workers = [_Worker(number) for number in range(settings.workers)]
+        self._workers = [_Worker(number) for number in range(workers)]
         self._log = structlog.stdlib.get_logger("keyfob.supervisor")
 
     def run(self) -> None:
@@ -106,8 +108,8 @@ class Supervisor:
     def _start(self, worker: _Worker, now: float) -> None:
         worker.ready, ready = _SPAWN.Pipe(duplex=False)
         worker.process = _SPAWN.Process(
-            target=_work,
-            args=(self._settings, self._listener, self._issuer, ready),
+            target=self._work,
+            args=(*self._given, ready),
             name=f"keyfob worker {worker.number}",
         )
         worker.is_ready = False
@@ -182,9 +184,20 @@ class Supervisor:
 
 def _work(settings: Settings, listener: socket.socket, issuer: Issuer, ready: Connection) -> None:
     """Serve as one of several; the entry of a worker's process."""
+    work(
+        lambda say_ready: serving.run(settings, listener, issuer, ready=say_ready),
+        ready=ready,
+        log_level=settings.log_level,
+    )
+
+
+def work(
+    serve_until_told: Callable[[Callable[[], None]], None], *, ready: Connection, log_level: str
+) -> None:
+    """Serve in a worker's process, and tell its parent by *ready* once requests are answered."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    logs.configure(settings.log_level)
+    logs.configure(log_level)
 
     def say_ready() -> None:
         with suppress(BrokenPipeError):  # the parent is gone already: the server watches for that, and ends
@@ -192,7 +205,7 @@ def _work(settings: Settings, listener: socket.socket, issuer: Issuer, ready: Co
         ready.close()
 
     try:
-        serving.run(settings, listener, issuer, ready=say_ready)
+        serve_until_told(say_ready)
     except KeyfobError as error:
         structlog.stdlib.get_logger("keyfob.supervisor").error("worker_refused", **logs.describe(error))
         sys.exit(1)
@@ -220,8 +233,8 @@ def _told_to_end() -> Iterator[Connection]:
         tell.close()
 
 
-def _allow_many_connections() -> None:
-    """Raise the limit of open files to what this user may have: each follower of the feed is one."""
+def allow_many_connections() -> None:
+    """Raise the limit of open files to what this user may have: each connection is one."""
     if os.name != "posix":
         return
     import resource

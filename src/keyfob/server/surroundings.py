@@ -16,7 +16,8 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, Unavailable
 from keyfob.clients.scopes import ADMIN
 from keyfob.server.settings import Settings
-from keyfob.stores.opening import open_store, sqlite_path
+from keyfob.stores.condition import PostgresCondition
+from keyfob.stores.opening import inspect_store, open_store, sqlite_path
 from keyfob.stores.store import Store
 
 _PAGE = 500  # accounts read in one step
@@ -50,6 +51,7 @@ class Found:
     store_fault: str | None = None
     has_administrator: bool | None = None
     latest: datetime | None = None
+    postgres: PostgresCondition | None = None
 
 
 async def look(settings: Settings, clock: Clock) -> Found:
@@ -66,12 +68,13 @@ async def look(settings: Settings, clock: Clock) -> Found:
         tls_key_mode=_mode(settings.tls.key if settings.tls else None),
     )
     found = _with_certificate(found, settings)
-    if database is None:
-        return found
-    found = _with_files(found, database)
-    if found.schema is None or found.schema != found.current_schema:
-        return found
-    return await _with_store(found, settings, clock)
+    if database is not None:
+        found = _with_files(found, database)
+        is_usable = found.schema is not None and found.schema == found.current_schema
+    else:
+        found = replace(found, postgres=await inspect_store(settings.store, clock=clock))
+        is_usable = found.postgres is not None and found.postgres.is_usable
+    return await _with_store(found, settings, clock) if is_usable else found
 
 
 def _with_certificate(found: Found, settings: Settings) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keyfob.base.identifiers import Issuer
+from keyfob.clients.client import is_scope
 
 Reader = Callable[[Any], Any]
 """Returns the value, or raises `ValueError` whose text goes on after the name of the setting."""
@@ -114,6 +116,14 @@ def file_path(value: object) -> Path:
     return path
 
 
+def absolute_folder(value: object) -> Path:
+    """Read the absolute path of a folder, which need not be there yet."""
+    path = Path(text(value))
+    if not path.is_absolute() or os.path.isfile(path):  # noqa: PTH113 - what may not be looked at is no error here
+        raise ValueError(f"must be the absolute path of a folder, and {path} is none")
+    return path
+
+
 def networks(value: object) -> tuple[str, ...]:
     """Read addresses and networks: a list, or a text with commas."""
     items = value.split(",") if isinstance(value, str) else value
@@ -127,6 +137,20 @@ def networks(value: object) -> tuple[str, ...]:
         except ValueError as error:
             raise ValueError(f"{wanted}: {error}") from None
     return tuple(read)
+
+
+def scopes(value: object) -> frozenset[str]:
+    """Read scopes: a list, or text with commas or spaces between them."""
+    wanted = (
+        "must be a list of scopes: visible ASCII characters without quotes or backslash, such as orders:read"
+    )
+    parts = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(wanted)
+    found = frozenset(part for part in parts if part)
+    if not all(map(is_scope, found)):
+        raise ValueError(wanted)
+    return found
 
 
 def host(value: object) -> str:

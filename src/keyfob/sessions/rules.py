@@ -47,6 +47,11 @@ def idle_limit(session: Session, *, idle_timeout: timedelta | None = None) -> ti
     return own if idle_timeout is None else min(own, idle_timeout)
 
 
+def roles_of(session: Session, roles: frozenset[str]) -> frozenset[str]:
+    """Return which of its subject's *roles* of today *session* has: a login all, an API key those that it was made with."""
+    return roles if session.role_limit is None else roles.intersection(session.role_limit)
+
+
 def is_touch_due(session: Session, now: datetime, touch_interval: timedelta) -> bool:
     """Say whether activity at *now* is to be written: at exactly *touch_interval* it is."""
     return now - session.last_seen_at >= touch_interval

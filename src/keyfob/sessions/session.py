@@ -1,4 +1,4 @@
-"""The session record: one login of one subject at one client."""
+"""The session record: one login of one subject at one client, or one API key."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from keyfob.base.opaque import OpaqueKind, TokenDigest
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One login.
+    """One login, or one API key.
 
     A row exists for every login in every strategy. `kind` is the kind of opaque token that the row answers to: `SESSION`, `REFRESH`,
-    or None for the strategy `jwt`, which has none; it and not the token's prefix decides. `digest` and `generation` are those of the
+    `API_KEY`, or None for the strategy `jwt`, which has none; it and not the token's prefix decides. An API key is a row as well, so that
+    whatever checks, caches or ends sessions does the same with keys: `label` is its name, and of its subject's roles it has those in
+    `role_limit` (None, as for every login: all). `digest` and `generation` are those of the
     current secret; `chain_generation` is where its chain of derivations began. `previous_digest` is the session token before a renewal,
     good until `previous_until`. `expires_at` is the absolute end and never moves. `idle_timeout` None means no idle limit.
     `ended_position` is 0 where the end left no entry of its own.
@@ -53,3 +55,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     previous_until: datetime | None = None
     ended_at: datetime | None = None
     ended_position: Position | None = None
+    label: str = ""
+    role_limit: tuple[str, ...] | None = None
+
+    @property
+    def is_api_key(self) -> bool:
+        """Say whether it is an API key, and no login."""
+        return self.kind is OpaqueKind.API_KEY

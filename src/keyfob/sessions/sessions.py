@@ -197,8 +197,8 @@ class Sessions:
                 assert_never(stands)
 
     def idle_timeout(self, session: Session) -> timedelta | None:
-        """Return today's idle limit for the strategy of *session*."""
-        return self._policy.lifetimes[session.strategy].idle
+        """Return today's idle limit for the strategy of *session*; an API key has none."""
+        return None if session.is_api_key else self._policy.lifetimes[session.strategy].idle
 
     async def renew(self, session: Session) -> tuple[Session, OpaqueToken, Entry]:
         """Give a live session a fresh secret, at a change of privilege; *session* is as it was just read.
@@ -209,8 +209,8 @@ class Sessions:
             Denied: `unknown_session` if its secret is no longer the one of *session*, or it is over.
         """
         now = self._clock.now()
-        if session.kind is None or session.digest is None:
-            raise Denied(Cause.UNKNOWN_SESSION, "a session without an opaque token has nothing to renew")
+        if session.kind is None or session.digest is None or session.is_api_key:
+            raise Denied(Cause.UNKNOWN_SESSION, "only a login that has an opaque token can be renewed")
         token = OpaqueToken.mint(
             session.kind, session.session_id, self._keys.current_opaque(), generation=session.generation + 1
         )

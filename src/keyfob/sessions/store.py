@@ -170,7 +170,8 @@ class SessionStore(Protocol):
 
         With `END_OLDEST` as many of the oldest (by `created_at`) are ended, each with an entry of its own, as it takes to have *limit*
         afterwards; with `DENY` the login is refused at *limit*. A child (`parent_session_id`) of a session that is not live is `CutOff`,
-        and does not count towards the limit. Expired and idle sessions (at `session.created_at`) do not count. *event* is written with it.
+        and does not count towards the limit. Expired and idle sessions (at `session.created_at`) do not count. API keys count among
+        themselves, and logins among themselves: neither ends the other. *event* is written with it.
         """
         ...
 
@@ -226,7 +227,16 @@ class SessionStore(Protocol):
     async def list(
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
     ) -> SessionPage:
-        """Return live sessions of *subject*, or of everybody, newest first, continuing *after* an earlier page's `next`."""
+        """Return live sessions of *subject*, or of everybody, newest first, continuing *after* an earlier page's `next`. No API keys."""
+        ...
+
+    async def list_api_keys(
+        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage:
+        """Return live API keys of *subject*, or of everybody, newest first, continuing *after* an earlier page's `next`.
+
+        A page may be short of *limit*, or empty, although more follow, where few of many rows are keys.
+        """
         ...
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:

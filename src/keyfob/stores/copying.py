@@ -7,7 +7,8 @@
 
 Interrupted anywhere, the next run goes on where this one stopped. To switch:
 
-5. The source is fenced: writers get `StoreUnavailable`. The last changes are carried, and both sides are counted and compared.
+5. The source is fenced: writers get `StoreUnavailable`. The last changes are carried, and both sides are counted and compared. Where that
+   fails, the fence is taken away again.
 6. The source is marked as moved: within a moment its readers are refused as well.
 7. The target's mark is taken off: it can be opened.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -28,7 +30,6 @@ from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.transfer import PAGE, Tally, is_unused, tally
 
 FOLLOW_INTERVAL = 0.2  # seconds between looks for changes once the target is level
-READERS_LEAVE = 0.5  # seconds: ten times what a process needs to notice that its store has moved
 
 _progress = msgspec.json.Decoder(tuple[Kind, str])
 
@@ -92,10 +93,14 @@ class Copier:
         """
         marks = await self._begin()
         source = await self._advance(self._ends.source, marks.source, Role.FENCED)
-        await self._drain()
-        held = await self._verified(source)
-        await self._advance(self._ends.source, source, Role.MOVED)
-        await asyncio.sleep(READERS_LEAVE)
+        try:
+            await self._drain()
+            held = await self._verified()
+            await self._advance(self._ends.source, source, Role.MOVED)
+        except (ConfigurationError, StoreUnavailable):
+            await self._let_writers_go_on(source)
+            raise
+        await asyncio.sleep(self._ends.source.readers_leave.total_seconds())
         await _set(self._ends.target, None, replaces=await _current(self._ends.target, source.copy_id))
         return held
 
@@ -229,16 +234,24 @@ class Copier:
         await _set(store, further, replaces=mark)
         return further
 
-    async def _verified(self, source: Mark) -> dict[Kind, Tally]:
-        """Compare both sides; if they differ, the source takes writes again."""
+    async def _let_writers_go_on(self, source: Mark) -> None:
+        """Take the fence away, where the source has not moved already; else the next run goes on from there."""
+        if source.role is Role.FENCED:
+            with suppress(StoreUnavailable):
+                await self._ends.source.set_mark(replace(source, role=Role.SOURCE), replaces=source)
+
+    async def _verified(self) -> dict[Kind, Tally]:
+        """Return what both sides hold.
+
+        Raises:
+            ConfigurationError: they differ.
+        """
         now = self._clock.now()
         async with self._ends.source.snapshot(now) as here, self._ends.target.snapshot(now) as there:
             before, after = await tally(here), await tally(there)
         different = [kind.value for kind in Kind if before[kind] != after[kind]]
         if not different:
             return after
-        if source.role is Role.FENCED:
-            await _set(self._ends.source, replace(source, role=Role.SOURCE), replaces=source)
         raise ConfigurationError(
             f"the two stores differ in {', '.join(different)}; nothing was switched: abandon this copy, and make another"
         )

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from keyfob.base.errors import StoreMoved, StoreUnavailable
 from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.transfer import Transfer
 
@@ -50,8 +52,26 @@ class Changes:
     removed: Sequence[tuple[Kind, str]]
 
 
+def refusal(mark: Mark | None, database: str) -> StoreUnavailable | None:
+    """Return why nobody may use a store with *mark*, which messages call *database*; None where it may be used."""
+    if mark is None or mark.role in {Role.SOURCE, Role.FENCED}:
+        return None
+    if mark.role is Role.MOVED:
+        return StoreMoved(
+            f"the database {database} has moved to {mark.place}; give --store (KEYFOB_STORE) that URL"
+        )
+    return StoreUnavailable(
+        f"the database {database} is being filled from {mark.place}; finish with: keyfob store copy --switch"
+    )
+
+
 class Movable(Transfer, Protocol):
     """A store that can be moved while it is used. Every verb is one atomic step and raises `StoreUnavailable`."""
+
+    @property
+    def readers_leave(self) -> timedelta:
+        """Return within what time of MOVED every process that has it open has noticed, also one that missed the wake-up."""
+        ...
 
     def exclusively(self) -> AbstractAsyncContextManager[None]:
         """Hold off every other copier of this store; whoever holds lets go with its process.

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
+from keyfob.stores.condition import PostgresCondition
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
@@ -110,19 +111,50 @@ async def migrate_store(url: str) -> SchemaChange:
     return SchemaChange(before=before, after=SCHEMA_VERSION)
 
 
+async def inspect_store(url: str, *, clock: Clock) -> PostgresCondition | None:
+    """Look at the server of the store at *url* without opening or changing it; None for a store that has no server.
+
+    Raises:
+        ConfigurationError: the URL is malformed, or its driver is missing.
+    """
+    if _scheme(url) != "postgresql":
+        return None
+    _need_postgres()
+    from keyfob.stores import postgres
+
+    return await postgres.inspect_postgres_store(postgres.read_url(url), clock=clock)
+
+
 async def open_movable(url: str) -> Movable:
+    """Open the existing store at *url* for a move.
+
+    Raises:
+        ConfigurationError: there is none, it cannot be opened, or is in memory, which no other process can see.
+        StoreUnavailable: it does not answer.
+    """
+    _require_movable(url)
+    path = sqlite_path(url)
+    if path is None:
+        from keyfob.stores.postgres import open_postgres_movable, read_url
+
+        return await open_postgres_movable(read_url(url))
+    if not path.is_file():
+        raise ConfigurationError(f"there is no database {path}; give another")
+    return await make_movable(url)
+
+
+async def make_movable(url: str) -> Movable:
     """Open the store at *url* for a move, making it if there is none.
 
     Raises:
         ConfigurationError: it cannot be opened, or is in memory, which no other process can see.
         StoreUnavailable: it does not answer.
     """
-    if _scheme(url) == "memory":
-        raise ConfigurationError("a store in memory is gone with its process: it cannot be copied")
+    _require_movable(url)
     if _scheme(url) == "postgresql":
-        raise ConfigurationError("a store in PostgreSQL cannot be copied yet")
-    if _scheme(url) in _REDIS:
-        raise ConfigurationError("a store in Redis cannot be copied yet")
+        from keyfob.stores.postgres import make_postgres_movable, read_url
+
+        return await make_postgres_movable(read_url(url))
     from keyfob.stores.sqlite import open_sqlite_movable
 
     path, options = _sqlite(url)
@@ -173,6 +205,15 @@ async def _migrate_redis(url: str) -> SchemaChange:
 def _need_redis() -> None:
     if find_spec("redis") is None or find_spec("hiredis") is None:
         raise ConfigurationError("a store in Redis needs a driver: pip install 'keyfob[redis]'")
+
+
+def _require_movable(url: str) -> None:
+    if _scheme(url) == "memory":
+        raise ConfigurationError("a store in memory is gone with its process: it cannot be copied")
+    if _scheme(url) in _REDIS:
+        raise ConfigurationError("a store in Redis cannot be copied yet")
+    if _scheme(url) == "postgresql":
+        _need_postgres()
 
 
 def _need_postgres() -> None:

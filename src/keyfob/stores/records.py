@@ -41,6 +41,7 @@ class Kind(StrEnum):
     EVENTS = "events"
     VERIFIERS = "verifiers"
     CANARIES = "canaries"
+    ASSERTIONS = "assertions"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +241,19 @@ class CanaryRow(Record, frozen=True, kw_only=True, tag="canary"):
         return number_key(self.number)
 
 
+class AssertionRow(Record, frozen=True, kw_only=True, tag="assertion"):
+    """An assertion of a client that was taken, and until when it is remembered."""
+
+    kind = Kind.ASSERTIONS
+    digest: bytes
+    until: datetime
+
+    @property
+    def key(self) -> str:
+        """Return the digest that names the client and its `jti`."""
+        return self.digest.hex()
+
+
 AnyRecord = (
     FeedRow
     | KeyRow
@@ -254,6 +268,7 @@ AnyRecord = (
     | EventRow
     | VerifierRow
     | CanaryRow
+    | AssertionRow
 )
 
 

@@ -29,8 +29,11 @@ from keyfob.stores.revoking import new_timeline, next_entry
 
 RECORDS: Final = frozenset({Kind.CLIENTS, Kind.SUBJECTS, Kind.ACCOUNTS})
 """What comes back into a store that still knows its feed."""
-ANEW: Final = frozenset(Kind) - {Kind.EVENTS}
-"""What is removed from a store that no longer does; of these, sessions and what belongs to the old timeline do not come back."""
+ANEW: Final = frozenset(Kind) - {Kind.EVENTS, Kind.ASSERTIONS}
+"""What is removed from a store that no longer does; of these, sessions and what belongs to the old timeline do not come back.
+
+Assertions stay, and those of the back-up come to them: what was taken since the back-up must not be taken again.
+"""
 
 _LEFT_BEHIND = frozenset(
     {Kind.FEED, Kind.ENTRIES, Kind.CUT_OFFS, Kind.SESSIONS, Kind.VERIFIERS, Kind.CANARIES}

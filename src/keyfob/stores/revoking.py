@@ -14,6 +14,7 @@ from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import RETENTION_MARGIN
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import MAX_DATA
+from keyfob.stores.texts import require_texts
 
 CUT_OFF_SCOPES = frozenset({Scope.SUBJECT, Scope.CLIENT, Scope.EVERYTHING})
 
@@ -30,7 +31,11 @@ def next_entry(
     """Return the entry of *revocation* behind the head (*position*, *chain*, *last_at*); its moment never goes back.
 
     *longest* is the longest lifetime of a credential so far.
+
+    Raises:
+        InvalidRequest: an id that no store could keep.
     """
+    require_texts(revocation.id, revocation.spared)
     at = max(now, last_at)
     until = None if revocation.scope is Scope.KEY else at + longest + RETENTION_MARGIN
     following = Position(position + 1)
@@ -115,7 +120,9 @@ def check_session(session: Session, head: Position) -> None:
 
     Raises:
         ValueError: an id of the wrong form, or an `as_of` past *head*, which no read can have seen and no later cut-off would cover.
+        InvalidRequest: a subject or a client id that no store could keep.
     """
+    require_texts(session.subject, session.client_id)
     if not is_session_id(session.session_id):
         raise ValueError("a session id is 32 lower-case hex digits")
     if session.as_of > head:
@@ -137,7 +144,9 @@ def check_subject_revocation(revocation: Revocation, subject: Subject) -> None:
 
     Raises:
         ValueError: another scope or id.
+        InvalidRequest: a subject that no store could keep.
     """
+    require_texts(subject)
     if revocation.scope is not Scope.SUBJECT or revocation.id != subject:
         raise ValueError("a change of an account revokes its own subject")
 
@@ -147,9 +156,11 @@ def check_client_revocation(revocation: Revocation, client_id: ClientId) -> None
 
     Raises:
         ValueError: another scope or id.
+        InvalidRequest: an id that no store could keep.
     """
+    require_texts(client_id)
     if revocation.scope is not Scope.CLIENT or revocation.id != client_id:
-        raise ValueError("deleting a client revokes that client")
+        raise ValueError("deleting or changing a client revokes that client")
 
 
 def cursor_number(text: str) -> int:

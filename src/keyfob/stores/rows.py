@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from keyfob.base.errors import StoreUnavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position, SessionId, Strategy, Subject
 from keyfob.base.opaque import OpaqueKind, TokenDigest
+from keyfob.clients.client import Client, GrantType
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.session import Session
 
@@ -30,6 +31,8 @@ SESSION_COLUMNS = (
 )
 SESSION_WIDTH = 16
 ENTRY_COLUMNS = "position, at, scope, id, reach, spared, until, chain"
+CLIENT_COLUMNS = "client_id, created_at, secret_digests, scopes, strategies, default_strategy, audiences, access_lifetime, details"
+DIGEST = 32  # bytes of a secret's digest
 EVENT_COLUMNS = "at, code, actor, subject, session_id, client_id, address, reason, facts"
 
 # The bits of `replays`: the lowest two are flags, the rest is a count.
@@ -37,6 +40,7 @@ _REPLAYED, _WINDOW_CLOSED, _COUNT_SHIFT = 1, 2, 2
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = from_micros(0)
 _ID_LENGTH = 32  # hex digits
+_NUL, _REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
 _SCOPES = {scope.value: scope for scope in Scope}
 _REACHES = {reach.value: reach for reach in Reach}
 
@@ -66,8 +70,18 @@ class _Details(msgspec.Struct, frozen=True, array_like=True):
     acr: str | None
     user_agent: str
     address: str
+    label: str = ""
+    role_limit: tuple[str, ...] | None = None
 
 
+class _ClientDetails(msgspec.Struct, frozen=True, array_like=True):
+    """What no statement looks at of a client. New fields go behind the last one, with a default."""
+
+    public_keys: bytes = b""
+    grant_types: tuple[GrantType, ...] = (GrantType.CLIENT_CREDENTIALS,)
+
+
+_client_details = msgspec.msgpack.Decoder(_ClientDetails)
 _details = msgspec.msgpack.Decoder(_Details)
 _names = msgspec.json.Decoder(frozenset[str])
 _facts = msgspec.json.Decoder(dict[str, str | int])
@@ -161,6 +175,8 @@ def session_from(row: SessionRow) -> Session:
         previous_until=moment(details.previous_until),
         ended_at=moment(ended_at),
         ended_position=ended_position,
+        label=details.label,
+        role_limit=details.role_limit,
     )
 
 
@@ -212,8 +228,58 @@ def details(session: Session) -> bytes:
             acr=session.acr,
             user_agent=session.user_agent,
             address=session.address,
+            label=session.label,
+            role_limit=session.role_limit,
         )
     )
+
+
+def client_to(client: Client) -> Row:
+    """Return the row of *client*, in the order of `CLIENT_COLUMNS`."""
+    return (
+        client.client_id,
+        to_micros(client.created_at),
+        b"".join(client.secret_digests),
+        names_text(client.scopes),
+        names_text(strategy.value for strategy in client.strategies),
+        client.default_strategy.value,
+        names_text(client.audiences),
+        span_micros(client.access_lifetime),
+        msgspec.msgpack.encode(
+            _ClientDetails(public_keys=client.public_keys, grant_types=tuple(sorted(client.grant_types)))
+        ),
+    )
+
+
+def client_from(row: Iterable[Any]) -> Client:
+    """Return the client of a row of `CLIENT_COLUMNS`. One that an earlier version wrote has no details."""
+    client_id, created_at, digests, scopes, strategies, default, audiences, lifetime, packed = row
+    try:
+        details = _client_details.decode(packed) if packed else _ClientDetails()
+    except msgspec.DecodeError:
+        raise DamagedRow("the details of a client") from None
+    return Client(
+        client_id=ClientId(client_id),
+        created_at=from_micros(created_at),
+        secret_digests=tuple(digests[start : start + DIGEST] for start in range(0, len(digests), DIGEST)),
+        scopes=names(scopes),
+        strategies=frozenset(map(Strategy, names(strategies))),
+        default_strategy=Strategy(default),
+        audiences=names(audiences),
+        access_lifetime=span(lifetime),
+        public_keys=details.public_keys,
+        grant_types=frozenset(details.grant_types),
+    )
+
+
+def check_digests(digests: Iterable[bytes]) -> None:
+    """Refuse a digest that has not 32 bytes.
+
+    Raises:
+        ValueError: one has not.
+    """
+    if any(len(digest) != DIGEST for digest in digests):
+        raise ValueError(f"a digest has {DIGEST} bytes")
 
 
 def entry_from(row: EntryRow) -> Entry:
@@ -246,16 +312,16 @@ def entry_to(entry: Entry) -> Row:
 
 
 def event_to(event: Event) -> Row:
-    """Return the row of *event*, in the order of `EVENT_COLUMNS`."""
+    """Return the row of *event*, in the order of `EVENT_COLUMNS`; its texts as every database can keep them."""
     return (
         to_micros(event.at),
         event.code,
-        event.actor,
-        event.subject,
-        event.session_id,
-        event.client_id,
-        event.address,
-        event.reason,
+        _kept(event.actor),
+        _kept(event.subject),
+        _kept(event.session_id),
+        _kept(event.client_id),
+        _kept(event.address),
+        _kept(event.reason),
         msgspec.json.encode(event.facts).decode() if event.facts else None,
     )
 
@@ -274,3 +340,10 @@ def event_from(row: Row) -> Event:
         reason=cast("str | None", reason),
         facts=_facts.decode(cast("str", facts)) if facts is not None else {},
     )
+
+
+def _kept(text: str | None) -> str | None:
+    """Return *text* without NUL and lone surrogates: nobody looks it up, and an audit trail that moves must stay the same."""
+    if text is None or (text.isascii() and _NUL not in text):
+        return text
+    return text.encode("utf-8", "replace").decode().replace(_NUL, _REPLACEMENT)

@@ -29,6 +29,21 @@ def is_live(session: Session, now: datetime) -> bool:
     return standing(session, now) is Standing.LIVE
 
 
+def counts_with(other: Session, session: Session) -> bool:
+    """Say whether *other* counts towards the limit that *session* must keep: logins beside logins, API keys beside API keys."""
+    return other.parent_session_id is None and other.is_api_key is session.is_api_key
+
+
+def is_login(session: Session) -> bool:
+    """Say whether *session* is a login, which a list of sessions shows."""
+    return not session.is_api_key
+
+
+def is_api_key(session: Session) -> bool:
+    """Say whether *session* is an API key, which a list of keys shows."""
+    return session.is_api_key
+
+
 def as_it_stands(session: Session, *, cut_offs: Iterable[Over], parent: Over | None) -> Session:
     """Return *session* with its end set, if one of *cut_offs* covers it or its *parent* is over.
 

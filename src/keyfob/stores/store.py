@@ -20,6 +20,7 @@ from keyfob.stores.transfer import Transfer
 class Store:
     """What an authority is opened on. `salt` (32 bytes, made with the store) goes into session ids.
 
+    `prepare` makes what must be there before the first session is; it is awaited at each start, after the longest lifetimes are known.
     `transfer` carries its rows to another store, or to a back-up; None where a store cannot be moved. `close` closes it too. `mirror`
     carries out what another store has revoked; None where accounts cannot lie apart from the sessions.
     """
@@ -34,5 +35,6 @@ class Store:
     reports: ReportStore
     salt: bytes = field(repr=False)
     close: Callable[[], Awaitable[None]]
+    prepare: Callable[[], Awaitable[None]] | None = None
     transfer: Transfer | None = None
     mirror: Mirror | None = None

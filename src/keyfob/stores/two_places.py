@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from keyfob.accounts.account import Account, SubjectRecord
@@ -13,8 +14,9 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, InvalidRequest
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position, Subject
+from keyfob.clients.change import Changed, ClientChange
 from keyfob.clients.client import Client
-from keyfob.clients.store import ClientStore
+from keyfob.clients.store import ClientStore, UsedAssertion
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import FeedStore
@@ -35,6 +37,11 @@ async def join(sessions: Store, accounts: Store, *, clock: Clock) -> Store:
     owed = Owed(accounts.feed, sessions.feed, sessions.mirror, clock=clock)
     await owed.start()
 
+    async def prepare() -> None:
+        for store in (accounts, sessions):
+            if store.prepare is not None:
+                await store.prepare()
+
     async def close() -> None:
         await owed.close()
         await sessions.close()
@@ -51,6 +58,7 @@ async def join(sessions: Store, accounts: Store, *, clock: Clock) -> Store:
         reports=sessions.reports,
         salt=sessions.salt,
         close=close,
+        prepare=prepare,
     )
 
 
@@ -179,6 +187,20 @@ class _Clients:
     async def delete(self, client_id: ClientId, *, revocation: Revocation) -> Entry | None:
         entry = await self._clients.delete(client_id, revocation=revocation)
         return None if entry is None else await self._owed.pay(entry)
+
+    async def change(
+        self, client_id: ClientId, change: ClientChange, *, order: Event | Revocation
+    ) -> Changed | None:
+        after = await self._clients.change(client_id, change, order=order)
+        if after is None or after.entry is None:
+            return after
+        return replace(after, entry=await self._owed.pay(after.entry))
+
+    async def take_assertion(self, assertion: UsedAssertion) -> bool:
+        return await self._clients.take_assertion(assertion)
+
+    async def delete_expired(self, now: datetime, limit: int) -> int:
+        return await self._clients.delete_expired(now, limit)
 
 
 class _Audit:

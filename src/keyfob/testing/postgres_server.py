@@ -87,6 +87,20 @@ class PostgresServer:
             "pg_ctl", "start", "-w", "-t", str(_PATIENCE), "-D", str(self.data), "-l", log, "-o", options
         )
 
+    def follow(self, primary: PostgresServer, *, name: str = "replica") -> None:
+        """Become a hot standby of *primary*, under *name*, from a copy of it made now.
+
+        Raises:
+            subprocess.CalledProcessError: it cannot be copied, or does not start.
+        """
+        address = f"host=127.0.0.1 port={primary.port} user={_USER} application_name={name}"
+        self.run("pg_basebackup", "-D", str(self.data), "-R", "-X", "stream", "-c", "fast", "-d", address)
+        self.start()
+
+    def promote(self) -> None:
+        """Make a primary of a standby; return when it takes writes."""
+        self.run("pg_ctl", "promote", "-w", "-D", str(self.data))
+
     def stop(self, *, mode: str = "immediate") -> None:
         """Stop it: `fast` ends connections and writes a checkpoint, `immediate` is as good as a crash. Stopped already is no error."""
         if self.is_running():

@@ -72,7 +72,7 @@ SessionCall = Call[Order, Answer]
 
 
 class SessionHistories(StoreContract):
-    """Every history of a store can be explained by one order of its calls."""
+    """Every history of a store can be explained by one order of its calls, exactly; see `LooseHistories` for a weaker promise."""
 
     rounds: ClassVar[int] = 10
 
@@ -86,18 +86,83 @@ class SessionHistories(StoreContract):
     ) -> None:
         for round_ in range(self.rounds):
             head = await position(store)
-            history = record(store, clock, racers, seed=round_)
-            assert explain(SessionModel(head), history) is not None, _shown(history)
+            history = self.record(store, clock, racers, seed=round_)
+            order = explain(SessionModel(head), history, matches=self.matches)
+            assert order is not None, _shown(history)
+
+    def record(self, store: Store, clock: FrozenClock, racers: Racers, *, seed: int) -> list[SessionCall]:
+        """Return a history."""
+        return record(store, clock, racers, seed=seed)
+
+    @staticmethod
+    def matches(expected: Answer, answered: Answer) -> bool:
+        """Say whether *answered* is right where the model says *expected*."""
+        return expected == answered
+
+
+class LooseHistories(SessionHistories):
+    """The same where logins and look-ups of the head do not wait for revocations. What may differ is on the safe side:
+
+    - a session that is added while its subject is ended is ended by the cut-off alone: it is not counted, and of several cut-offs the last
+      one counts as what ended it;
+    - the `as_of` of a rotation is the head when the row was read, which may be less than when it was written;
+    - a session is used only once its login was answered: nobody can know its id before.
+    """
+
+    def record(self, store: Store, clock: FrozenClock, racers: Racers, *, seed: int) -> list[SessionCall]:
+        """Return a history in two parts, of which the first has the logins."""
+        return record_logins_first(store, clock, racers, seed=seed)
+
+    @staticmethod
+    def matches(expected: Answer, answered: Answer) -> bool:
+        """Say whether *answered* is *expected*, or differs on the safe side."""
+        if expected == answered:
+            return True
+        place, sign = _LOOSE.get(str(answered[0]), (0, 0))
+        found, exact = answered[place], expected[place] if len(expected) == len(answered) else None
+        if not isinstance(found, int) or not isinstance(exact, int):
+            return False
+        return (found - exact) * sign >= 0 and _without(answered, place) == _without(expected, place)
+
+
+# Where a number may differ, by the name of the answer; and whether it may be more (1) or less (-1).
+_LOOSE = {
+    "Ended": (2, -1),
+    "Found": (5, 1),
+    "AlreadyEnded": (1, 1),
+    "Rotated": (2, -1),
+    "Current": (2, -1),
+    "Replayed": (2, -1),
+}
+
+
+def _without(answer: Answer, place: int) -> Answer:
+    return answer[:place] + answer[place + 1 :]
 
 
 def record(store: Store, clock: FrozenClock, racers: Racers, *, seed: int) -> list[SessionCall]:
     """Let `CALLERS` callers do what *seed* says, all at once, and return every call."""
+    plans = _plans(store, clock, seed)
+    return _race(racers, plans, clock)
+
+
+def record_logins_first(store: Store, clock: FrozenClock, racers: Racers, *, seed: int) -> list[SessionCall]:
+    """Do as `record`, but begin anything else than logging in and ending a subject once all of that was answered."""
+    plans = _plans(store, clock, seed)
+    first = [[order for order in plan if isinstance(order, Add | EndSubject)] for plan in plans]
+    then = [[order for order in plan if not isinstance(order, Add)] for plan in plans]
+    return _race(racers, first, clock) + _race(racers, then, clock)
+
+
+def _plans(store: Store, clock: FrozenClock, seed: int) -> list[list[Order]]:
     chance = random.Random(seed)
     subjects = [Subject(f"subject-{seed}-{number}") for number in range(2)]
     sessions = [a_session(store, clock, subjects[number % 2]) for number in range(SESSIONS)]
-    plans = [_plan(chance, sessions, first=number) for number in range(CALLERS)]
-    parts = racers.race(play, [(plan, clock.now()) for plan in plans])
-    return list(joined.from_iterable(parts))
+    return [_plan(chance, sessions, first=number) for number in range(CALLERS)]
+
+
+def _race(racers: Racers, plans: Sequence[Sequence[Order]], clock: FrozenClock) -> list[SessionCall]:
+    return list(joined.from_iterable(racers.race(play, [(plan, clock.now()) for plan in plans])))
 
 
 async def play(store: Store, plan: tuple[Sequence[Order], datetime]) -> list[SessionCall]:

@@ -144,6 +144,20 @@ def a_full_session(store: Store, clock: FrozenClock) -> Session:
         window_closed=True,
         previous_digest=digest_of(6),
         previous_until=now + 3 * TICK,
+        label="laptop 🔑",
+        role_limit=("buyer",),
+    )
+
+
+def an_api_key(store: Store, clock: FrozenClock, subject: Subject = ALICE) -> Session:
+    """Return a fresh API key of *subject*."""
+    return replace(
+        a_session(store, clock, subject),
+        strategy=Strategy.SESSION,
+        kind=OpaqueKind.API_KEY,
+        idle_timeout=None,
+        label="deploy",
+        role_limit=(),
     )
 
 

@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from keyfob.base.identifiers import ClientId, Position, Subject
 from keyfob.clients.client import Client
+from keyfob.clients.store import UsedAssertion
 from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.reports import Denial
 from keyfob.sessions.session import Session
@@ -34,6 +36,7 @@ from keyfob.testing.store_contract import (
     StoreContract,
     a_full_session,
     a_session,
+    an_api_key,
     an_event,
     entries,
     found,
@@ -292,6 +295,8 @@ async def fill(store: Store, clock: FrozenClock) -> Session:
     )
     await store.clients.add(client, an_event(clock.now()))
     await store.clients.add(Client(client_id=ClientId("app"), created_at=clock.now()), an_event(clock.now()))
+    await store.clients.take_assertion(UsedAssertion(bytes(range(32)), clock.now() + LIFETIME))
+    await put(store, replace(an_api_key(store, clock), as_of=await position(store)))
     await store.throttle.attempt(["account", "address"], now=clock.now())
     await store.throttle.remember("familiar", now=clock.now())
     await store.reports.report(ORDERS, a_report(clock), now=clock.now())

@@ -9,7 +9,7 @@ import msgspec
 
 from keyfob.base.identifiers import ClientId, SessionId, Strategy, Subject
 from keyfob.base.principal import Principal
-from keyfob.sessions.rules import idle_limit
+from keyfob.sessions.rules import idle_limit, roles_of
 from keyfob.sessions.session import Session
 
 
@@ -53,7 +53,7 @@ def grant_of_session(session: Session, subject_claims: SubjectClaims, *, used_at
         session_id=session.session_id,
         parent_session_id=session.parent_session_id,
         scopes=frozenset(session.scopes),
-        roles=subject_claims.roles,
+        roles=roles_of(session, subject_claims.roles),
         auth_time=session.auth_time,
         amr=session.amr,
         acr=session.acr,

@@ -45,7 +45,7 @@ class Checker:
         self,
         *,
         issuer: str,
-        audiences: frozenset[str],
+        audiences: frozenset[str] | None,
         keys: JwksSource,
         view: FeedView,
         uses: SessionUses,

@@ -69,7 +69,7 @@ class Introspection:
         client: AuthorityClient,
         *,
         issuer: str,
-        audiences: Collection[str],
+        audiences: Collection[str] | None,
         time: ServerTime,
         sources: Sources,
         max_cache_age: float,
@@ -77,7 +77,7 @@ class Introspection:
         self.asked = 0
         self._client = client
         self._issuer = issuer
-        self._audiences = frozenset(audiences)
+        self._audiences = None if audiences is None else frozenset(audiences)
         self._time = time
         self._sources = sources
         self._max_cache_age = max_cache_age
@@ -141,7 +141,7 @@ class Introspection:
         principal = _principal(*answer)
         if answer[0].iss not in {"", self._issuer}:
             raise Denied(Cause.WRONG_ISSUER, f"not of {self._issuer}")
-        if self._audiences.isdisjoint(principal.audience):
+        if self._audiences is not None and self._audiences.isdisjoint(principal.audience):
             raise Denied(Cause.WRONG_AUDIENCE, "for other services")
         idle_at = answer[0].idle_exp
         return CachedSession(

@@ -23,7 +23,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 class FollowSettings:
     """How a verifier follows its authority, and what it does when it cannot.
 
-    `issuer` is also the address. `feed_url` is where the feed itself is read, if not there: a relay. `credentials` are those of a client
+    `issuer` is also the address. `audiences` are those that the service answers to; None takes any of the issuer, as only its gateway does. `feed_url` is where the feed itself is read, if not there: a relay. `credentials` are those of a client
     with scope `keyfob:feed`. `ca` is a file of certificates to trust in place of the system's. `accept_within` is the bound that
     `on_stale="accept"` needs. `heartbeat` is that of the authority. `start_timeout` is how long entering the context waits.
     `state_file` is where what this verifier knows is kept over a restart; with `start="stale"` it begins with that where the authority does not
@@ -36,7 +36,7 @@ class FollowSettings:
     """
 
     issuer: str
-    audiences: frozenset[str]
+    audiences: frozenset[str] | None
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     feed_url: str | None = None
     ca: str | None = None
@@ -57,8 +57,9 @@ class FollowSettings:
     def __post_init__(self) -> None:
         for url in (self.issuer, self.feed_url):
             if url is not None:
-                _require_safe_url(url)
-        require_audiences(self.audiences)
+                require_safe_url(url)
+        if self.audiences is not None:
+            require_audiences(self.audiences)
         if self.max_staleness < HEARTBEATS * self.heartbeat:
             raise ConfigurationError(
                 f"max_staleness is {self.max_staleness.total_seconds():g} s: "
@@ -149,7 +150,12 @@ def audiences_of(audience: str | Collection[str]) -> frozenset[str]:
     return frozenset({audience} if isinstance(audience, str) else audience)
 
 
-def _require_safe_url(url: str) -> None:
+def require_safe_url(url: str) -> None:
+    """Refuse an address at which no authority can be asked safely: over http anywhere but on this machine, or with credentials in it.
+
+    Raises:
+        ConfigurationError: it is one.
+    """
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.query or parts.fragment:
         raise ConfigurationError(

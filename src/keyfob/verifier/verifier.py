@@ -46,7 +46,7 @@ class Verifier:
         self,
         *,
         issuer: str,
-        audiences: frozenset[str],
+        audiences: frozenset[str] | None,
         keys: JwksSource,
         view: FeedView,
         clock: Clock,

@@ -33,11 +33,7 @@ async def pair() -> AsyncIterator[tuple[PostgresServer, PostgresServer]]:
         await migrate_store(primary.url(DATABASE))
         replica = PostgresServer()
         try:
-            address = f"host=127.0.0.1 port={primary.port} user=keyfob application_name=replica"
-            replica.run(
-                "pg_basebackup", "-D", str(replica.data), "-R", "-X", "stream", "-c", "fast", "-d", address
-            )
-            replica.start()
+            replica.follow(primary)
             await primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'replica'")
             await primary.execute("SELECT pg_reload_conf()")
             yield primary, replica
@@ -83,7 +79,7 @@ async def test_what_was_acknowledged_survives_a_failover(
     with pytest.raises(StoreUnavailable):
         await store.feed.head()
 
-    await asyncio.to_thread(replica.run, "pg_ctl", "promote", "-w", "-D", str(replica.data))
+    await asyncio.to_thread(replica.promote)
 
     async with asyncio.timeout(WITHIN):
         while True:

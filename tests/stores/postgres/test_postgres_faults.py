@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
-from keyfob.base.errors import StoreUnavailable
+from keyfob.base.errors import InvalidRequest, StoreUnavailable
 from keyfob.base.identifiers import Position, SessionId, Subject
 from keyfob.revocation.entry import Scope
 from keyfob.sessions.store import Added, Ended, Rotated
@@ -203,7 +203,7 @@ async def test_a_mistake_in_a_batch_is_nobody_elses(store: Store, clock: FrozenC
         ValueError,
         type(outcomes[-1]),
     ]
-    assert isinstance(outcomes[-1], StoreUnavailable)
+    assert isinstance(outcomes[-1], InvalidRequest)
 
 
 async def test_a_text_that_cannot_be_kept_is_not_found(store: Store, clock: FrozenClock) -> None:

@@ -52,6 +52,35 @@ async def test_a_day_that_is_over_leaves_whole(store: Store, raw: Any, clock: Fr
     assert await found(store, late.session_id) == late
 
 
+async def test_they_are_there_before_the_first_login(
+    store: Store, open_another: Callable[[], Awaitable[Store]], raw: Any, clock: FrozenClock
+) -> None:
+    stores = [store, await open_another(), await open_another()]
+    await store.feed.extend_retention(credential=timedelta(minutes=10), session=LIFETIME)
+    assert await _partitions(raw) == []
+    # Each returns when they are there, also those that found somebody else at it.
+    for done in asyncio.as_completed([one.prepare() for one in stores if one.prepare is not None]):
+        await done
+        made = await _partitions(raw)
+        assert len(made) > 3
+    assert await _partitions(raw) == made
+    await put_new(store, clock)
+    assert await raw.fetchval("SELECT count(*) FROM keyfob.sessions_other") == 0
+
+
+async def test_who_keeps_the_table_for_long_does_not_keep_a_server_from_starting(
+    store: Store, raw: Any, clock: FrozenClock
+) -> None:
+    await store.feed.extend_retention(credential=timedelta(minutes=10), session=LIFETIME)
+    assert store.prepare is not None
+    async with raw.transaction():
+        await raw.fetch("SELECT 1 FROM keyfob.sessions")
+        await store.prepare()
+        assert await _partitions(raw) == []
+    assert await store.sessions.delete_expired(clock.now(), 100) == 0
+    assert len(await _partitions(raw)) > 3
+
+
 async def test_several_servers_make_and_drop_them_once(
     open_another: Callable[[], Awaitable[Store]], raw: Any, clock: FrozenClock
 ) -> None:

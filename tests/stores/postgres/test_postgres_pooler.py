@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,67 +16,16 @@ from keyfob.stores.postgres import listening
 from keyfob.stores.store import Store
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
-from keyfob.testing.postgres_server import PostgresServer
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import a_session, assert_chained, entries, is_live, put, revocation
 
-PROGRAM = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 PATIENCE = 20  # seconds
-NOBODY = 65534
-SERVER_CONNECTIONS = 3  # fewer than a store's pool has: transactions change places all the time
-
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
-
-
-@pytest.fixture(scope="module")
-def pooler(postgres_server: PostgresServer) -> Iterator[int]:
-    """Give the port of a pooler for every database of the server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    settings = postgres_server.folder / "pgbouncer.ini"
-    users = postgres_server.folder / "pgbouncer.users"
-    users.write_text('"keyfob" ""\n')
-    settings.write_text(
-        f"[databases]\n* = host=127.0.0.1 port={postgres_server.port}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = trust\nauth_file = {users}\n"
-        f"pool_mode = transaction\ndefault_pool_size = {SERVER_CONNECTIONS}\nserver_lifetime = 1\n"
-    )
-    assert PROGRAM is not None
-    process = subprocess.Popen(
-        [PROGRAM, "-q", str(settings)],
-        cwd=postgres_server.folder,
-        stderr=subprocess.DEVNULL,
-        user=NOBODY if os.geteuid() == 0 else None,
-    )
-    try:
-        _await_port(port, process)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-    raise AssertionError("pgbouncer does not listen")
-
-
-def pooled(url: str, port: int) -> str:
-    """Return *url* by way of the pooler at *port*."""
-    direct = urlsplit(url)
-    return f"postgresql://keyfob@127.0.0.1:{port}{direct.path}?pooler=127.0.0.1:{direct.port}"
 
 
 class OnPooler:
     @pytest.fixture
-    async def store(self, clock: FrozenClock, postgres_url: str, pooler: int) -> AsyncIterator[Store]:
-        store = await open_store(pooled(postgres_url, pooler), clock=clock)
+    async def store(self, clock: FrozenClock, pooled_url: str) -> AsyncIterator[Store]:
+        store = await open_store(pooled_url, clock=clock)
         yield store
         await store.close()
 
@@ -123,13 +66,12 @@ class TestJourneysThroughPooler(OnPooler):
         self,
         store: Store,
         clock: FrozenClock,
-        postgres_url: str,
-        pooler: int,
+        pooled_url: str,
         until_listening: Callable[[int], Awaitable[None]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(listening, "POLL_INTERVAL", 3 * PATIENCE)  # only a notification can wake in time
-        other = await open_store(pooled(postgres_url, pooler), clock=clock)
+        other = await open_store(pooled_url, clock=clock)
         woken = asyncio.Event()
         loop = asyncio.get_running_loop()
 

@@ -9,6 +9,7 @@ import pytest
 from keyfob.stores.opening import open_store
 from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
+from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
@@ -21,6 +22,7 @@ from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+from keyfob.testing.transfer_contract import TransferContract
 
 
 class OnPostgres:
@@ -67,6 +69,10 @@ class TestThrottleInPostgres(OnPostgres, ThrottleStoreContract):
     pass
 
 
+class TestApiKeysInPostgres(OnPostgres, ApiKeyContract):
+    pass
+
+
 class TestClientsInPostgres(OnPostgres, ClientStoreContract):
     pass
 
@@ -77,3 +83,11 @@ class TestAuditInPostgres(OnPostgres, AuditStoreContract):
 
 class TestReportsInPostgres(OnPostgres, ReportStoreContract):
     pass
+
+
+class TestTransferInPostgres(OnPostgres, TransferContract):
+    @pytest.fixture
+    async def other(self, clock: FrozenClock, another_postgres_url: str) -> AsyncIterator[Store]:
+        other = await open_store(another_postgres_url, clock=clock)
+        yield other
+        await other.close()

@@ -9,6 +9,7 @@ import pytest
 from keyfob.stores.opening import open_store
 from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract
+from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
@@ -21,6 +22,7 @@ from keyfob.testing.rotation_contract import RotationContract
 from keyfob.testing.session_end_contract import SessionEndContract
 from keyfob.testing.session_store_contract import SessionStoreContract
 from keyfob.testing.throttle_store_contract import ThrottleStoreContract
+from keyfob.testing.transfer_contract import TransferContract
 
 
 class OnRedis:
@@ -44,6 +46,10 @@ class TestSessionEndsInRedis(OnRedis, SessionEndContract):
 
 
 class TestRenewalInRedis(OnRedis, RenewalContract):
+    pass
+
+
+class TestApiKeysInRedis(OnRedis, ApiKeyContract):
     pass
 
 
@@ -77,3 +83,11 @@ class TestAuditInRedis(OnRedis, AuditStoreContract):
 
 class TestReportsInRedis(OnRedis, ReportStoreContract):
     pass
+
+
+class TestTransferOfRedis(OnRedis, TransferContract):
+    @pytest.fixture
+    async def other(self, clock: FrozenClock, another_redis_url: str) -> AsyncIterator[Store]:
+        store = await open_store(another_redis_url, clock=clock)
+        yield store
+        await store.close()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from keyfob.base.identifiers import Strategy
-from keyfob.clients.client import Client
+from keyfob.clients.assertion import keys_of
+from keyfob.clients.client import Client, GrantType
 from keyfob.endpoints.answers import NO_CONTENT, json_answer
 from keyfob.endpoints.bodies import RequestBody, read_json
 from keyfob.endpoints.caller import admin_caller, require_csrf
@@ -20,11 +21,12 @@ from keyfob.http.query import once, parse_query
 
 PATH = "/admin/api/clients"
 StrategyName = Literal["session", "jwt", "hybrid"]
+GrantName = Literal["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"]
 _Text = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class ClientAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A client, without its secret."""
+    """A client, without its secrets: how many there are, and which keys it signs with. `access_lifetime` is in seconds, null the deployment's."""
 
     client_id: str
     created_at: datetime
@@ -32,6 +34,10 @@ class ClientAnswer(msgspec.Struct, frozen=True, kw_only=True):
     audiences: list[str]
     strategies: list[str]
     default_strategy: str
+    grant_types: list[str]
+    access_lifetime: float | None
+    secrets: int
+    key_ids: list[str]
 
 
 class ClientsAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +47,19 @@ class ClientsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewClientAnswer(ClientAnswer, frozen=True, kw_only=True):
-    """A client that was just added. Its secret is shown this once."""
+    """A client that was just added. Its secret is shown this once; null where it has keys."""
 
-    client_secret: str
+    client_secret: str | None
+
+
+class KeySet(msgspec.Struct, frozen=True, kw_only=True):
+    """A JWK Set of public keys (RFC 7517, section 5)."""
+
+    keys: Annotated[list[dict[str, str | list[str]]], Meta(min_length=1, max_length=8)]
 
 
 class NewClientRequest(RequestBody, frozen=True, kw_only=True):
-    """A confidential client to be added."""
+    """A confidential client to be added; with `jwks`, a JWK Set, it signs with those keys and has no secret. Times are in seconds."""
 
     client_id: _Text
     scopes: Annotated[list[_Text], Meta(max_length=64)] = msgspec.field(default_factory=list)
@@ -56,6 +68,11 @@ class NewClientRequest(RequestBody, frozen=True, kw_only=True):
         default_factory=lambda: ["hybrid"]
     )
     default_strategy: StrategyName | None = None
+    grant_types: Annotated[list[GrantName], Meta(max_length=2)] = msgspec.field(
+        default_factory=lambda: ["client_credentials"]
+    )
+    access_lifetime: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    jwks: KeySet | None = None
 
 
 async def list_clients(site: Site, request: HttpRequest) -> HttpResponse:
@@ -63,7 +80,7 @@ async def list_clients(site: Site, request: HttpRequest) -> HttpResponse:
     await admin_caller(site, request)
     once(parse_query(request.query), allowed=frozenset())
     return json_answer(
-        ClientsAnswer(clients=[_shown(client) for client in await site.authority.clients.list()])
+        ClientsAnswer(clients=[shown_client(client) for client in await site.authority.clients.list()])
     )
 
 
@@ -78,10 +95,20 @@ async def add_client(site: Site, request: HttpRequest) -> HttpResponse:
         audiences=asked.audiences,
         strategies=[Strategy(name) for name in asked.strategies],
         default_strategy=Strategy(asked.default_strategy or asked.strategies[0]),
+        grant_types=[GrantType(name) for name in asked.grant_types],
+        access_lifetime=None if asked.access_lifetime is None else timedelta(seconds=asked.access_lifetime),
+        public_keys=None if asked.jwks is None else msgspec.json.encode(asked.jwks),
         actor=caller.principal.subject,
     )
-    shown = msgspec.structs.asdict(_shown(added.client))
+    shown = msgspec.structs.asdict(shown_client(added.client))
     return json_answer(NewClientAnswer(**shown, client_secret=added.secret), status=201)
+
+
+async def show_client(site: Site, request: HttpRequest) -> HttpResponse:
+    """Show one client."""
+    await admin_caller(site, request)
+    once(parse_query(request.query), allowed=frozenset())
+    return json_answer(shown_client(await site.authority.clients.get(request.parameters["client_id"])))
 
 
 async def delete_client(site: Site, request: HttpRequest) -> HttpResponse:
@@ -92,7 +119,8 @@ async def delete_client(site: Site, request: HttpRequest) -> HttpResponse:
     return NO_CONTENT
 
 
-def _shown(client: Client) -> ClientAnswer:
+def shown_client(client: Client) -> ClientAnswer:
+    """Return what is shown of *client*."""
     return ClientAnswer(
         client_id=client.client_id,
         created_at=client.created_at,
@@ -100,6 +128,10 @@ def _shown(client: Client) -> ClientAnswer:
         audiences=sorted(client.audiences),
         strategies=sorted(strategy.value for strategy in client.strategies),
         default_strategy=client.default_strategy.value,
+        grant_types=sorted(grant_type.value for grant_type in client.grant_types),
+        access_lifetime=None if client.access_lifetime is None else client.access_lifetime.total_seconds(),
+        secrets=len(client.secret_digests),
+        key_ids=sorted(set(keys_of(client.public_keys)) - {""}),
     )
 
 
@@ -113,6 +145,13 @@ ROUTES = (
         status=201,
         request=NewClientRequest,
         response=NewClientAnswer,
+    ),
+    Route(
+        method="GET",
+        path=PATH + "/{client_id}",
+        endpoint=show_client,
+        summary="Show a client",
+        response=ClientAnswer,
     ),
     Route(
         method="DELETE",

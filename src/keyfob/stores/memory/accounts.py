@@ -17,6 +17,7 @@ from keyfob.sessions.store import Ended
 from keyfob.stores.memory.revoking import end
 from keyfob.stores.memory.state import State
 from keyfob.stores.revoking import check_subject_revocation
+from keyfob.stores.texts import require_texts
 
 
 class MemoryAccountStore:
@@ -27,6 +28,7 @@ class MemoryAccountStore:
 
     async def add(self, account: Account, event: Event) -> bool:
         """Add an account; False if the name, or an account or a record of the subject, stands already."""
+        require_texts(account.name, account.subject)
         state = self._state
         with state.step():
             if account.name in state.names or account.subject in state.subjects:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ from keyfob.stores.revoking import (
     session_cursor,
 )
 from keyfob.stores.rotation import Verdict
+from keyfob.stores.standing import counts_with, is_api_key, is_login
 
 _Key = TypeVar("_Key", bound=str)
 
@@ -98,7 +99,7 @@ class MemorySessionStore:
             return []
         ids = self._state.by_subject.get(session.subject, ())
         found = (find_live(self._state, session_id, session.created_at) for session_id in ids)
-        live = [other for other in found if other is not None and other.parent_session_id is None]
+        live = [other for other in found if other is not None and counts_with(other, session)]
         live.sort(key=lambda other: (other.created_at, other.session_id))
         return live[: max(0, len(live) + 1 - limit)]
 
@@ -186,12 +187,29 @@ class MemorySessionStore:
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
     ) -> SessionPage:
         """Return live sessions, newest first."""
+        return self._page(subject, now=now, after=after, limit=limit, wanted=is_login)
+
+    async def list_api_keys(
+        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage:
+        """Return live API keys, newest first."""
+        return self._page(subject, now=now, after=after, limit=limit, wanted=is_api_key)
+
+    def _page(
+        self,
+        subject: Subject | None,
+        *,
+        now: datetime,
+        after: str | None,
+        limit: int,
+        wanted: Callable[[Session], bool],
+    ) -> SessionPage:
         before = None if after is None else read_session_cursor(after)
         state = self._state
         with state.step():
             ids = state.sessions.keys() if subject is None else state.by_subject.get(subject, set())
             found = (find_live(state, session_id, now) for session_id in ids)
-            live = [session for session in found if session is not None]
+            live = [session for session in found if session is not None and wanted(session)]
         ordered = sorted(live, key=_age, reverse=True)
         rest = [session for session in ordered if before is None or _age(session) < before]
         page = rest[:limit]

@@ -69,6 +69,7 @@ class State:
     attempts: dict[str, Attempts] = field(default_factory=dict)
     familiar: dict[str, datetime] = field(default_factory=dict)
     clients: dict[ClientId, Client] = field(default_factory=dict)
+    assertions: dict[bytes, datetime] = field(default_factory=dict)
     events: list[tuple[int, Event]] = field(default_factory=list)
     written_events: int = 0
     verifiers: dict[Reporter, VerifierRecord] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from keyfob.stores.memory.state import Attempts, CutOffMark, State
 from keyfob.stores.records import (
     AccountRow,
     AnyRecord,
+    AssertionRow,
     AttemptsRow,
     CanaryRow,
     ClientRow,
@@ -136,6 +137,9 @@ def _read(state: State, kind: Kind, now: datetime) -> list[AnyRecord]:
         Kind.CANARIES: lambda: [
             CanaryRow(number=one.number, position=one.position, at=one.at) for one in state.canaries
         ],
+        Kind.ASSERTIONS: lambda: [
+            AssertionRow(digest=digest, until=until) for digest, until in state.assertions.items()
+        ],
     }
     return readers[kind]()
 
@@ -187,6 +191,8 @@ def _put(state: State, record: AnyRecord) -> None:
             state.cut_offs[record.scope, record.id] = CutOffMark(
                 Over(record.at, record.position), record.until
             )
+        case AssertionRow():
+            state.assertions[record.digest] = record.until
         case ClientRow() | SubjectRow() | EntryRow() | VerifierRow() | AttemptsRow() | FamiliarRow():
             _put_whole(state, record)
         case _:
@@ -271,6 +277,7 @@ def _remove(state: State, kind: Kind, key: str) -> None:
         Kind.EVENTS: lambda: _keep_events(state, int(key)),
         Kind.VERIFIERS: lambda: _remove_verifier(state, key),
         Kind.CANARIES: lambda: _keep_canaries(state, int(key)),
+        Kind.ASSERTIONS: lambda: state.assertions.pop(bytes.fromhex(key), None),
     }
     removers[kind]()
 

@@ -21,9 +21,9 @@ from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.events import write_events
 from keyfob.stores.postgres.locks import LockClass, lock_names
 from keyfob.stores.postgres.revoking import end
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import check_subject_revocation
 from keyfob.stores.rows import moment, moment_micros, names, names_text
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _SELECT = (
     "SELECT a.subject, a.name, a.password_hash, a.created_at, a.password_changed_at, s.roles, s.disabled_at"
@@ -39,6 +39,7 @@ class PostgresAccountStore:
 
     async def add(self, account: Account, event: Event) -> bool:
         """Add an account; False if the name, or an account or a record of the subject, stands already."""
+        require_texts(account.name, account.subject)
         return await self._database.transact(partial(_add, account=account, event=event))
 
     async def find(self, subject: Subject) -> Account | None:
@@ -122,6 +123,8 @@ class PostgresAccountStore:
 
     async def set_enabled(self, subject: Subject, event: Event) -> bool:
         """Lift the bar; False if there was none."""
+        if not can_be_kept(subject):
+            return False
 
         async def operation(transaction: Transaction) -> bool:
             changed = await transaction.connection.fetchval(

@@ -19,7 +19,7 @@ from keyfob.stores.postgres.reading import child_ids, insert_sessions, lock_sess
 from keyfob.stores.postgres.revoking import end
 from keyfob.stores.revoking import check_session, of_oldest
 from keyfob.stores.rows import span_micros
-from keyfob.stores.standing import is_live
+from keyfob.stores.standing import counts_with, is_live
 
 _MAY_STAND = """
     SELECT m.position, m.longest_session, w.subject,
@@ -158,7 +158,7 @@ async def _too_many(connection: Connection, session: Session, limit: int) -> lis
         session.subject,
     )
     rows = known.sessions(known.listed, session.created_at)
-    live = [row for row in rows if is_live(row, session.created_at)]
+    live = [row for row in rows if is_live(row, session.created_at) and counts_with(row, session)]
     live.sort(key=lambda row: (row.created_at, row.session_id))
     return live[: max(0, len(live) + 1 - limit)]
 

@@ -14,9 +14,9 @@ from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.deleting import delete_in_portions
 from keyfob.stores.postgres.events import write_events
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.revoking import cursor_number
 from keyfob.stores.rows import EVENT_COLUMNS, Row, event_from
+from keyfob.stores.texts import can_be_kept
 
 
 class PostgresAuditStore:

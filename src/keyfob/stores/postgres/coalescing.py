@@ -53,8 +53,13 @@ class Coalescer(Generic[R, A]):
         key: Callable[[R], Hashable] | None = None,
         alone: Callable[[R], Awaitable[A]] | None = None,
         at_once: int = MAX_AT_ONCE,
+        most: int | None = None,
     ) -> None:
-        """*carry_out* answers a batch, in its order; *alone* one request that it left. *key* None: any two may be in one batch."""
+        """*carry_out* answers a batch of at most *most* (`MAX_BATCH`), in its order; *alone* one request that it left.
+
+        *key* None: any two may be in one batch.
+        """
+        self._most = most
         self._carry_out = carry_out
         self._alone = alone
         self._deadline = deadline.total_seconds()
@@ -102,12 +107,13 @@ class Coalescer(Generic[R, A]):
 
     def _take(self) -> list[_Asked[R, A]]:
         """Take the first that may go together; the others stay in their order. Who gave up is dropped."""
+        most = MAX_BATCH if self._most is None else self._most
         batch: list[_Asked[R, A]] = []
         kept: list[_Asked[R, A]] = []
         for asked in self._waiting:
             if asked.answer.done():
                 continue
-            if len(batch) == MAX_BATCH or (self._key_of and asked.key in self._busy):
+            if len(batch) == most or (self._key_of and asked.key in self._busy):
                 kept.append(asked)
                 continue
             batch.append(asked)

@@ -77,6 +77,10 @@ class DirectConnection(Connection, Protocol):
         """Listen."""
         ...
 
+    def get_server_pid(self) -> int:
+        """Return the number of the server's process, as whoever answered said it."""
+        ...
+
     def add_termination_listener(self, callback: Any) -> None:
         """Call *callback* when the connection is lost."""
         ...
@@ -124,6 +128,17 @@ async def connect(
     connection: DirectConnection = await asyncpg.connect(
         **_arguments(addresses, options, is_pooled=is_pooled)
     )
+    return connection
+
+
+async def connect_to_any(address: Address, options: PostgresOptions) -> DirectConnection:
+    """Connect to *address*, be it a primary or not: to look at it, never to rely on what it says.
+
+    Raises:
+        Exception: one of `faults.FAULTS`.
+    """
+    arguments = _arguments([address], options, is_pooled=True) | {"target_session_attrs": "any"}
+    connection: DirectConnection = await asyncpg.connect(**arguments)
     return connection
 
 

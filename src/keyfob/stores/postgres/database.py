@@ -13,6 +13,7 @@ from keyfob.base.errors import StoreUnavailable
 from keyfob.stores.postgres.connecting import Connection, OpenTransaction, Pool, make_pool
 from keyfob.stores.postgres.faults import FAULTS, at_opening, is_lost, is_worth_another_try, unavailable
 from keyfob.stores.postgres.listening import Listener
+from keyfob.stores.postgres.marks import why_closed
 from keyfob.stores.postgres.options import PostgresOptions
 from keyfob.stores.postgres.schema import check_schema, check_server
 from keyfob.stores.wakers import Wakers
@@ -51,6 +52,7 @@ class Database:
         self._loop = asyncio.get_running_loop()
         self._steps: set[asyncio.Task[object]] = set()
         self._is_closed = False
+        self._refusal: StoreUnavailable | None = None
         self._patience = options.connect_timeout.total_seconds()
         self._listener = Listener(options, self.wakers, read_position=self._read_position)
 
@@ -59,7 +61,7 @@ class Database:
         """Connect, and check that this version can work there.
 
         Raises:
-            ConfigurationError: a wrong user, password or database, too old a server, another schema.
+            ConfigurationError: a wrong user, password or database, too old a server, another schema, or a store that has moved.
             StoreUnavailable: no primary answers.
         """
         try:
@@ -94,7 +96,7 @@ class Database:
 
         async def step(connection: Connection) -> T:
             transaction = Transaction(connection)
-            outcome = await _commit(transaction, operation)
+            outcome = await commit(transaction, operation)
             if transaction.has_moved:
                 self.wakers.wake()
             return outcome
@@ -146,6 +148,8 @@ class Database:
         """Carry *query* out in a task of its own, and wait for it until the deadline."""
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
+        if self._refusal is not None:
+            raise type(self._refusal)(*self._refusal.args)
         if len(self._steps) >= MAX_WAITING:
             raise StoreUnavailable("too much waits for the database; try again")
         task = self._loop.create_task(self._patiently(query))
@@ -167,15 +171,31 @@ class Database:
             try:
                 async with self._pool.acquire(timeout=self._patience) as connection:
                     return await query(connection)
-            except _Unsure as unsure:
+            except Unsure as unsure:
                 await self._pool.expire_connections()
                 raise unavailable(unsure.error, self.options.name) from None
             except FAULTS as error:
                 if is_lost(error):
                     await self._pool.expire_connections()
+                if isinstance(error, asyncpg.UndefinedTableError):
+                    await self._look_whether_moved()
                 if not tries_left or not is_worth_another_try(error):
                     raise unavailable(error, self.options.name) from None
         raise AssertionError("unreachable")
+
+    async def _look_whether_moved(self) -> None:
+        """Find out why a table is missing; where the store is closed, refuse everything from now on.
+
+        Raises:
+            StoreUnavailable: the store has moved, or is being filled.
+        """
+        try:
+            async with self._pool.acquire(timeout=self._patience) as connection:
+                self._refusal = await why_closed(connection, self.options.name)
+        except FAULTS as error:
+            raise unavailable(error, self.options.name) from None
+        if self._refusal is not None:
+            raise type(self._refusal)(*self._refusal.args)
 
     async def _read_position(self) -> int:
         position: int = await self.read(
@@ -184,7 +204,7 @@ class Database:
         return position
 
 
-class _Unsure(Exception):
+class Unsure(Exception):
     """A commit was asked for, and whether it took effect is not known."""
 
     def __init__(self, error: BaseException) -> None:
@@ -192,7 +212,13 @@ class _Unsure(Exception):
         self.error = error
 
 
-async def _commit(transaction: Transaction, operation: Operation[T]) -> T:
+async def commit(transaction: Transaction, operation: Operation[T]) -> T:
+    """Carry *operation* out as one transaction of a connection.
+
+    Raises:
+        Unsure: a commit was asked for, and whether it took effect is not known.
+        Exception: one of `faults.FAULTS`, or what *operation* raised; nothing was changed.
+    """
     manager = transaction.connection.transaction(isolation="read_committed")
     await manager.start()
     try:
@@ -203,9 +229,9 @@ async def _commit(transaction: Transaction, operation: Operation[T]) -> T:
     try:
         warnings = await _warned_commit(transaction.connection, manager)
     except FAULTS as error:
-        raise _Unsure(error) from None
+        raise Unsure(error) from None
     if warnings:
-        raise _Unsure(warnings[0])
+        raise Unsure(warnings[0])
     return outcome
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from keyfob.base.events import Event
 from keyfob.stores.postgres.connecting import Connection
-from keyfob.stores.postgres.texts import storable
 from keyfob.stores.rows import EVENT_COLUMNS, event_to
 
 _INSERT = (
@@ -20,5 +19,5 @@ async def write_events(connection: Connection, events: Sequence[Event]) -> None:
     """Append *events* to the audit trail, in their order."""
     if not events:
         return
-    columns = zip(*([storable(value) for value in event_to(event)] for event in events), strict=True)
+    columns = zip(*(event_to(event) for event in events), strict=True)
     await connection.execute(_INSERT, *(list(column) for column in columns))

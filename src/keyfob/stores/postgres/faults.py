@@ -9,6 +9,9 @@ from keyfob.base.errors import ConfigurationError, StoreUnavailable
 FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """Whatever may come of asking the server. (asyncpg's `DataError` is an `InterfaceError`.)"""
 
+FENCED_STATE = "KF001"
+"""The SQLSTATE with which the triggers of a store that is being moved refuse writers (moving.py)."""
+
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
@@ -29,6 +32,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.ReadOnlySQLTransactionError, "is read-only: a standby, or a primary that was demoted"),
     (asyncpg.TargetServerAttributeNotMatched, "has no primary that takes writes; wait for the failover to end"),
     (asyncpg.InsufficientPrivilegeError, "refuses this user; grant it the schema keyfob (docs/reference/postgresql.md)"),
+    (asyncpg.ProtocolViolationError, "refuses the settings of a connection: if it is a pooler, add pooler=HOST:PORT to the store's URL"),
     (asyncpg.UndefinedTableError, "has not Keyfob's tables any more; restore a backup, or run `keyfob migrate`"),
     (TimeoutError, "does not answer in time"),
     (asyncpg.PostgresWarning, "committed with a warning; look whether its synchronous standby is there (pg_stat_replication)"),
@@ -64,6 +68,8 @@ def is_worth_another_try(error: BaseException) -> bool:
 
 def unavailable(error: BaseException, name: str) -> StoreUnavailable:
     """Return what to raise for *error*: which database, what is wrong, what to do. SQL, values and passwords stay out of it."""
+    if getattr(error, "sqlstate", None) == FENCED_STATE:
+        return StoreUnavailable(f"the database {name} is being moved to another store; try again in a moment")
     advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), _OTHER)
     kind = (
         RefusedStep

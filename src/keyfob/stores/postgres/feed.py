@@ -28,7 +28,7 @@ class PostgresFeedStore:
 
     async def head(self) -> Head:
         """Return the head, read from the primary."""
-        return await self._database.read(_head)
+        return await self._database.read(read_head)
 
     async def read_after(self, position: Position, limit: int) -> Sequence[Entry]:
         """Return up to *limit* consecutive entries after *position*: from the first one that is left, up to the next gap."""
@@ -80,7 +80,7 @@ class PostgresFeedStore:
         )
 
 
-async def _head(connection: Connection) -> Head:
+async def read_head(connection: Connection) -> Head:
     row = await connection.fetchrow("SELECT timeline, position, chain FROM keyfob.meta")
     assert row is not None
     return Head(timeline=Timeline(row[0]), position=Position(row[1]), chain=row[2])
@@ -97,7 +97,7 @@ async def _read_after(connection: Connection, position: Position, limit: int) ->
 
 async def _live(connection: Connection, now: datetime) -> tuple[Head, list[Entry]]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        head = await _head(connection)
+        head = await read_head(connection)
         rows = await connection.fetch(
             f"SELECT {ENTRY_COLUMNS} FROM keyfob.entries WHERE until IS NULL OR until > $1 ORDER BY position",  # noqa: S608 - constants
             to_micros(now),

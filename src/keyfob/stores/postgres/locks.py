@@ -25,6 +25,7 @@ class LockClass(IntEnum):
     ATTEMPT = 0x4B46_0005
     REPORTS = 0x4B46_0006
     CLEANING = 0x4B46_0007
+    COPYING = 0x4B46_0008
 
 
 async def lock_names(connection: Connection, kind: LockClass, names: Iterable[str]) -> None:

@@ -7,7 +7,8 @@ at the next cleaning. Of however many servers one does it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -17,11 +18,14 @@ from keyfob.base.clock import to_micros, to_seconds
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.deleting import delete_in_portions
+from keyfob.stores.postgres.faults import RefusedStep
 from keyfob.stores.postgres.locks import LockClass
+from keyfob.stores.postgres.marks import meta_of, read_mark
 
 DAYS_BEYOND = 2  # days that are made beyond the longest lifetime
 MAX_AHEAD = 400  # days: sessions that live longer are deleted row by row
 PARTITIONS_AHEAD = 8
+_COUNTED = 10_000  # rows of a partition that are counted one by one; of more the server's estimate is told
 _DAY = 86_400  # seconds
 _DAY_MICROS = _DAY * 1_000_000
 _PATIENCE = "SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '2s'"
@@ -37,6 +41,17 @@ class Partitions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def make(self, now: datetime) -> None:
+        """Make the partitions of the days to come before anything is put there; return when this server, or another, has.
+
+        What a table in use for long, or somebody who looks after them for long, prevents is left to the cleaning.
+        """
+        wanted, _ = await self._database.read(partial(due, now=now))
+        with suppress(RefusedStep):
+            for days in wanted:
+                if not await self._database.transact(partial(_make, days=days, take_turn=_wait_for_turn)):
+                    break
+
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Look after the partitions; return how many sessions left with one, or else up to *limit* expired ones of the default one."""
         if limit <= 0:
@@ -47,18 +62,30 @@ class Partitions:
         )
 
     async def keep_up(self, now: datetime) -> int:
-        """Make the partitions of the days to come and drop those that are over; return how many sessions left with them."""
-        wanted, over = await self._database.read(partial(_due, now=now))
+        """Make the partitions of the days to come and drop one that is over; return how many sessions left with it."""
+        wanted, over = await self._database.read(partial(due, now=now))
         for days in wanted:
-            if not await self._database.transact(partial(_make, days=days)):
+            if not await self._database.transact(partial(_make, days=days, take_turn=_is_my_turn)):
                 break
-        dropped = 0
         for days in over:
-            dropped += await self._database.transact(partial(_drop, days=days, now=now))
-        return dropped
+            if dropped := await self._database.transact(partial(_drop, days=days, now=now)):
+                return dropped  # each takes the table for itself for a moment: whoever cleans may pause before the next
+        return 0
 
 
-async def _due(connection: Connection, now: datetime) -> tuple[list[Days], list[Days]]:
+async def cover(transaction: Transaction, days: Collection[int]) -> None:
+    """Make partitions for *days*, where a store is filled: as wide as those that `Partitions` makes."""
+    connection = transaction.connection
+    there = await _partitions(connection)
+    if {day for first, end in there for day in range(first, end)}.issuperset(days):
+        return
+    meta = await meta_of(connection)
+    longest: int = await connection.fetchval(f"SELECT longest_session FROM {meta}")  # noqa: S608 - constants
+    for missed in missing(there, min(days), longest // _DAY_MICROS):
+        await _make(transaction, missed, _wait_for_turn)
+
+
+async def due(connection: Connection, now: datetime) -> tuple[list[Days], list[Days]]:
     """Return the days whose partitions are to be made, and those that are over."""
     longest: int = await connection.fetchval("SELECT longest_session FROM keyfob.meta")
     there = await _partitions(connection)
@@ -95,7 +122,7 @@ async def _partitions(connection: Connection) -> set[Days]:
     return {(int(first), int(end)) for first, end in names}
 
 
-async def _is_mine(connection: Connection) -> bool:
+async def _is_my_turn(connection: Connection) -> bool:
     """Say whether nobody else looks after the partitions now; until the transaction ends nobody else will."""
     is_mine: bool = await connection.fetchval(
         "SELECT pg_try_advisory_xact_lock($1, 0)", LockClass.PARTITIONS.value
@@ -103,10 +130,18 @@ async def _is_mine(connection: Connection) -> bool:
     return is_mine
 
 
-async def _make(transaction: Transaction, days: Days) -> bool:
+async def _wait_for_turn(connection: Connection) -> bool:
+    """Wait until nobody else looks after the partitions."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LockClass.PARTITIONS.value)
+    return True
+
+
+async def _make(
+    transaction: Transaction, days: Days, take_turn: Callable[[Connection], Awaitable[bool]]
+) -> bool:
     """Make the partitions of *days*; False if somebody else is at it, or the table is in use for too long."""
     connection = transaction.connection
-    if not await _is_mine(connection):
+    if not await take_turn(connection):
         return False
     if days in await _partitions(connection):
         return True
@@ -130,14 +165,16 @@ async def _make(transaction: Transaction, days: Days) -> bool:
 
 
 async def _drop(transaction: Transaction, days: Days, now: datetime) -> int:
-    """Drop the partitions of *days* if everything in them is over; return how many sessions were in them."""
+    """Drop the partitions of *days* if everything in them is over; return how many sessions were in them, about."""
     connection = transaction.connection
-    if not await _is_mine(connection) or days not in await _partitions(connection):
+    if not await _is_my_turn(connection) or days not in await _partitions(connection):
+        return 0
+    if await read_mark(connection) is not None:  # what is over for this clock may not be so for the copier's
         return 0
     table = f"keyfob.{_name('sessions', days)}"
     if await connection.fetchval(f"SELECT 1 FROM {table} WHERE expires_at > $1 LIMIT 1", to_micros(now)):  # noqa: S608 - a number
         return 0
-    count: int = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - a number
+    count = await _rough_count(connection, table)
     await connection.execute(_PATIENCE)
     try:
         async with connection.transaction(isolation="read_committed"):  # a savepoint
@@ -145,6 +182,19 @@ async def _drop(transaction: Transaction, days: Days, now: datetime) -> int:
     except asyncpg.LockNotAvailableError:
         return 0
     return count
+
+
+async def _rough_count(connection: Connection, table: str) -> int:
+    """Return how many rows *table* has, without reading millions of them."""
+    count: int = await connection.fetchval(
+        f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT {_COUNTED}) AS first"  # noqa: S608 - numbers
+    )
+    if count < _COUNTED:
+        return count
+    estimate: int = await connection.fetchval(
+        "SELECT reltuples::bigint FROM pg_class WHERE oid = $1::text::regclass", table
+    )
+    return max(count, estimate)
 
 
 def _name(table: str, days: Days) -> str:

@@ -13,7 +13,6 @@ from keyfob.revocation.entry import Entry, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.session import Session
 from keyfob.stores.postgres.connecting import Connection, Row
-from keyfob.stores.postgres.texts import can_be_kept
 from keyfob.stores.rows import (
     SESSION_COLUMNS,
     SESSION_WIDTH,
@@ -24,6 +23,7 @@ from keyfob.stores.rows import (
     session_to,
 )
 from keyfob.stores.standing import Over, as_it_stands, over_since, over_without_parent
+from keyfob.stores.texts import can_be_kept
 
 # One statement is one snapshot: the row, the head, and the three cut-offs that can cover the row.
 _COLUMNS = f"{SESSION_COLUMNS}, m.position, a.position, a.at, b.position, b.at, c.position, c.at"

@@ -81,10 +81,8 @@ class Order:
 
 
 async def lock_scope(connection: Connection, revocations: Sequence[Revocation | Entry]) -> set[SessionId]:
-    """Lock the rows that *revocations* may change, waiting for others; return their ids."""
-    ids = await _listed(connection, revocations)
-    await lock_sessions(connection, ids)
-    return ids
+    """Lock the rows that *revocations* may change, waiting for others; return their ids. A row that comes later is not among them."""
+    return await lock_sessions(connection, await _listed(connection, revocations))
 
 
 async def _listed(connection: Connection, revocations: Sequence[Revocation | Entry]) -> set[SessionId]:
@@ -245,13 +243,6 @@ async def begin_timeline(
     for revocation in revocations:
         await end(transaction, revocation, now)
     return (await lock_head(connection)).head
-
-
-async def append(transaction: Transaction, revocation: Revocation, now: datetime, head: LockedHead) -> Entry:
-    """Append the entry of *revocation* behind *head*, and write its event."""
-    entry = await append_entry(transaction, revocation, now, head=head, longest=head.longest_credential)
-    await write_events(transaction.connection, [revocation.event])
-    return entry
 
 
 async def append_entry(

@@ -36,7 +36,7 @@ from keyfob.stores.postgres.reading import (
     read_ids,
     write_rows,
 )
-from keyfob.stores.postgres.revoking import append, end, lock_head
+from keyfob.stores.postgres.revoking import Batch, end, lock_head
 from keyfob.stores.revoking import of_session
 from keyfob.stores.rotation import Verdict
 from keyfob.stores.rows import Value, details, moment_micros, replays
@@ -56,6 +56,16 @@ class Presented:
     event: Event
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewOrder:
+    """A session whose secret is to be replaced, as `SessionStore.renew` takes it."""
+
+    session_id: SessionId
+    renewal: Renewal
+    now: datetime
+    event: Event
+
+
 @dataclass(frozen=True, slots=True)
 class _Theft:
     """The row must be ended, for which more must be locked."""
@@ -66,11 +76,13 @@ async def rotate(transaction: Transaction, order: Presented) -> RotateOutcome:
     connection = transaction.connection
     # The children too: a theft ends them, and rows are locked in one go.
     ids = {order.session_id} | await child_ids(connection, [order.session_id])
-    await lock_sessions(connection, ids)
+    locked = await lock_sessions(connection, ids)
+    if order.session_id not in locked:  # one that comes now is not locked, and nobody can know its id yet
+        return Unknown()
     outcome = await _rotate_locked(transaction, [order])
     if not isinstance(outcome[0], _Theft):
         return outcome[0]
-    session = (await read_ids(connection, ids)).session(order.session_id, order.now)
+    session = (await read_ids(connection, locked)).session(order.session_id, order.now)
     assert session is not None
     ended = await end(transaction, of_session(order.session_id, order.event), order.now)
     if not isinstance(ended, Ended):  # a cut-off came meanwhile
@@ -94,22 +106,47 @@ async def rotate_together(
     return [Left.ALONE if isinstance(outcome, _Theft) else outcome for outcome in each]
 
 
-async def renew(
-    transaction: Transaction, session_id: SessionId, renewal: Renewal, now: datetime, event: Event
-) -> Renewed | Unknown:
-    """Replace the secret, as the port says."""
-    connection = transaction.connection
-    await lock_sessions(connection, [session_id])
-    # The head before the row is read: a cut-off that came in between would have a position below the new `as_of`.
-    head = await lock_head(connection)
-    session = (await read_ids(connection, [session_id])).session(session_id, now)
-    if session is None or not rotation.can_renew(session, renewal, now):
+async def renew(transaction: Transaction, order: RenewOrder) -> Renewed | Unknown:
+    """Carry out *order*, waiting for whoever holds the row."""
+    if not await lock_sessions(transaction.connection, [order.session_id]):
         return Unknown()
-    entry = await append(transaction, of_session(session_id, event, reach=Reach.CLAIMS), now, head)
-    renewed = replace(rotation.renewed(session, renewal, now), as_of=entry.position)
-    changes: dict[str, Value] = {**_changes(renewed), "as_of": renewed.as_of, "details": details(renewed)}
-    await write_rows(connection, {session_id: changes})
-    return Renewed(renewed, entry)
+    return (await _renew_locked(transaction, [order]))[0]
+
+
+async def renew_together(
+    transaction: Transaction, orders: Sequence[RenewOrder]
+) -> Sequence[Renewed | Unknown | Left]:
+    """Carry out *orders* of different sessions, but for those that somebody else holds."""
+    free = await lock_free_sessions(transaction.connection, {order.session_id for order in orders})
+    mine = [order for order in orders if order.session_id in free]
+    outcomes = iter(await _renew_locked(transaction, mine) if mine else ())
+    return [next(outcomes) if order.session_id in free else Left.ALONE for order in orders]
+
+
+async def _renew_locked(transaction: Transaction, orders: Sequence[RenewOrder]) -> list[Renewed | Unknown]:
+    connection = transaction.connection
+    # The head before the rows are read: a cut-off that came in between would have a position below the new `as_of`.
+    batch = Batch(await lock_head(connection))
+    known = await read_ids(connection, {order.session_id for order in orders})
+    outcomes = [_renew(batch, known, order) for order in orders]
+    await batch.write(transaction)
+    renewed = [outcome.session for outcome in outcomes if isinstance(outcome, Renewed)]
+    await write_rows(
+        connection,
+        {
+            session.session_id: {**_changes(session), "as_of": session.as_of, "details": details(session)}
+            for session in renewed
+        },
+    )
+    return outcomes
+
+
+def _renew(batch: Batch, known: Known, order: RenewOrder) -> Renewed | Unknown:
+    session = known.session(order.session_id, order.now)
+    if session is None or not rotation.can_renew(session, order.renewal, order.now):
+        return Unknown()
+    entry = batch.append(of_session(order.session_id, order.event, reach=Reach.CLAIMS), order.now)
+    return Renewed(replace(rotation.renewed(session, order.renewal, order.now), as_of=entry.position), entry)
 
 
 async def _rotate_locked(

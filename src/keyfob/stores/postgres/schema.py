@@ -17,6 +17,7 @@ from keyfob.revocation.entry import CHAIN_START
 from keyfob.stores.postgres.connecting import Connection, connect
 from keyfob.stores.postgres.faults import FAULTS, at_opening
 from keyfob.stores.postgres.locks import LockClass
+from keyfob.stores.postgres.marks import meta_of, require_open
 from keyfob.stores.postgres.options import PostgresOptions
 
 OLDEST_SERVER = 140_000
@@ -187,6 +188,39 @@ _REPORT_TABLES = """
 """
 
 
+_MOVING_TABLES = """
+    CREATE TABLE keyfob.move (
+        only_row integer PRIMARY KEY CHECK (only_row = 1),
+        role text NOT NULL,
+        copy_id text NOT NULL,
+        place text NOT NULL,
+        progress text NOT NULL
+    );
+
+    -- A row that changes again gets a new number, so that what was read before is not forgotten with it.
+    CREATE TABLE keyfob.changes (
+        kind text COLLATE "C" NOT NULL,
+        key text COLLATE "C" NOT NULL,
+        number bigint GENERATED ALWAYS AS IDENTITY,
+        PRIMARY KEY (kind, key)
+    );
+    CREATE INDEX changes_by_number ON keyfob.changes (number);
+"""
+
+
+_MACHINE_TABLES = """
+    -- MessagePack: what no statement looks at (stores/rows.py); empty in rows of before.
+    ALTER TABLE keyfob.clients ADD COLUMN details bytea NOT NULL DEFAULT '';
+
+    -- The assertions of clients that were taken (RFC 7523), so that none is taken twice.
+    CREATE TABLE keyfob.assertions (
+        digest bytea PRIMARY KEY,            -- of the client and the jti
+        until bigint NOT NULL
+    );
+    CREATE INDEX assertions_by_until ON keyfob.assertions (until);
+"""
+
+
 async def _make_tables(connection: Connection) -> None:
     await connection.execute(_TABLES)
     await connection.execute(
@@ -201,8 +235,21 @@ async def _make_report_tables(connection: Connection) -> None:
     await connection.execute(_REPORT_TABLES)
 
 
+async def _make_moving_tables(connection: Connection) -> None:
+    await connection.execute(_MOVING_TABLES)
+
+
+async def _make_machine_tables(connection: Connection) -> None:
+    await connection.execute(_MACHINE_TABLES)
+
+
 Step = Callable[[Connection], Awaitable[None]]
-_STEPS: tuple[Step, ...] = (_make_tables, _make_report_tables)
+_STEPS: tuple[Step, ...] = (
+    _make_tables,
+    _make_report_tables,
+    _make_moving_tables,
+    _make_machine_tables,
+)
 SCHEMA_VERSION = len(_STEPS)
 OLDEST_VERSION = SCHEMA_VERSION
 """The oldest schema whose Keyfob can work on this one: what it does not know must do it no harm."""
@@ -223,6 +270,24 @@ async def migrate(options: PostgresOptions) -> int:
             await connection.execute("SET lock_timeout = '60s'; SET statement_timeout = 0")
             async with connection.transaction(isolation="read_committed"):
                 return await _migrate(connection, options.name)
+        finally:
+            await connection.close(timeout=options.connect_timeout.total_seconds())
+    except FAULTS as error:
+        raise at_opening(error, options.name) from None
+
+
+async def version_at(options: PostgresOptions) -> int:
+    """Return the version of the schema, also where the store is closed for a move; 0: there is none.
+
+    Raises:
+        ConfigurationError: too old a server, no UTF-8, or a schema `keyfob` that is not ours.
+        StoreUnavailable: no primary answers.
+    """
+    try:
+        connection = await connect(options.listen_at or options.addresses, options, is_pooled=False)
+        try:
+            await check_server(connection, options.name)
+            return (await read_versions(connection, options.name))[0]
         finally:
             await connection.close(timeout=options.connect_timeout.total_seconds())
     except FAULTS as error:
@@ -260,9 +325,10 @@ async def check_schema(connection: Connection, name: str) -> None:
     """Refuse a schema that this version cannot work on.
 
     Raises:
-        ConfigurationError: it is older (`keyfob migrate`), newer and not compatible, or not there.
+        ConfigurationError: it is older (`keyfob migrate`), newer and not compatible, or not there; or the store has moved.
     """
-    version, oldest = await _versions(connection, name)
+    await require_open(connection, name)
+    version, oldest = await read_versions(connection, name)
     if version < SCHEMA_VERSION:
         raise ConfigurationError(
             f"the database {name} has schema {version}, this Keyfob needs {SCHEMA_VERSION}: run `keyfob migrate`"
@@ -273,8 +339,9 @@ async def check_schema(connection: Connection, name: str) -> None:
 
 async def _migrate(connection: Connection, name: str) -> int:
     await check_server(connection, name)
+    await require_open(connection, name)
     await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LockClass.MIGRATION.value)
-    before, oldest = await _versions(connection, name)  # another process may have been faster
+    before, oldest = await read_versions(connection, name)  # another process may have been faster
     if oldest > SCHEMA_VERSION:
         raise _is_newer(name, before)
     for step in _STEPS[before:]:
@@ -286,16 +353,17 @@ async def _migrate(connection: Connection, name: str) -> int:
     return before
 
 
-async def _versions(connection: Connection, name: str) -> tuple[int, int]:
+async def read_versions(connection: Connection, name: str) -> tuple[int, int]:
     """Return the version of the schema (0: there is none), and the oldest one whose Keyfob can work on it."""
     if await connection.fetchval("SELECT to_regnamespace('keyfob')") is None:
         return 0, 0
-    if await connection.fetchval("SELECT to_regclass('keyfob.meta')") is None:
+    meta = await meta_of(connection)
+    if await connection.fetchval("SELECT to_regclass($1)", meta) is None:
         raise ConfigurationError(
             f"the database {name} has a schema keyfob that is not Keyfob's: use another database"
         )
     try:
-        row = await connection.fetchrow("SELECT version, oldest_version FROM keyfob.meta")
+        row = await connection.fetchrow(f"SELECT version, oldest_version FROM {meta}")  # noqa: S608 - constants
     except asyncpg.UndefinedColumnError:
         row = None
     if row is None:

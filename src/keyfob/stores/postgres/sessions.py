@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-
-from msgspec.structs import replace
 
 from keyfob.base.clock import Clock, to_micros
 from keyfob.base.events import Event
@@ -35,13 +33,21 @@ from keyfob.stores.postgres.coalescing import Coalescer
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.partitions import Partitions
-from keyfob.stores.postgres.reading import Known, day_of, lock_sessions, read_ids, read_where, write_rows
+from keyfob.stores.postgres.reading import Known, day_of, lock_sessions, read_ids, read_where
 from keyfob.stores.postgres.revoking import Order, end, end_together
-from keyfob.stores.postgres.rotating import Presented, renew, rotate, rotate_together
-from keyfob.stores.postgres.texts import can_be_kept
+from keyfob.stores.postgres.rotating import (
+    Presented,
+    RenewOrder,
+    renew,
+    renew_together,
+    rotate,
+    rotate_together,
+)
+from keyfob.stores.postgres.touching import PORTION, TOGETHER, Uses, touch, touch_together
 from keyfob.stores.revoking import check_data, read_session_cursor, session_cursor
 from keyfob.stores.rows import Value, session_key
-from keyfob.stores.standing import is_live
+from keyfob.stores.standing import is_api_key, is_live, is_login
+from keyfob.stores.texts import can_be_kept, require_texts
 
 AddOutcome = Added | LimitReached | CutOff
 
@@ -51,10 +57,10 @@ _MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of the
 class PostgresSessionStore:
     """A `SessionStore` in PostgreSQL."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, partitions: Partitions, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._partitions = Partitions(database)
+        self._partitions = partitions
         deadline, transact = database.options.deadline, database.transact
         self._find: Coalescer[SessionId, Found | None] = Coalescer(self._find_together, deadline=deadline)
         self._add: Coalescer[Addition, AddOutcome] = Coalescer(
@@ -77,6 +83,20 @@ class PostgresSessionStore:
             alone=self._end_alone,
             at_once=1,
         )
+        self._renew: Coalescer[RenewOrder, Renewed | Unknown] = Coalescer(
+            lambda orders: transact(partial(renew_together, orders=orders)),
+            deadline=deadline,
+            key=_session_of,
+            alone=lambda order: transact(partial(renew, order=order)),
+            at_once=1,
+        )
+        self._touch: Coalescer[Uses, int] = Coalescer(
+            lambda requests: transact(partial(touch_together, requests=requests)),
+            deadline=deadline,
+            alone=lambda uses: transact(partial(touch, uses=uses)),
+            at_once=1,
+            most=TOGETHER,
+        )
 
     async def add(
         self, session: Session, *, limit: int, at_limit: AtLimit, event: Event
@@ -85,7 +105,9 @@ class PostgresSessionStore:
 
         Raises:
             ValueError: an id of the wrong form or in use, an `as_of` past the head, a parent that is a child itself.
+            InvalidRequest: a text that cannot be kept.
         """
+        require_texts(session.subject, session.client_id)
         addition = Addition(session=session, limit=limit, at_limit=at_limit, event=event)
         if session.parent_session_id is not None:
             return await self._database.transact(partial(add, addition=addition))
@@ -122,16 +144,20 @@ class PostgresSessionStore:
         self, session_id: SessionId, renewal: Renewal, *, now: datetime, event: Event
     ) -> Renewed | Unknown:
         """Replace the secret, as the port says."""
-        return await self._database.transact(
-            partial(renew, session_id=session_id, renewal=renewal, now=now, event=event)
-        )
+        order = RenewOrder(session_id=session_id, renewal=renewal, now=now, event=event)
+        return await self._database.at_home(lambda: self._renew.ask(order))
 
     async def touch(self, seen: Sequence[Seen]) -> int:
-        """Write activity; return how many rows moved."""
-        return await self._database.transact(partial(_touch, seen=seen)) if seen else 0
+        """Write activity, a thousand rows in a step; return how many rows moved. Where a step fails, the earlier ones are done."""
+        moved = 0
+        for start in range(0, len(seen), PORTION):
+            uses = tuple(seen[start : start + PORTION])
+            moved += await self._database.at_home(partial(self._touch.ask, uses))
+        return moved
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
+        require_texts(revocation.id, revocation.spared)
         order = Order(revocation, now)
         if revocation.scope in {Scope.CLIENT, Scope.EVERYTHING}:
             return await self._end_alone(order)
@@ -141,7 +167,17 @@ class PostgresSessionStore:
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
     ) -> SessionPage:
         """Return live sessions, newest first. A page may be short of *limit* although more follow, where few of many are live."""
-        return await self._database.read(partial(_list, subject=subject, now=now, after=after, limit=limit))
+        return await self._database.read(
+            partial(_list, subject=subject, now=now, after=after, limit=limit, wanted=is_login)
+        )
+
+    async def list_api_keys(
+        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage:
+        """Return live API keys, newest first, of a page as `list` gives them."""
+        return await self._database.read(
+            partial(_list, subject=subject, now=now, after=after, limit=limit, wanted=is_api_key)
+        )
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""
@@ -182,7 +218,7 @@ def _target_of(order: Order) -> tuple[Scope, str]:
     return order.revocation.scope, order.revocation.id
 
 
-def _session_of(order: Presented) -> SessionId:
+def _session_of(order: Presented | RenewOrder) -> SessionId:
     return order.session_id
 
 
@@ -194,30 +230,21 @@ def _found(known: Known, session_id: SessionId, now: datetime) -> Found | None:
     return Found(session, known.position)
 
 
-async def _touch(transaction: Transaction, seen: Sequence[Seen]) -> int:
-    connection = transaction.connection
-    ids = {use.session_id for use in seen}
-    await lock_sessions(connection, ids)
-    known = await read_ids(connection, ids)
-    moved: dict[SessionId, dict[str, Value]] = {}
-    for use in sorted(seen, key=lambda use: use.at):
-        session = known.session(use.session_id, use.at)
-        if session is not None and is_live(session, use.at) and session.last_seen_at < use.at:
-            known.change(replace(session, last_seen_at=use.at))
-            moved[use.session_id] = {"last_seen_at": to_micros(use.at)}
-    await write_rows(connection, moved)
-    return len(moved)
-
-
 async def _list(
-    connection: Connection, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    connection: Connection,
+    subject: Subject | None,
+    *,
+    now: datetime,
+    after: str | None,
+    limit: int,
+    wanted: Callable[[Session], bool],
 ) -> SessionPage:
     page: list[Session] = []
     cursor = after
     for _ in range(0, _MAX_SCANNED, limit + 1):
         rows = await _older(connection, subject, now=now, after=cursor, limit=limit + 1)
         for row in rows:
-            if is_live(row, now):
+            if wanted(row) and is_live(row, now):
                 if len(page) == limit:
                     return SessionPage(page, cursor)
                 page.append(row)
@@ -266,8 +293,8 @@ async def _write_data(
     transaction: Transaction, session_id: SessionId, data: bytes, version: int, now: datetime
 ) -> bool:
     connection = transaction.connection
-    await lock_sessions(connection, [session_id])
-    present = await _read_data(connection, session_id, now)
+    is_locked = bool(await lock_sessions(connection, [session_id]))
+    present = await _read_data(connection, session_id, now) if is_locked else None
     if present is None or present.version != version:
         return False
     key = session_key(session_id)

@@ -9,6 +9,7 @@ from functools import partial
 from keyfob.accounts.rules import FAMILIARITY, THROTTLE_MEMORY
 from keyfob.base.clock import from_micros, to_micros
 from keyfob.stores.postgres.database import Database, Transaction
+from keyfob.stores.postgres.deleting import delete_in_portions
 from keyfob.stores.postgres.locks import LockClass, lock_names
 from keyfob.stores.throttling import remembered, seconds_to_wait
 
@@ -56,7 +57,9 @@ class PostgresThrottleStore:
 
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* counts and familiar keys that are forgotten at *now*."""
-        return await self._database.transact(partial(_delete_expired, now=now, limit=limit))
+        return await delete_in_portions(
+            self._database, limit, lambda transaction, portion: _delete_expired(transaction, now, portion)
+        )
 
 
 async def _attempt(transaction: Transaction, keys: list[str], now: datetime) -> float:

@@ -104,7 +104,7 @@ def _tls(query: dict[str, str], addresses: tuple[Address, ...]) -> ssl.SSLContex
         raise _refused(f"takes ?sslmode= {', '.join(sorted(_TLS_MODES))}")
     files = {name: value for name, value in query.items() if name in _TLS_FILES}
     if mode is None:
-        mode = "disable" if not files and all(_is_here(host) for host, _ in addresses) else "verify-full"
+        mode = "disable" if not files and all(is_here(host) for host, _ in addresses) else "verify-full"
     if mode == "disable":
         if files:
             raise _refused("names TLS files although sslmode=disable")
@@ -128,7 +128,8 @@ def _context(mode: str, files: dict[str, str]) -> ssl.SSLContext:
     return context
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
+    """Say whether *host* is this machine: a Unix socket, or the loopback address."""
     if host.startswith("/") or host == "localhost":
         return True
     try:

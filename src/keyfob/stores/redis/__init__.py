@@ -14,6 +14,7 @@ from keyfob.stores.redis.reports import RedisReportStore
 from keyfob.stores.redis.server import SCHEMA, Server
 from keyfob.stores.redis.sessions import RedisSessionStore
 from keyfob.stores.redis.throttle import RedisThrottleStore
+from keyfob.stores.redis.transfer import RedisTransfer
 from keyfob.stores.redis.url import SCHEMES, read_url
 from keyfob.stores.store import Store
 
@@ -41,5 +42,6 @@ async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
         reports=RedisReportStore(server),
         salt=server.salt,
         close=server.close,
+        transfer=RedisTransfer(server),
         mirror=RedisMirror(server, clock),
     )

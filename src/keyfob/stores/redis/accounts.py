@@ -15,11 +15,12 @@ from keyfob.base.identifiers import Subject
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.records import AccountRow, SubjectRow, encode
-from keyfob.stores.redis.places import ACCOUNTS, NAME_ORDER, NAMES, SUBJECTS, can_be_kept
+from keyfob.stores.redis.places import ACCOUNTS, NAME_ORDER, NAMES, SUBJECTS
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.settling import Step, settle
 from keyfob.stores.redis.tables import read_record
 from keyfob.stores.revoking import check_subject_revocation
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _TABLES = (ACCOUNTS, NAMES, NAME_ORDER, SUBJECTS)
 
@@ -40,6 +41,7 @@ class RedisAccountStore:
 
     async def add(self, account: Account, event: Event) -> bool:
         """Add an account; False if the name, or an account or a record of the subject, stands already."""
+        require_texts(account.name, account.subject)
 
         async def decide(step: Step) -> bool:
             holder = await self._server.read(b"HGET", NAMES, account.name)

@@ -11,9 +11,9 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import Subject
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import event_fields, read_event
-from keyfob.stores.redis.places import can_be_kept
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import cursor_number
+from keyfob.stores.texts import can_be_kept
 
 _LOOKED_AT: Final = 2_000  # events of one step: how long a search for a few may hold the server
 _PORTION: Final = 500
@@ -34,7 +34,7 @@ class RedisAuditStore:
     ) -> EventPage:
         """Return events, newest first. Those of one subject or code are looked for among all, a few thousand in a step."""
         before = "" if after is None else str(cursor_number(after))
-        if not can_be_kept(f"{subject}{code}"):
+        if not can_be_kept(f"{subject or ''}{code or ''}"):
             return EventPage([], None)
         found: list[tuple[bytes, bytes, bytes]] = []
         while len(found) <= limit:

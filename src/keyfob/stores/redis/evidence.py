@@ -49,6 +49,11 @@ class Evidence:
             for position in sorted(self._entries)[:-KEPT]:
                 del self._entries[position]
 
+    def forget(self) -> None:
+        """Know nothing any more: the data were replaced on purpose."""
+        self.timeline, self.position = None, Position(0)
+        self._entries.clear()
+
     def lost_by(self, head: Head) -> Sequence[Entry]:
         """Return all that followed *head*; nothing where not all of it is held, or it does not continue *head*."""
         if head.timeline != self.timeline or self.position - head.position > len(self._entries):

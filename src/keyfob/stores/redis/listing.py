@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 from keyfob.base.clock import to_micros
@@ -15,6 +15,7 @@ from keyfob.stores.redis.packing import cut_offs, read_session
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import read_session_cursor, session_cursor
 from keyfob.stores.standing import Over, as_it_stands, is_live, over_since, over_without_parent
+from keyfob.stores.texts import can_be_kept
 
 _KEYS_AT_ONCE = 500  # keys of one look at the key space, whose rows are read in one round trip
 _MAX_SWEPT = 50_000  # keys that one deletion looks at: the next one goes on behind them
@@ -29,19 +30,25 @@ class Listing:
         self._swept = _START
 
     async def page(
-        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+        self,
+        subject: Subject | None,
+        *,
+        now: datetime,
+        after: str | None,
+        limit: int,
+        wanted: Callable[[Session], bool],
     ) -> SessionPage:
-        """Return live sessions of *subject*, or of everybody, newest first.
+        """Return live sessions of *subject*, or of everybody, that are *wanted*, newest first.
 
         Raises:
             InvalidRequest: *after* is no cursor.
         """
         before = None if after is None else read_session_cursor(after)
-        if subject is not None and not places.can_be_kept(subject):
+        if subject is not None and not can_be_kept(subject):
             return SessionPage([], None)
         newest: list[Session] = []
         async for sessions in self._live(subject, now):
-            older = [one for one in sessions if before is None or _age(one) < before]
+            older = [one for one in sessions if wanted(one) and (before is None or _age(one) < before)]
             newest = heapq.nlargest(limit + 1, [*newest, *older], key=_age)
         page = newest[:limit]
         more = len(newest) > len(page) and page

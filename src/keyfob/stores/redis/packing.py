@@ -17,7 +17,7 @@ from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.session import Session
 from keyfob.stores.redis.places import field_of
-from keyfob.stores.rows import DamagedRow, details, replays, session_from, session_key, span_micros
+from keyfob.stores.rows import DamagedRow, details, event_to, replays, session_from, session_key, span_micros
 from keyfob.stores.standing import Over
 
 Reply = Any
@@ -185,8 +185,17 @@ _bodies: Final = msgspec.json.Decoder(_EventBody)
 
 def event_fields(event: Event) -> tuple[int, str, str, str]:
     """Return *event* as scripts take it: its moment, code and subject, and all of it as JSON."""
-    body = {name: value for name, value in msgspec.structs.asdict(event).items() if value and name != "at"}
-    return to_micros(event.at), event.code, event.subject or "", msgspec.json.encode(body).decode()
+    at, code, *rest = event_to(event)
+    names = ("actor", "subject", "session_id", "client_id", "address", "reason")
+    body: dict[str, object] = {name: text for name, text in zip(names, rest, strict=False) if text}
+    if event.facts:
+        body["facts"] = event.facts
+    return (
+        int(at or 0),
+        str(code),
+        str(body.get("subject", "")),
+        msgspec.json.encode({"code": code, **body}).decode(),
+    )
 
 
 def read_event(at: bytes, body: bytes) -> Event:

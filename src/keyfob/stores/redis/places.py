@@ -23,11 +23,17 @@ CLIENTS: Final = b"kf:{feed}:clients"
 ATTEMPTS: Final = b"kf:{feed}:attempts"
 ATTEMPTS_AT: Final = b"kf:{feed}:attempts-at"
 FAMILIAR: Final = b"kf:{feed}:familiar"
+ASSERTIONS: Final = b"kf:{feed}:assertions"
 VERIFIERS: Final = b"kf:{feed}:verifiers"
 CANARIES: Final = b"kf:{feed}:canaries"
 
 STATE: Final = (META, CUT_OFFS, ENTRIES, UNTIL, DROPS, EVENTS)
 """What every step that writes takes first."""
+HASHES: Final = (
+    META, CUT_OFFS, SIGNING_KEYS, CLIENTS, SUBJECTS, ACCOUNTS, NAMES, ATTEMPTS, VERIFIERS, CANARIES,
+)  # fmt: skip
+STREAMS: Final = (ENTRIES, EVENTS)
+SORTED: Final = (ATTEMPTS_AT, FAMILIAR, ASSERTIONS)
 ALL_SESSIONS: Final = b"kf:{*}:s"
 """A pattern that the keys of sessions match, and no others."""
 _NOWHERE: Final = "00000000"
@@ -62,12 +68,3 @@ def data_beside(sessions: bytes) -> bytes:
 def field_of(session_id: SessionId | str) -> bytes:
     """Return the field of a session; empty, which none has, for what is no session id."""
     return session_key(SessionId(session_id)) or b""
-
-
-def can_be_kept(text: str) -> bool:
-    """Say whether *text* can be written at all: a lone surrogate cannot, so nothing is found under it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from datetime import datetime, timedelta
 
-from keyfob.base.clock import from_micros
+from keyfob.base.clock import from_micros, to_micros
 from keyfob.base.identifiers import Position
 from keyfob.revocation.canary import KEPT_CANARIES, Canary, is_due, revocation_of
 from keyfob.revocation.entry import Entry
@@ -104,11 +104,12 @@ class RedisReportStore:
 
 
 def _read_canaries(flat: list[bytes]) -> list[Canary]:
-    found = [_canary(number, packed) for number, packed in zip(flat[::2], flat[1::2], strict=True)]
+    found = [read_canary(number, packed) for number, packed in zip(flat[::2], flat[1::2], strict=True)]
     return sorted(found, key=lambda canary: canary.number)
 
 
-def _canary(number: bytes, packed: bytes) -> Canary:
+def read_canary(number: bytes, packed: bytes) -> Canary:
+    """Return the canary that is kept under *number*."""
     try:
         position, at = _CANARY.unpack(packed)
     except struct.error:
@@ -116,9 +117,9 @@ def _canary(number: bytes, packed: bytes) -> Canary:
     return Canary(int(number), Position(position), from_micros(at))
 
 
-def pack_canary(canary: Canary, at: int) -> bytes:
-    """Return what is kept of *canary*, revoked at *at* (microseconds)."""
-    return _CANARY.pack(canary.position, at)
+def pack_canary(canary: Canary) -> bytes:
+    """Return what is kept of *canary*."""
+    return _CANARY.pack(canary.position, to_micros(canary.at))
 
 
 def _place(reporter: Reporter) -> str:

@@ -47,7 +47,7 @@ class Server:
         self._scripts = Scripts()
         self._packer = msgspec.msgpack.Encoder()
         self._rescue = Rescue(self.evidence, self._scripts, salt=salt, clock=clock)
-        self._pipeline = Pipeline(options, self._connect)
+        self._pipeline = Pipeline(options, self.connect)
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         self._listener = Listener(options, self.wakers, on_failover=self._pipeline.leave)
@@ -71,8 +71,12 @@ class Server:
             raise at_opening(error, options.name) from None
         return cls(options, salt, clock=clock)
 
-    async def _connect(self) -> Connection:
-        """Connect, and see that the server still has what it acknowledged: only a restart, a failover or a restore takes it back."""
+    async def connect(self) -> Connection:
+        """Connect, and see that the server still has what it acknowledged: only a restart, a failover or a restore takes it back.
+
+        Raises:
+            Exception: one of `faults.FAULTS`.
+        """
         connection = await connect(self.options)
         try:
             await self._rescue.check(connection)

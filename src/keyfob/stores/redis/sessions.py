@@ -42,6 +42,8 @@ from keyfob.stores.redis.reading import as_found
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import check_data
 from keyfob.stores.rows import span_micros
+from keyfob.stores.standing import is_api_key, is_login
+from keyfob.stores.texts import require_texts
 
 _VERSION_SIZE = 8  # bytes before the data of a session
 _TRIES = 20  # others that changed the row between its reading and its writing, one after another
@@ -63,6 +65,7 @@ class RedisSessionStore:
         Raises:
             ValueError: an id of the wrong form, in use, or not of its subject; an `as_of` past the head; a parent that is a child itself.
         """
+        require_texts(session.subject, session.client_id)
         if not is_session_id(session.session_id):
             raise ValueError("a session id is 32 lower-case hex digits")
         tag = places.tag_of_session(session.session_id)
@@ -179,6 +182,7 @@ class RedisSessionStore:
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
+        require_texts(revocation.id, revocation.spared)
         orders = Orders(self._server.salt)
         asked = {
             "order": orders.add(revocation),
@@ -194,7 +198,13 @@ class RedisSessionStore:
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
     ) -> SessionPage:
         """Return live sessions, newest first. Those of everybody are looked for among all rows, which takes as long as there are many."""
-        return await self._listing.page(subject, now=now, after=after, limit=limit)
+        return await self._listing.page(subject, now=now, after=after, limit=limit, wanted=is_login)
+
+    async def list_api_keys(
+        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage:
+        """Return live API keys, newest first, as `list` does sessions."""
+        return await self._listing.page(subject, now=now, after=after, limit=limit, wanted=is_api_key)
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""
@@ -202,10 +212,7 @@ class RedisSessionStore:
         outcome, *rest = await self._server.step("read_data", _keys(places.tag_of_session(session_id)), asked)
         if outcome != b"data":
             return None
-        kept = bytes(rest[0])
-        if not kept:
-            return SessionData(b"", 0)
-        return SessionData(kept[_VERSION_SIZE:], int.from_bytes(kept[:_VERSION_SIZE], "big"))
+        return read_kept(rest[0])
 
     async def write_data(self, session_id: SessionId, data: bytes, *, version: int, now: datetime) -> bool:
         """Write the data of a live session if *version* is still its version.
@@ -225,6 +232,13 @@ class RedisSessionStore:
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* rows whose absolute end is reached. The server itself drops what nobody deletes, an hour after its end."""
         return await self._listing.sweep(now, limit)
+
+
+def read_kept(kept: bytes) -> SessionData:
+    """Return what is kept for an application; empty: nothing yet."""
+    if not kept:
+        return SessionData(b"", 0)
+    return SessionData(kept[_VERSION_SIZE:], int.from_bytes(kept[:_VERSION_SIZE], "big"))
 
 
 def _keys(tag: str) -> tuple[bytes, bytes]:

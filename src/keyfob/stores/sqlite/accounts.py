@@ -20,6 +20,7 @@ from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.revoking import end
 from keyfob.stores.sqlite.writer import Transaction
+from keyfob.stores.texts import require_texts
 
 _SELECT = (
     "SELECT a.subject, a.name, a.password_hash, a.created_at, a.password_changed_at, s.roles, s.disabled_at"
@@ -36,6 +37,7 @@ class SqliteAccountStore:
 
     async def add(self, account: Account, event: Event) -> bool:
         """Add an account; False if the name, or an account or a record of the subject, stands already."""
+        require_texts(account.name, account.subject)
         return await self._database.write(partial(_add, account=account, event=event))
 
     async def find(self, subject: Subject) -> Account | None:

@@ -112,6 +112,7 @@ class OpenedFile:
         self.path = path
         self._pid = os.getpid()
         self._fault: str | None = None
+        self._refusal: StoreUnavailable | None = None
         self._identity: tuple[int, int] | None = None
         self.inspect()
 
@@ -132,16 +133,18 @@ class OpenedFile:
             self._identity = identity
         self.check()
 
-    def refuse(self, fault: str) -> None:
+    def refuse(self, fault: StoreUnavailable) -> None:
         """Refuse everything from now on, as *fault* says."""
-        self._fault = fault
+        self._refusal = fault
 
     def check(self) -> None:
         """Refuse what `inspect` has found wrong. It costs a read nothing; somebody must `inspect` often enough.
 
         Raises:
-            StoreUnavailable: the file is gone or replaced, or was opened before a fork.
+            StoreUnavailable: the file is gone or replaced, was opened before a fork, or has moved.
         """
+        if self._refusal is not None:
+            raise type(self._refusal)(*self._refusal.args)
         if self._fault is not None:
             raise StoreUnavailable(self._fault)
         if os.getpid() != self._pid:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from keyfob.base.errors import ConfigurationError
+from keyfob.stores.moving import refusal
 from keyfob.stores.sqlite.connections import OpenedFile, Readers
 from keyfob.stores.sqlite.faults import spoils_connection, unavailable
-from keyfob.stores.sqlite.marks import read_mark, refusal
+from keyfob.stores.sqlite.marks import read_mark
 from keyfob.stores.sqlite.options import SqliteOptions
 from keyfob.stores.sqlite.wake_up import WakeUps, Watch
 from keyfob.stores.sqlite.writer import Operation, Writer
@@ -33,10 +34,10 @@ class Database:
         """
         self._file = OpenedFile(path)
         self._readers = Readers(path, options)
-        fault = refusal(self.read(read_mark), path)
+        fault = refusal(self.read(read_mark), str(path))
         if fault is not None:
             self._readers.close()
-            raise ConfigurationError(fault)
+            raise ConfigurationError(str(fault))
         self._wakers = Wakers()
         self._wake_ups = WakeUps(path)
         try:
@@ -89,7 +90,7 @@ class Database:
     def _inspect(self) -> None:
         """Look at the file, and at whether another store has taken its place."""
         self._file.inspect()
-        fault = refusal(self.read(read_mark), self._file.path)
+        fault = refusal(self.read(read_mark), str(self._file.path))
         if fault is not None:
             self._file.refuse(fault)
 

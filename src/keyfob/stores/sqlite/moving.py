@@ -10,20 +10,25 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.moving import Changes, Mark, Role
+from keyfob.stores.record_rows import FORMS
 from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.sqlite.marks import read_mark
 from keyfob.stores.sqlite.transfer import SqliteTransfer
-from keyfob.stores.sqlite.transfer_rows import PLACES, select
+from keyfob.stores.sqlite.transfer_rows import KEY_TEXTS, select
+from keyfob.stores.sqlite.wake_up import POLL_INTERVAL
 
 _EVENTS = (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD"))
-_TABLES = (*((place.table, kind) for kind, place in PLACES.items()), ("session_data", Kind.SESSIONS))
+_TABLES = (*((form.table, kind) for kind, form in FORMS.items()), ("session_data", Kind.SESSIONS))
 
 
 class SqliteMovable(SqliteTransfer):
     """A `Movable` SQLite file."""
+
+    readers_leave = timedelta(seconds=10 * POLL_INTERVAL)
 
     @asynccontextmanager
     async def exclusively(self) -> AsyncIterator[None]:
@@ -103,7 +108,7 @@ def _put_triggers(connection: sqlite3.Connection, mark: Mark | None, *, before: 
 
 
 def _noting(kind: Kind, table: str, event: str, row: str) -> str:
-    key = PLACES[kind].key_text.format(row)
+    key = KEY_TEXTS[kind].format(row)
     # Not INSERT OR REPLACE: within a trigger the conflict rule of the statement that fired it would count.
     return (
         f"AFTER {event} ON {table} BEGIN"  # noqa: S608 - constants
@@ -123,11 +128,11 @@ def _changes(connection: sqlite3.Connection, limit: int) -> Changes:
     put: list[AnyRecord] = []
     removed: list[tuple[Kind, str]] = []
     for _, kind, key in rows:
-        place = PLACES[Kind(kind)]
-        condition = " AND ".join(f"{column} = ?" for column in place.key)
-        row = connection.execute(select(place, condition), place.key_of(key)).fetchone()
+        form = FORMS[Kind(kind)]
+        condition = " AND ".join(f"s.{column} = ?" for column in form.key)
+        row = connection.execute(select(Kind(kind), condition), form.key_of(key)).fetchone()
         if row is None:
             removed.append((Kind(kind), key))
         else:
-            put.append(place.record(row))
+            put.append(form.record(row))
     return Changes(through=rows[-1][0] if rows else 0, put=put, removed=removed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -60,7 +60,8 @@ from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.faults import is_fenced
 from keyfob.stores.sqlite.revoking import append, end, find, find_all, find_live, is_cut_off
 from keyfob.stores.sqlite.writer import Transaction
-from keyfob.stores.standing import is_live
+from keyfob.stores.standing import counts_with, is_api_key, is_live, is_login
+from keyfob.stores.texts import require_texts
 
 _INSERT = f"INSERT INTO sessions VALUES ({', '.join('?' * SESSION_WIDTH)})"  # noqa: S608 - constants
 _MAX_SCANNED = 2_000  # rows: what a page of a list looks at, however few of them are live (it runs on the caller's thread)
@@ -140,13 +141,20 @@ class SqliteSessionStore:
 
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
+        require_texts(revocation.id, revocation.spared)
         return await self._database.write(partial(end, revocation=revocation, now=now))
 
     async def list(
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
     ) -> SessionPage:
         """Return live sessions, newest first. A page may be short of *limit* although more follow, where few of many are live."""
-        return self._database.read(_list, subject, now=now, after=after, limit=limit)
+        return self._database.read(_list, subject, now=now, after=after, limit=limit, wanted=is_login)
+
+    async def list_api_keys(
+        self, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage:
+        """Return live API keys, newest first, of a page as `list` gives them."""
+        return self._database.read(_list, subject, now=now, after=after, limit=limit, wanted=is_api_key)
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""
@@ -221,7 +229,7 @@ def _too_many(connection: sqlite3.Connection, session: Session, limit: int) -> l
     if not_ended < limit:  # an index alone says so; which of them are live needs their rows
         return []
     rows = find_all(connection, condition, (session.subject,), session.created_at)
-    live = [row for row in rows if is_live(row, session.created_at)]
+    live = [row for row in rows if is_live(row, session.created_at) and counts_with(row, session)]
     live.sort(key=lambda row: (row.created_at, row.session_id))
     return live[: max(0, len(live) + 1 - limit)]
 
@@ -288,14 +296,20 @@ def _touch(transaction: Transaction, seen: Sequence[Seen]) -> int:
 
 
 def _list(
-    connection: sqlite3.Connection, subject: Subject | None, *, now: datetime, after: str | None, limit: int
+    connection: sqlite3.Connection,
+    subject: Subject | None,
+    *,
+    now: datetime,
+    after: str | None,
+    limit: int,
+    wanted: Callable[[Session], bool],
 ) -> SessionPage:
     page: list[Session] = []
     cursor = after
     for _ in range(0, _MAX_SCANNED, limit + 1):
         rows = _older(connection, subject, now=now, after=cursor, limit=limit + 1)
         for row in rows:
-            if is_live(row, now):
+            if wanted(row) and is_live(row, now):
                 if len(page) == limit:
                     return SessionPage(page, cursor)
                 page.append(row)
@@ -346,10 +360,9 @@ def _write_data(
 
 
 def _delete_expired(transaction: Transaction, now: datetime, limit: int) -> int:
-    keys = transaction.connection.execute(
-        "SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?",
-        (to_micros(now), limit),
-    ).fetchall()
-    transaction.connection.executemany("DELETE FROM session_data WHERE session_id = ?", keys)
-    transaction.connection.executemany("DELETE FROM sessions WHERE session_id = ?", keys)
-    return len(keys)
+    # Two statements whatever the limit: each gives up the interpreter once, and waits for it where everybody else is busy.
+    over = "(SELECT session_id FROM sessions WHERE expires_at <= ? ORDER BY expires_at, session_id LIMIT ?)"
+    values = (to_micros(now), limit)
+    connection = transaction.connection
+    connection.execute(f"DELETE FROM session_data WHERE session_id IN {over}", values)  # noqa: S608 - a constant
+    return connection.execute(f"DELETE FROM sessions WHERE session_id IN {over}", values).rowcount  # noqa: S608

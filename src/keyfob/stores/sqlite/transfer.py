@@ -13,12 +13,13 @@ from typing import TypeVar
 
 from keyfob.base.clock import to_micros
 from keyfob.revocation.entry import Head
+from keyfob.stores.record_rows import FORMS
 from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.sqlite.connections import connect_reader, connect_writer, patiently
 from keyfob.stores.sqlite.faults import unavailable
 from keyfob.stores.sqlite.options import SqliteOptions
 from keyfob.stores.sqlite.revoking import head
-from keyfob.stores.sqlite.transfer_rows import PLACES, clear, put, remove, select
+from keyfob.stores.sqlite.transfer_rows import clear, put, remove, select
 
 T = TypeVar("T")
 
@@ -40,8 +41,8 @@ class SqliteSnapshot:
         return await asyncio.to_thread(self._count, kind)
 
     def _count(self, kind: Kind) -> int:
-        place = PLACES[kind]
-        statement = f"SELECT count(*) FROM {place.source or place.table} WHERE {place.live}"  # noqa: S608 - constants
+        condition = FORMS[kind].live.format(now=":now")
+        statement = f"SELECT count(*) FROM {FORMS[kind].table} AS s WHERE {condition}"  # noqa: S608 - constants
         try:
             count: int = self._connection.execute(statement, {"now": to_micros(self._now)}).fetchone()[0]
         except sqlite3.Error as error:
@@ -49,16 +50,17 @@ class SqliteSnapshot:
         return count
 
     def _read(self, kind: Kind, after: str | None, limit: int) -> list[AnyRecord]:
-        place = PLACES[kind]
+        form = FORMS[kind]
         values: dict[str, object] = {"now": to_micros(self._now), "limit": limit}
-        condition = place.live
+        condition = form.live.format(now=":now")
         if after is not None:
-            names = [f"after{number}" for number in range(len(place.key))]
-            values |= dict(zip(names, place.key_of(after), strict=True))
-            condition += f" AND ({', '.join(place.key)}) > ({', '.join(f':{name}' for name in names)})"
+            names = [f"after{number}" for number in range(len(form.key))]
+            values |= dict(zip(names, form.key_of(after), strict=True))
+            key = ", ".join(f"s.{column}" for column in form.key)
+            condition += f" AND ({key}) > ({', '.join(f':{name}' for name in names)})"
         try:
-            rows = self._connection.execute(f"{select(place, condition)} LIMIT :limit", values).fetchall()
-            return [place.record(row) for row in rows]
+            rows = self._connection.execute(f"{select(kind, condition)} LIMIT :limit", values).fetchall()
+            return [form.record(row) for row in rows]
         except sqlite3.Error as error:
             raise unavailable(error, self._path) from error
 

@@ -152,7 +152,7 @@ class Writer:
             return [_Failed(unavailable(error, self._file.path)) for _ in jobs]
         except StoreUnavailable as error:
             self._abandon(None)
-            return [_Failed(StoreUnavailable(str(error))) for _ in jobs]
+            return [_Failed(type(error)(*error.args)) for _ in jobs]
         except Exception as error:
             self._abandon(None)
             logging.getLogger(__name__).exception("the writer of %s failed", self._file.path)

@@ -1,6 +1,7 @@
 --#include sha256 state feed rows ending
 -- SessionStore.add
 local LATE = 86400000000 -- microseconds: how long after its end a row that nobody has deleted is deleted by the way
+local API_KEY = 3
 local SLACK = 3600000 -- milliseconds: by which the server keeps a key longer than its last row can live
 local feed, s, now = read_feed(), read_row(asked.row), asked.now
 local key, data_key, field = KEYS[7], KEYS[8], asked.field
@@ -49,13 +50,21 @@ if s.is_child then
   end
 end
 
+-- Logins count beside logins, API keys beside API keys.
+local function counts_with(other)
+  if s.is_child or other.is_child or other.subject ~= s.subject then
+    return false
+  end
+  return (other.kind == API_KEY) == (s.kind == API_KEY)
+end
+
 local oldest, live = {}, {}
 for _, row in ipairs(all_rows(key)) do
   local other = row.session
   if now - other.expires >= LATE then
     redis.call('HDEL', key, row.field)
     redis.call('HDEL', data_key, row.field)
-  elseif not s.is_child and not other.is_child and other.subject == s.subject and is_live(key, other, now) then
+  elseif counts_with(other) and is_live(key, other, now) then
     live[#live + 1] = row
   end
 end

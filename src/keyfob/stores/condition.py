@@ -1,0 +1,85 @@
+"""In what condition a database server is: what `keyfob doctor` looks at. Needs no driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class HostRole(StrEnum):
+    """What a host of the store's URL is."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+    AWAY = "away"
+
+
+class Encryption(StrEnum):
+    """How the way to the server is protected."""
+
+    NEEDLESS = "needless"  # on this machine
+    NONE = "none"
+    UNVERIFIED = "unverified"
+    VERIFIED = "verified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts:
+    """Where the store's URL leads: every host with its role, and how the way there is protected.
+
+    `has_pooler` says that the URL names a pooler; `is_pooled` that one answers at its hosts, and `listens_through_pooler` that one answers
+    where it says that the server itself is.
+    """
+
+    roles: Mapping[str, HostRole]
+    encryption: Encryption
+    has_pooler: bool
+    is_pooled: bool = False
+    listens_through_pooler: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """What the primary says of itself, as the store's user sees it. `settings` are those of PostgreSQL, as it writes them.
+
+    `synchronous_standbys` is how many a commit may wait for; None if this user may not know. `clock_ahead` is by how much its clock is ahead of
+    ours. `notified_after` is how long a notification took; None if it did not arrive.
+    """
+
+    settings: Mapping[str, str]
+    is_superuser: bool
+    synchronous_standbys: int | None
+    clock_ahead: timedelta
+    notified_after: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What is in the database. `version` 0: nothing of Keyfob's.
+
+    `missing_days` are days to come that have no partition, and `overdue_since` the moment since which something waits to be cleaned up.
+    """
+
+    version: int
+    current: int
+    missing_days: int = 0
+    overdue_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresCondition:
+    """What was found at a `postgresql://` store. `fault` is why no more could be found."""
+
+    hosts: Hosts
+    server: Server | None = None
+    schema: Schema | None = None
+    fault: str | None = None
+    connections: int = 0
+    """How many each process may have."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Say whether this version's store could be opened there."""
+        return self.schema is not None and self.schema.version == self.schema.current
