@@ -197,7 +197,7 @@ def _stores() -> Iterable[Measure]:
         yield measure("growth.refresh", "a rotation in the largest database", "µs", at_most(1.25))
 
 
-STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "redis": "Valkey"}
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (*_jwt(), *_http(), *_proxies(), *_frameworks(), *_revocation(), *_stores())
