@@ -18,7 +18,7 @@ from keyfob.base.identifiers import Subject
 from keyfob.stores.copying import Copier, Ends
 from keyfob.stores.moving import Mark, Role
 from keyfob.stores.opening import make_movable, migrate_store, open_movable, open_store
-from keyfob.stores.postgres import transfer
+from keyfob.stores.postgres import schema, transfer
 from keyfob.stores.postgres.holding_off import Hold, hold_off
 from keyfob.stores.postgres.listening import CHANNEL
 from keyfob.stores.postgres.locks import LockClass
@@ -349,6 +349,23 @@ async def test_a_database_without_a_store_is_no_source_and_is_left_as_it_is(empt
     with pytest.raises(ConfigurationError, match="run `keyfob migrate`"):
         await make_movable(empty_postgres_url)
     await raw.close()
+
+
+async def test_a_store_that_is_copied_is_not_migrated_meanwhile(
+    movable: PostgresMovable, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def expand(connection: Any) -> None:
+        await connection.execute("CREATE TABLE keyfob.later (id integer)")
+
+    assert await movable.set_mark(SOURCE, replaces=None)
+    assert (await migrate_store(postgres_url)).before == schema.SCHEMA_VERSION  # nothing to do is no harm
+    with monkeypatch.context() as later:
+        later.setattr(schema, "_STEPS", (*schema._STEPS, expand))
+        later.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
+        with pytest.raises(ConfigurationError, match="being copied to elsewhere"):
+            await migrate_store(postgres_url)
+        assert await movable.set_mark(None, replaces=SOURCE)
+        await migrate_store(postgres_url)
 
 
 async def test_every_table_moves_and_is_held_off(raw: Any) -> None:
