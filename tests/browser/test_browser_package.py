@@ -34,7 +34,10 @@ def test_its_types_hold_and_its_own_tests_pass(npm: str, built: Path) -> None:
 
 def test_what_is_public_has_types_and_words(built: Path) -> None:
     declared = "".join(path.read_text("utf-8") for path in (built / "dist").glob("*.d.ts"))
-    exported = re.findall(r"[\w]+", " ".join(re.findall(r"export (?:type )?{([^}]*)}", (PACKAGE / "src" / "index.ts").read_text())))
+    exported = re.findall(
+        r"[\w]+",
+        " ".join(re.findall(r"export (?:type )?{([^}]*)}", (PACKAGE / "src" / "index.ts").read_text())),
+    )
     assert len(exported) == 8, exported
     for name in exported:
         assert re.search(rf"\*/\nexport (declare class|interface) {name}\b", declared), name
@@ -42,7 +45,9 @@ def test_what_is_public_has_types_and_words(built: Path) -> None:
 
 def test_nothing_of_it_names_a_registry() -> None:
     for name in ("package.json", "package-lock.json", ".npmrc"):
-        assert not re.search(r"https?://(?!github\.com|opencollective\.com|www\.patreon\.com)", (PACKAGE / name).read_text()), name
+        assert not re.search(
+            r"https?://(?!github\.com|opencollective\.com|www\.patreon\.com)", (PACKAGE / name).read_text()
+        ), name
     lock = json.loads((PACKAGE / "package-lock.json").read_text())
     for name, entry in lock["packages"].items():
         assert "resolved" not in entry, name
