@@ -266,6 +266,14 @@ def test_operations_see_it(site: Any, gateway: Gateway) -> None:
     assert gateway.ask("/.well-known/jwks.json")[0] == 404
 
 
+def test_it_does_not_start_with_a_client_that_is_refused(site: Any, tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match="refuses client 'gateway'"),
+        running_gateway(tmp_path, site.api.url, ("gateway", "wrong")),
+    ):
+        pass
+
+
 def test_it_listens_at_a_socket_with_several_workers_for_nginx(
     site: Any, tmp_path: Path, wait_until: Any, run_proxy: Any
 ) -> None:
