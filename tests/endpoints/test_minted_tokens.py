@@ -170,6 +170,19 @@ async def test_below_check_the_client_chooses_no_audience(desk, mint) -> None:
     assert (answer.status, answer.header("authorization")) == (204, None)
 
 
+async def test_what_was_answered_below_check_is_no_answer_to_check_itself(desk, mint) -> None:
+    secret = (await desk.authority.clients.add("other", scopes=["keyfob:check"], audiences=["orders"])).secret
+    headers = {
+        "x-forwarded-method": "GET",
+        "x-keyfob-proxy": "Basic " + base64.b64encode(f"other:{secret}".encode()).decode(),
+    }
+    query = "status=200&mint=orders"
+    for path in ("/check/shop", "/check/shop", "/check/shop", "/check", "/check/shop", "/check", "/check"):
+        answer = await desk.ask("GET", f"{path}?{query}", headers=headers, cookie=mint.cookie, own_page=False)
+        assert answer.status == 200
+        assert (answer.header("authorization") is not None) is (path == "/check")
+
+
 @pytest.mark.parametrize("bearer", [True, False])
 async def test_a_yes_may_be_200(desk, mint, bearer: bool) -> None:
     credential = {"bearer": await desk.access_token()} if bearer else {"cookie": mint.cookie}
