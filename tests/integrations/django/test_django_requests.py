@@ -14,8 +14,10 @@ from django.views import View
 
 import keyfob
 from keyfob import Denied
+from keyfob.base.clock import SystemClock
+from keyfob.base.identifiers import ClientId, Position, Subject
 from keyfob.integrations.django import PolicyMixin, find_principal, optional, principal_of, required
-from keyfob.integrations.django.users import SubjectsByName
+from keyfob.integrations.django.users import SubjectsByName, is_person
 from keyfob.integrations.requirement import Rules
 
 BACKEND = "keyfob.integrations.django.backends.ModelBackend"
@@ -227,19 +229,21 @@ def test_a_subject_that_is_no_user_of_the_project_is_nobody(authority, user):
         assert Client().get("/me", headers=headers).json()["subject"] == subject
 
 
-def test_a_client_that_acts_for_itself_is_no_user_even_with_the_name_of_one(authority, user):
-    from django.contrib.auth.models import User
+@pytest.mark.parametrize(("subject", "session_id"), [("machine", "0" * 32), ("alice", None)])
+def test_a_client_that_acts_for_itself_is_no_user_even_with_the_name_of_one(subject, session_id):
+    now = SystemClock().now()
+    principal = keyfob.Principal(
+        subject=Subject(subject),
+        client_id=ClientId("machine"),
+        strategy=None,
+        audience=("orders",),
+        issued_at=now,
+        expires_at=now,
+        as_of=Position(0),
+        session_id=session_id,
+    )
 
-    User.objects.create_user("machine")
-    with override_settings(KEYFOB={"SOURCE": lambda: authority, "USERS": SubjectsByName()}):
-
-        async def minted(inner):
-            await inner.clients.add("machine", scopes=["keyfob:feed"], actor="test")
-            issued = await inner.login("machine", strategy="hybrid", client_id="machine")
-            return issued.access_token
-
-        token = authority.call(minted)
-        assert Client().get("/anybody", headers=bearer(token)).json()["known"] is False
+    assert not is_person(principal)
 
 
 def test_a_subject_by_name_gets_a_user_without_a_password(authority, project):
