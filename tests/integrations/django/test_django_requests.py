@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import login
 from django.http import JsonResponse
 from django.test import AsyncClient, Client, override_settings
@@ -158,6 +159,38 @@ def test_a_cookie_of_the_authority_is_the_user_too_and_so_is_a_session_of_django
     other.get("/sign-in")
     assert other.get("/anybody").json()["user"] == "alice"
     assert other.get("/me").json()["subject"] == f"user-{user.pk}"
+
+
+@pytest.mark.parametrize(
+    "at", ["/me", "/me-async", "/greeting", "/anybody", "/anybody-async", "/unprotected"]
+)
+def test_no_cache_gives_the_page_of_one_to_another(authority, user, at):
+    headers = bearer(authority.login(f"user-{user.pk}", strategy="jwt").access_token)
+
+    answer = Client().get(at, headers=headers)
+
+    assert answer.status_code == 200
+    assert {"Cookie", "Authorization"} <= {name.strip() for name in answer["Vary"].split(",")}
+
+
+def test_djangos_cache_of_a_whole_site_keeps_people_apart(authority, user):
+    cached = [
+        "django.middleware.cache.UpdateCacheMiddleware",
+        *settings.MIDDLEWARE,
+        "django.middleware.cache.FetchFromCacheMiddleware",
+    ]
+    with override_settings(MIDDLEWARE=cached):
+        client = Client()
+        for _ in range(2):
+            for subject in ("user-98", "user-99"):
+                headers = bearer(authority.login(subject, strategy="jwt").access_token)
+                assert client.get("/me", headers=headers).json() == {"subject": subject}
+        assert client.get("/me").status_code == 401
+
+        headers = bearer(authority.login("user-99", strategy="session").session_token)
+        assert client.get("/me", headers=headers).status_code == 200
+        authority.revoke("subject", "user-99")
+        assert client.get("/me", headers=headers).json()["code"] == "revoked"
 
 
 def test_a_refusal_is_a_problem_document_that_says_what_to_do(project):
