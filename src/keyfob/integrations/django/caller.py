@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.http.response import HttpResponseBase
-from django.utils.cache import patch_cache_control, patch_vary_headers
+from django.utils.cache import patch_vary_headers
 from django.utils.functional import SimpleLazyObject, empty
 
 from keyfob.authority.sign_in import Device
@@ -20,6 +20,7 @@ from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import ANYBODY_SIGNED_IN, Requirement
 
 _ASKED, _GUARDED = "_keyfob_asked", "_keyfob_guarded"
+_VARY = ("Cookie", "Authorization")
 MAX_USER_AGENT = 256  # characters
 KEPT_TOKEN = "_keyfob_session_token"
 """Where Django's own session keeps the token of the session at an authority elsewhere."""
@@ -102,9 +103,17 @@ def keep_apart(request: Request, response: object) -> None:
     if not isinstance(response, HttpResponseBase):
         return
     if getattr(request, _ASKED, False):
-        patch_vary_headers(response, ("Cookie", "Authorization"))
+        _vary(response)
     if getattr(request, _GUARDED, False) and not response.has_header("Cache-Control"):
-        patch_cache_control(response, private=True)
+        response["Cache-Control"] = "private"
+
+
+def _vary(response: HttpResponseBase) -> None:
+    stated = response.get("Vary")
+    if stated is None:  # nearly always: Django's way to add to a list takes as long as the check of the credential
+        response["Vary"] = ", ".join(_VARY)
+    elif stated != ", ".join(_VARY):
+        patch_vary_headers(response, _VARY)
 
 
 def head_of(request: Request) -> RequestHead:
