@@ -110,7 +110,8 @@ def keep_apart(request: Request, response: object) -> None:
 
 def _vary(response: HttpResponseBase) -> None:
     stated = response.get("Vary")
-    if stated is None:  # nearly always: Django's way to add to a list takes as long as the check of the credential
+    # Nearly always there is none, and Django's way to add to a list takes as long as the check of the credential.
+    if stated is None:
         response["Vary"] = ", ".join(_VARY)
     elif stated != ", ".join(_VARY):
         patch_vary_headers(response, _VARY)

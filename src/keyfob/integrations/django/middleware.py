@@ -82,9 +82,8 @@ class KeyfobMiddleware:
 
 
 def _prepare(request: HttpRequest) -> None:
-    if _brings_token(
-        request
-    ):  # no browser adds it for a page of another site; with a session cookie beside it, it is refused
+    # No browser adds it for a page of another site; with a session cookie beside it, it is refused.
+    if _brings_token(request):
         request._dont_enforce_csrf_checks = True  # noqa: SLF001 - what Django's CSRF middleware asks
     request.principal = LazyPrincipal(request)
     request.user = SimpleLazyObject(partial(_user, request))
