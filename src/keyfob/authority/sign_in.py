@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self, TypedDict
@@ -13,7 +13,7 @@ from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.parts import Parts
 from keyfob.authority.strategies import Transport, form_of
 from keyfob.base.errors import Cause, Denied, InvalidRequest
-from keyfob.base.identifiers import FIRST_PARTY, SessionId, Strategy, Subject, is_identifier
+from keyfob.base.identifiers import FIRST_PARTY, Position, SessionId, Strategy, Subject, is_identifier
 from keyfob.clients.client import Client, is_scope
 from keyfob.clients.scopes import MAX_SCOPES
 from keyfob.revocation.entry import Head, Reach, Scope
@@ -58,14 +58,19 @@ class SignIn:
     (design.md, precondition 2).
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, as_of: int | None = None) -> None:
+        """*as_of* is the position at which the subject had signed in already, if that was before; else it is read on entering."""
         self._parts = parts
+        self._as_of = as_of
         self._head: Head | None = None
         self._began: datetime | None = None
 
     async def __aenter__(self) -> Self:
         self._began = self._parts.options.clock.now()
-        self._head = await self._parts.store.feed.head()
+        head = await self._parts.store.feed.head()
+        if self._as_of is not None:
+            head = replace(head, position=Position(max(0, min(self._as_of, head.position))))
+        self._head = head
         return self
 
     async def __aexit__(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.principal import Principal
 from keyfob.integrations.requirement import Requirement
+from keyfob.verifier.blocking_guard import BlockingGuard, Ended
 from keyfob.verifier.guard import Guard
+from keyfob.verifier.loop_thread import LoopThread
 from keyfob.verifier.policy import require
 from keyfob.verifier.verifier import Verifier
 
@@ -59,6 +63,12 @@ class BlockingChecks(Protocol):
 
     def check(self, token: str, requirement: Requirement) -> Principal:
         """Return the principal of *token* if it meets *requirement*, as `Checks.check`."""
+        ...
+
+    def guard(
+        self, principal: Principal, requirement: Requirement, *, ended: Ended
+    ) -> AbstractContextManager[BlockingGuard]:
+        """Return what calls *ended*, in another thread, when *principal* is revoked while the block is entered."""
         ...
 
     def csrf_matches(self, session_id: str, token: str) -> bool:
@@ -129,6 +139,8 @@ class FollowedBlockingChecks:
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
         self.issuer = verifier.issuer
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
 
     def check(self, token: str, requirement: Requirement) -> Principal:
         """See `BlockingChecks`."""
@@ -141,9 +153,22 @@ class FollowedBlockingChecks:
             scopes=requirement.scopes,
         )
 
+    def guard(
+        self, principal: Principal, requirement: Requirement, *, ended: Ended
+    ) -> AbstractContextManager[BlockingGuard]:
+        """See `BlockingChecks`. The guards stand on one event loop of this process."""
+        guard = self.verifier.guard(principal, max_staleness=requirement.max_staleness)
+        return BlockingGuard(guard, loop=self._loop_thread().loop, ended=ended)
+
     def csrf_matches(self, session_id: str, token: str) -> bool:
         """Return False: the key of CSRF tokens never leaves the authority."""
         return False
+
+    def _loop_thread(self) -> LoopThread:
+        with self._lock:
+            if self._thread is None:
+                self._thread = LoopThread("keyfob-guards")
+            return self._thread
 
 
 class EmbeddedBlockingChecks:
@@ -164,6 +189,12 @@ class EmbeddedBlockingChecks:
         )
         _require_level(self.authority, requirement)
         return principal
+
+    def guard(
+        self, principal: Principal, requirement: Requirement, *, ended: Ended
+    ) -> AbstractContextManager[BlockingGuard]:
+        """See `BlockingChecks`."""
+        return self.authority.guard(principal, max_staleness=requirement.max_staleness, ended=ended)
 
 
 class SharedChecks:
@@ -208,7 +239,7 @@ def blocking_checks_of(source: Verifier | SyncAuthority) -> BlockingChecks:
 
 
 def started(source: Verifier | SyncAuthority) -> Verifier | SyncAuthority:
-    """Return *source* when it is ready: a verifier that follows is started and waited for.
+    """Return *source* ready to check: a verifier that follows a feed is started, and level with it.
 
     Raises:
         ConfigurationError, AuthorityUnavailable: it cannot be.

@@ -101,7 +101,7 @@ def current_sources() -> Sources:
 def _remote(source: Verifier | Authority, configuration: Configuration) -> RemoteAuthority:
     if not isinstance(source, Verifier):
         raise ConfigurationError("this project holds its authority: use AuthorityBackend or ModelBackend")
-    return RemoteAuthority(source.issuer, audiences=source.audiences, ca=configuration.ca)
+    return RemoteAuthority(source.issuer, audiences=source.audiences or (), ca=configuration.ca)
 
 
 def _checking(source: Verifier | Authority) -> Checking:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import subprocess
-import sys
+import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +12,14 @@ from datetime import timedelta
 
 import pytest
 
+from keyfob.accounts.accounts import Accounts as AsyncAccounts
 from keyfob.authority.authority import Authority as AsyncAuthority
-from keyfob.base.errors import ConfigurationError, Denied, NotFound, StoreUnavailable
+from keyfob.base.errors import Cause, ConfigurationError, Denied, InvalidRequest, NotFound, StoreUnavailable
 from keyfob.base.identifiers import ClientId, Subject
+from keyfob.clients.clients import Clients as AsyncClients
+from keyfob.sessions.store import MAX_DATA
 from keyfob.sync import Authority
+from keyfob.sync.parts import Accounts, Clients
 from keyfob.tokens.grant import SubjectClaims
 
 ISSUER = "https://auth.example"
@@ -48,10 +50,105 @@ def test_the_journeys_have_the_same_names(authority: Authority) -> None:
 
 def test_every_method_of_the_asynchronous_authority_is_there_and_takes_the_same() -> None:
     for name, method in inspect.getmembers(AsyncAuthority, inspect.isfunction):
-        if name.startswith("_") or name == "guard":  # a guard cancels a task: there is none to cancel here
+        if name.startswith("_") or name == "guard":  # there is no task to cancel here: ours calls a function
             continue
         ours = inspect.signature(getattr(Authority, name))
         assert list(ours.parameters.values()) == list(inspect.signature(method).parameters.values()), name
+
+
+WITHOUT = {
+    "store": "its verbs are asynchronous: run(lambda inner: inner.store...)",
+    "keys": "as store",
+    "feed": "as store; `staleness` is what synchronous applications ask of it",
+    "trail": "as store",
+    "activity": "written by the authority itself",
+    "reports": "of use to endpoints alone",
+    "endings": "behind `revoke` and `logout`",
+    "issuing": "behind `login`, `refresh` and `mint`",
+    "claims_source": "asynchronous, and the caller's own",
+}
+
+
+async def test_every_public_name_of_the_asynchronous_authority_is_there(authority: Authority) -> None:
+    async with AsyncAuthority.open("memory://", issuer=ISSUER) as inner:
+        names = {name for name in dir(inner) if not name.startswith("_")}
+    assert names - set(dir(authority)) == set(WITHOUT)
+
+
+PARTS = [("accounts", Accounts, AsyncAccounts), ("clients", Clients, AsyncClients)]
+
+
+@pytest.mark.parametrize(("name", "ours", "theirs"), PARTS)
+def test_every_method_of_a_part_is_there_and_takes_the_same(name: str, ours: type, theirs: type) -> None:
+    with Authority.open("memory://", issuer=ISSUER) as authority:
+        part = getattr(authority, name)
+        for method, function in inspect.getmembers(theirs, inspect.isfunction):
+            if method.startswith("_"):
+                continue
+            assert inspect.signature(getattr(part, method), follow_wrapped=True) == inspect.signature(
+                function
+            ), method
+            assert getattr(ours, method).__doc__ == function.__doc__
+
+
+def test_accounts_and_clients_are_kept_without_an_event_loop(authority: Authority) -> None:
+    account = authority.accounts.add("alice", "seventeen green llamas", roles=["buyer"])
+    with authority.sign_in() as attempt:
+        found = authority.accounts.authenticate("alice", "seventeen green llamas", address="192.0.2.1")
+        assert attempt.login(found.subject).subject == account.subject
+    with pytest.raises(Denied, match="bad_credentials"):
+        authority.accounts.authenticate("alice", "seventeen blue llamas", address="192.0.2.1")
+    added = authority.clients.add("orders", scopes=["keyfob:feed"])
+    assert authority.clients.authenticate("orders", added.secret) == added.client
+    assert authority.run(lambda inner: inner.store.feed.head()).position >= 0
+
+
+def test_data_is_compared_and_set(authority: Authority) -> None:
+    session_id = authority.login("alice").session_id
+    assert authority.write_data(session_id, b"first", version=0)
+    assert not authority.write_data(session_id, b"late", version=0)
+    assert authority.sessions.write_data(session_id, b"x" * MAX_DATA, 1)
+    with pytest.raises(InvalidRequest, match="at most 4096 bytes, not 4097"):
+        authority.write_data(session_id, b"x" * (MAX_DATA + 1), version=2)
+    kept = authority.sessions.read_data(session_id)
+    assert kept is not None
+    assert (kept.data, kept.version) == (b"x" * MAX_DATA, 2)
+
+
+def test_a_guard_says_when_its_principal_is_revoked_and_not_after_it_was_left(authority: Authority) -> None:
+    issued = authority.login("alice", strategy="session")
+    principal = authority.authenticate(str(issued.session_token))
+    causes: queue.SimpleQueue[Cause] = queue.SimpleQueue()
+    with authority.guard(principal, ended=causes.put):
+        pass
+    with authority.guard(principal, ended=causes.put) as guard:
+        guard.require()
+        authority.revoke("subject", "alice")
+        assert causes.get(timeout=DEADLINE) is Cause.REVOKED
+        assert guard.cause is Cause.REVOKED
+        with pytest.raises(Denied, match="revoked"):
+            guard.require()
+    with pytest.raises(Denied, match="revoked"), authority.guard(principal, ended=causes.put):
+        pass
+    assert causes.empty()
+
+
+def test_a_guard_ends_with_its_authority(authority: Authority) -> None:
+    principal = authority.authenticate(str(authority.login("alice").session_token))
+    causes: queue.SimpleQueue[Cause] = queue.SimpleQueue()
+    with authority.guard(principal, ended=causes.put):
+        authority.close()
+        assert causes.get(timeout=DEADLINE) is Cause.VERIFIER_STALE
+
+
+def test_a_login_of_before_is_void_where_the_subject_was_ended_since(authority: Authority) -> None:
+    with authority.sign_in(as_of=0) as attempt:
+        assert attempt.login("alice").subject == "alice"
+    authority.revoke("subject", "alice")
+    with authority.sign_in(as_of=0) as attempt, pytest.raises(Denied, match="revoked"):
+        attempt.login("alice")
+    with authority.sign_in() as attempt:
+        assert attempt.login("alice").subject == "alice"
 
 
 def test_the_smaller_moves_are_there_too(authority: Authority) -> None:
@@ -101,41 +198,6 @@ def test_what_cannot_be_opened_leaves_no_thread_behind() -> None:
         Authority.open("memory://", issuer="nonsense")
     with pytest.raises(ConfigurationError):
         Authority.open("nonsense://", issuer=ISSUER)
-
-
-FORK = """
-import os, sys
-from keyfob.sync import Authority
-from keyfob.tokens.grant import SubjectClaims
-from keyfob.base.errors import ConfigurationError
-
-authority = Authority.open("memory://", issuer="https://auth.example")
-token = authority.login("bob").session_token
-assert authority.authenticate(token).path
-assert authority.authenticate_cached(token) is not None
-child = os.fork()
-if child == 0:
-    if authority.authenticate_cached(token) is not None:
-        os._exit(3)
-    try:
-        authority.login("alice")
-    except ConfigurationError as error:
-        authority.close()
-        os._exit(7 if "fork" in str(error) else 1)
-    os._exit(2)
-_, status = os.waitpid(child, 0)
-authority.login("alice")
-authority.close()
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_is_told_so_and_its_parent_goes_on() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 7, done.stderr
 
 
 class Door:
