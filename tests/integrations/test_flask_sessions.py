@@ -197,11 +197,11 @@ def test_signing_out_ends_the_session_with_an_entry_and_clears_the_cookie(app, a
     browser.post("/login/alice")
     browser.post("/put/cart/tea")
     copied = browser.cookie("__Host-session")
-    before = authority.run(lambda inner: inner.store.feed.head()).position
+    before = authority.call(lambda inner: inner.store.feed.head()).position
 
     answer = browser.post("/logout")
 
-    assert authority.run(lambda inner: inner.store.feed.head()).position == before + 1
+    assert authority.call(lambda inner: inner.store.feed.head()).position == before + 1
     assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
     assert browser.cookie("__Host-session") is None
     thief = Browser(app)
@@ -401,7 +401,7 @@ def test_a_store_that_does_not_answer_is_503_and_never_a_good_answer(app, author
 
 
 def test_a_service_that_follows_has_no_sessions_of_its_own(authority):
-    jwks = authority.run(_jwks)
+    jwks = authority.call(_jwks)
     verifier = Verifier.from_jwks(jwks, issuer=ISSUER, audience="orders")
     app = Flask(__name__)
     app.session_interface = KeyfobSessions(Auth(verifier, app))

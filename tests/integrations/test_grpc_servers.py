@@ -234,7 +234,7 @@ def serve_on_a_loop(authority, handlers=None):
             await asyncio.to_thread(stop.wait)
             await server.stop(None)
 
-    thread = threading.Thread(target=authority.run, args=(serve,))
+    thread = threading.Thread(target=authority.call, args=(serve,))
     thread.start()
     client = Client(ports.get(timeout=DEADLINE))
     yield handlers, client

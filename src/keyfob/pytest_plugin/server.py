@@ -54,6 +54,7 @@ class TestServer:
         """Add a client that may follow the feed, and return its id and secret."""
         self._clients += 1
         added = self.authority.clients.add(f"service-{self._clients}", scopes=["keyfob:feed"])
+        assert added.secret is not None  # one without keys of its own has a secret
         return added.client.client_id, added.secret
 
     def follow(self, *, audience: str | Collection[str]) -> Verifier:
@@ -76,7 +77,7 @@ class _Serving:
         self._url = url
         self._began = threading.Event()
         self._server: uvicorn.Server | None = None
-        self._thread = threading.Thread(target=authority.run, args=(self._serve,), daemon=True)
+        self._thread = threading.Thread(target=authority.call, args=(self._serve,), daemon=True)
 
     def start(self) -> None:
         """Begin, and return when it answers."""
