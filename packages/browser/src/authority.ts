@@ -14,15 +14,15 @@ export interface Authority {
    *
    * Only what the authority says itself counts; anything else (a portal, a proxy's error, silence) is `unavailable`.
    */
-  call(path: string, body: object, by?: Credential, credentials?: RequestCredentials): Promise<Credential | undefined>;
-  /** Ends a refresh that is under way. Its cookie is not taken either. */
+  call(path: string, body: object, by?: Credential, init?: RequestInit): Promise<Credential | undefined>;
+  /** Ends a refresh that is under way. The browser does not take its cookie either, which it would with `keepalive`. */
   abort(): void;
 }
 
 export function authorityAt(base: string, timeout: number, send: typeof fetch): Authority {
   let refresh: AbortController | undefined;
   return {
-    async call(path, body, by, credentials = "same-origin") {
+    async call(path, body, by, init) {
       const askedAt = Date.now();
       const isRefresh = path === "/refresh";
       const flight = new AbortController();
@@ -36,12 +36,10 @@ export function authorityAt(base: string, timeout: number, send: typeof fetch): 
             ...(by && { authorization: `Bearer ${by.access_token}`, "x-csrf-token": by.csrf_token }),
           },
           body: JSON.stringify(body),
-          credentials,
           mode: "same-origin",
           redirect: "error",
-          // A page that is left must not lose the cookie of the answer.
-          keepalive: true,
           signal: flight.signal,
+          ...init,
         });
         const { status } = response;
         if (status === 204 && path === "/logout") return undefined;

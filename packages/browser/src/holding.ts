@@ -23,6 +23,11 @@ export interface Holding {
   inTurn(work: () => Promise<unknown>): Promise<void>;
   /** Looks at the clock: timers do not count the time that a machine sleeps. With *isUnsure* even a fresh credential may be over. */
   wake(isUnsure: boolean): void;
+  /**
+   * Makes sure, before the page is left, that the browser gets the cookie of a refresh that is under way: by another one that outlives the page, since both
+   * give the same.
+   */
+  leave(): void;
   close(): void;
 }
 
@@ -103,7 +108,7 @@ export function holdAt(authority: Authority, name: string, patience: number, tel
     const renewed = known();
     if (former && former.session_id !== renewed.session_id) {
       // By its token alone, without the cookie, which is the new one by now.
-      authority.call("/logout", {}, former, "omit").catch(() => undefined);
+      authority.call("/logout", {}, former, { credentials: "omit" }).catch(() => undefined);
     }
     return renewed;
   }
@@ -173,6 +178,9 @@ export function holdAt(authority: Authority, name: string, patience: number, tel
     inTurn: tabs.inTurn,
     wake(isUnsure) {
       if (held && (isUnsure || ageOf(held) !== Age.Fresh)) refreshQuietly(held);
+    },
+    leave() {
+      if (refreshing) authority.call("/refresh", {}, held, { keepalive: true }).catch(() => undefined);
     },
     close() {
       held = undefined;

@@ -42,7 +42,7 @@ export interface KeyfobEventMap {
 
 /** How often services may make this tab ask the authority whether the session is over (ms). */
 const ASK_INTERVAL = 10_000;
-const WAKING = ["visibilitychange", "resume", "online", "pageshow", "focus"];
+const WATCHED = ["visibilitychange", "online", "pageshow", "focus", "pagehide"];
 
 /**
  * Keeps this page signed in: holds the access token of a hybrid login in memory, and nowhere else.
@@ -65,10 +65,10 @@ export class Keyfob extends EventTarget {
     super();
     this.#origins = new Set(origins ? origins.map(checkedOrigin) : [location.origin]);
     this.#authority = authorityAt(base, timeout, this.#send);
-    this.#holding = holdAt(this.#authority, `keyfob/1${base}`, timeout + 2_000, (cause) =>
+    this.#holding = holdAt(this.#authority, `keyfob/1${base}`, timeout * 1.25, (cause) =>
       this.dispatchEvent(Object.assign(new Event(cause ? "signedout" : "signedin"), { cause })),
     );
-    for (const type of WAKING) {
+    for (const type of WATCHED) {
       // Also those of the document: this is in the way that they take. Where there is no page there may be no events.
       globalThis.addEventListener?.(type, this.#wake, { capture: true, signal: this.#life.signal });
     }
@@ -145,7 +145,7 @@ export class Keyfob extends EventTarget {
   async logout(devices: "this" | "others" | "all" = "this"): Promise<void> {
     const held = this.#holding.current();
     const send = (): Promise<void> =>
-      this.#holding.inTurn(() => persist(() => this.#authority.call("/logout", { devices }, held)));
+      this.#holding.inTurn(() => persist(() => this.#authority.call("/logout", { devices }, held, { keepalive: true })));
     if (devices === "others") return send();
     this.#owed = async () => {
       await send();
@@ -169,6 +169,7 @@ export class Keyfob extends EventTarget {
   }
 
   readonly #wake = (event: Event): void => {
+    if (event.type === "pagehide") return this.#holding.leave();
     this.#owed?.().catch(() => undefined);
     // A page that comes back from the browser's cache has not heard what the others said meanwhile.
     if (!globalThis.document?.hidden) this.#holding.wake((event as PageTransitionEvent).persisted);

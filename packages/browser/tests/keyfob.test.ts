@@ -90,7 +90,7 @@ test("the authority is called at the page's own origin alone, and its answers le
   const keyfob = await signedIn({ base: "/auth" });
   const { init, path } = authority.calls[0]!;
   assert.equal(path, "/auth/login");
-  assert.deepEqual([init.mode, init.redirect, init.credentials, init.keepalive], ["same-origin", "error", "same-origin", true]);
+  assert.deepEqual([init.mode, init.redirect], ["same-origin", "error"]);
   assert.equal(keyfob.session?.subject, "usr_alice");
 });
 

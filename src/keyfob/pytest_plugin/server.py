@@ -54,7 +54,7 @@ class TestServer:
         """Add a client that may follow the feed, and return its id and secret."""
         self._clients += 1
         added = self.authority.clients.add(f"service-{self._clients}", scopes=["keyfob:feed"])
-        assert added.secret is not None  # one without keys of its own has a secret
+        assert added.secret is not None  # it has no key of its own
         return added.client.client_id, added.secret
 
     def follow(self, *, audience: str | Collection[str]) -> Verifier:
