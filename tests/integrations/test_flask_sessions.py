@@ -355,6 +355,15 @@ def test_a_page_of_another_site_reaches_no_session(browser, headers):
     assert browser.get("/me").json["cart"] is None
 
 
+@pytest.mark.parametrize("strategy", ["jwt", "hybrid"])
+def test_a_token_of_another_kind_in_the_cookie_is_no_session_for_data(authority, browser, strategy):
+    issued = authority.login("alice", strategy=strategy)
+    authority.write_data(issued.session_id, b'{"cart":"tea"}', version=0)
+    for token in (issued.access_token, issued.refresh_token):
+        browser.client.set_cookie("__Host-session", token or "", domain="localhost", secure=True)
+        assert browser.everything == {}
+
+
 @pytest.mark.parametrize("value", ["nonsense", "kfs_nonsense", "kfr_AAAA", '"quoted"', ""])
 def test_a_cookie_that_is_none_of_ours_is_no_session(browser, value):
     for name in ("__Host-session", "__Host-anonymous"):
