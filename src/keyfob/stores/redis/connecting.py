@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from redis.asyncio import Connection as DriverConnection
@@ -16,6 +18,7 @@ from keyfob.stores.redis.options import Address, RedisOptions, Tls, Topology
 
 _SECTIONS = ("server", "memory", "replication", "persistence", "cluster")
 _OLDEST_REDIS, _OLDEST_VALKEY = (7, 0), (7, 2)
+_FAREWELL = 0.5  # seconds
 EVICTS_NOTHING = "noeviction"
 
 
@@ -81,6 +84,13 @@ async def find_primary(options: RedisOptions) -> Address:
         if found:
             return found[0].decode(), int(found[1])
     raise error
+
+
+async def take_leave(connection: Connection) -> None:
+    """Close *connection*, and wait for a moment until it is: TLS has a farewell."""
+    with suppress(*FAULTS):
+        async with asyncio.timeout(_FAREWELL):
+            await connection.disconnect()
 
 
 async def ask(connection: Connection, *command: object) -> Any:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, ask, connect, find_primary
+from keyfob.stores.redis.connecting import Connection, ask, connect, find_primary, take_leave
 from keyfob.stores.redis.faults import FAULTS
 from keyfob.stores.redis.options import Address, RedisOptions, Topology
 from keyfob.stores.wakers import Wakers
@@ -36,7 +36,8 @@ class Listener:
         self._is_closed = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._hang_up()
+        if self._connection is not None:
+            await take_leave(self._connection)
 
     async def _run(self) -> None:
         known = b""

@@ -14,7 +14,7 @@ from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.base.identifiers import Position, Timeline
 from keyfob.revocation.entry import Entry
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, connect
+from keyfob.stores.redis.connecting import Connection, connect, take_leave
 from keyfob.stores.redis.evidence import Evidence, Mark, is_behind
 from keyfob.stores.redis.faults import FAULTS, WentBack, at_opening, unavailable
 from keyfob.stores.redis.listening import Listener
@@ -66,7 +66,7 @@ class Server:
                 try:
                     salt = await _make(connection, Scripts()["open"], options)
                 finally:
-                    await connection.disconnect(nowait=True)
+                    await take_leave(connection)
         except FAULTS as error:
             raise at_opening(error, options.name) from None
         return cls(options, salt, clock=clock)

@@ -16,7 +16,7 @@ from keyfob.revocation.entry import Head
 from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.redis import places
 from keyfob.stores.redis.appending import read_head
-from keyfob.stores.redis.connecting import Connection, ask
+from keyfob.stores.redis.connecting import Connection, ask, take_leave
 from keyfob.stores.redis.faults import FAULTS, unavailable
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.transfer_commands import Command, Known, put_commands, remove_commands
@@ -88,7 +88,7 @@ class RedisTransfer:
             try:
                 return await work(connection)
             finally:
-                await connection.disconnect(nowait=True)
+                await take_leave(connection)
         except FAULTS as error:
             raise unavailable(error, self._server.options.name) from None
 
