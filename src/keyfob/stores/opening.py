@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
-from keyfob.stores.condition import PostgresCondition
+from keyfob.stores.condition import PostgresCondition, RedisCondition
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
@@ -123,6 +123,20 @@ async def inspect_store(url: str, *, clock: Clock) -> PostgresCondition | None:
     from keyfob.stores import postgres
 
     return await postgres.inspect_postgres_store(postgres.read_url(url), clock=clock)
+
+
+async def inspect_redis(url: str) -> RedisCondition | None:
+    """Look at the Redis server of the store at *url* without changing it; None for another store.
+
+    Raises:
+        ConfigurationError: the URL is malformed, or its driver is missing.
+    """
+    if _scheme(url) not in _REDIS:
+        return None
+    _need_redis()
+    from keyfob.stores.redis import inspect_redis_store, read_url
+
+    return await inspect_redis_store(read_url(url))
 
 
 async def open_movable(url: str) -> Movable:

@@ -7,6 +7,7 @@ from keyfob.stores.redis.accounts import RedisAccountStore
 from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
 from keyfob.stores.redis.feed import RedisFeedStore
+from keyfob.stores.redis.inspecting import inspect_redis_store
 from keyfob.stores.redis.keys import RedisKeyStore
 from keyfob.stores.redis.mirroring import RedisMirror
 from keyfob.stores.redis.options import RedisOptions
@@ -18,7 +19,7 @@ from keyfob.stores.redis.transfer import RedisTransfer
 from keyfob.stores.redis.url import SCHEMES, read_url
 from keyfob.stores.store import Store
 
-__all__ = ["SCHEMA", "SCHEMES", "RedisOptions", "open_redis_store", "read_url"]
+__all__ = ["SCHEMA", "SCHEMES", "RedisOptions", "inspect_redis_store", "open_redis_store", "read_url"]
 
 
 async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:

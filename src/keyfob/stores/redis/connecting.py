@@ -52,16 +52,25 @@ async def connect(options: RedisOptions) -> Connection:
     Raises:
         Exception: one of `faults.FAULTS`; `WrongServer` where it must not be used.
     """
-    address = options.addresses[0]
-    if options.topology is Topology.SENTINEL:
-        address = await find_primary(options)
-    connection = await _connect(address, options)
+    connection = await connect_unchecked(options)
     try:
         check_server(await read_state(connection))
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+async def connect_unchecked(options: RedisOptions) -> Connection:
+    """Connect to the primary, whatever it is like.
+
+    Raises:
+        Exception: one of `faults.FAULTS`.
+    """
+    address = options.addresses[0]
+    if options.topology is Topology.SENTINEL:
+        address = await find_primary(options)
+    return await _connect(address, options)
 
 
 async def find_primary(options: RedisOptions) -> Address:
