@@ -147,6 +147,8 @@ async def open_movable(url: str) -> Movable:
         StoreUnavailable: it does not answer.
     """
     _require_movable(url)
+    if _scheme(url) in _REDIS:
+        return await _redis_movable(url, makes=False)
     path = sqlite_path(url)
     if path is None:
         from keyfob.stores.postgres import open_postgres_movable, read_url
@@ -165,6 +167,8 @@ async def make_movable(url: str) -> Movable:
         StoreUnavailable: it does not answer.
     """
     _require_movable(url)
+    if _scheme(url) in _REDIS:
+        return await _redis_movable(url, makes=True)
     if _scheme(url) == "postgresql":
         from keyfob.stores.postgres import make_postgres_movable, read_url
 
@@ -209,6 +213,13 @@ async def _open_redis(url: str, clock: Clock) -> Store:
     return await open_redis_store(read_url(url), clock=clock)
 
 
+async def _redis_movable(url: str, *, makes: bool) -> Movable:
+    _need_redis()
+    from keyfob.stores import redis
+
+    return await redis.open_movable(redis.read_url(url), makes=makes)
+
+
 async def _migrate_redis(url: str) -> SchemaChange:
     """A store in Redis is made when it is opened: there is nothing to migrate from."""
     store = await _open_redis(url, SystemClock())
@@ -224,8 +235,6 @@ def _need_redis() -> None:
 def _require_movable(url: str) -> None:
     if _scheme(url) == "memory":
         raise ConfigurationError("a store in memory is gone with its process: it cannot be copied")
-    if _scheme(url) in _REDIS:
-        raise ConfigurationError("a store in Redis cannot be copied yet")
     if _scheme(url) == "postgresql":
         _need_postgres()
 
