@@ -63,7 +63,7 @@ export class Keyfob extends EventTarget {
   /** Throws `TypeError` for an origin that is none, such as one with a path. Nothing is sent before the first call. */
   constructor({ base = "", origins, timeout = 8_000 }: KeyfobOptions = {}) {
     super();
-    this.#origins = new Set(origins ? origins.map(checkedOrigin) : [location.origin]);
+    this.#origins = new Set((origins ?? [location.origin]).map(checkedOrigin));
     this.#authority = authorityAt(base, timeout, this.#send);
     this.#holding = holdAt(this.#authority, `keyfob/1${base}`, timeout * 1.25, (cause) =>
       this.dispatchEvent(Object.assign(new Event(cause ? "signedout" : "signedin"), { cause })),
@@ -122,11 +122,11 @@ export class Keyfob extends EventTarget {
     if (!this.#origins.has(new URL(request.url).origin) || request.headers.has("authorization")) return this.#send(request);
     for (let left = 2; ; left -= 1) {
       const credential = await this.#holding.usable();
-      const attempt = left ? request.clone() : request;
+      const attempt = request.clone();
       attempt.headers.set("authorization", `Bearer ${credential.access_token}`);
       const response = await this.#send(attempt);
-      const help = left ? await helpFor(response) : undefined;
-      if (typeof help === "number") {
+      const help = left && (await helpFor(response));
+      if (left && typeof help === "number") {
         await sleep(help);
       } else if (help === "refresh" || (help && this.#mayAsk())) {
         await this.#holding.newerThan(credential);

@@ -55,9 +55,10 @@ export function joinTabs(
       setTimeout(done, atMost);
     });
   const ask = async (moment?: number): Promise<void> => {
-    if (!channel || moment === undefined || newerThan(moment)) return;
+    if (moment === undefined || newerThan(moment)) return;
     tell({ ask: moment, rank });
-    await news(REPLY);
+    // Where nobody can reply: two that refresh in one moment, time and again, would look like a thief to the server.
+    await news(channel ? REPLY : (rank ?? 0) * 300);
   };
   const byRank = async (work: () => Promise<unknown>, moment?: number): Promise<void> => {
     isBehind = false;

@@ -18,6 +18,9 @@ beforeEach(() => {
 afterEach(() => {
   for (const keyfob of opened) keyfob.close();
   mock.timers.reset();
+  // @ts-expect-error: none of these is there outside of browsers
+  delete globalThis.addEventListener;
+  Reflect.deleteProperty(globalThis, "document");
 });
 
 /** Opens a tab: they share this process's BroadcastChannel, as pages of one origin do. */
@@ -439,4 +442,82 @@ test("the event says why", async () => {
   const told = happens(keyfob, "signedout");
   await keyfob.logout();
   assert.equal(((await told) as SignedOutEvent).cause, "logout");
+});
+
+/** A page's window, as far as events go. */
+function useWindow(): { readonly happens: (type: string, more?: object) => void } {
+  const window = new EventTarget();
+  globalThis.addEventListener = window.addEventListener.bind(window) as typeof globalThis.addEventListener;
+  return { happens: (type, more = {}) => window.dispatchEvent(Object.assign(new Event(type), more)) };
+}
+
+function useDocument(hidden: boolean): void {
+  Object.defineProperty(globalThis, "document", { value: { hidden }, configurable: true });
+}
+
+test("a page that comes back from the browser's cache asks whether its session is still there", async () => {
+  const page = useWindow();
+  const keyfob = await signedIn();
+  page.happens("pageshow", { persisted: false });
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 0);
+  authority.instead.push(() => problem(401, "revoked", "login"));
+  const told = happens(keyfob, "signedout");
+  page.happens("pageshow", { persisted: true });
+  await told;
+  assert.deepEqual(keyfob.causes, ["revoked"]);
+});
+
+test("whoever comes back to a page after its token ended finds a fresh one, and a hidden page waits", async () => {
+  mock.timers.enable({ apis: ["Date"], now: 1_800_000_000_000 });
+  const page = useWindow();
+  await signedIn();
+  mock.timers.setTime(1_800_000_600_000);
+  useDocument(true);
+  for (const type of ["visibilitychange", "online", "focus"]) page.happens(type);
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 0);
+  useDocument(false);
+  for (const type of ["visibilitychange", "online", "focus"]) page.happens(type);
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 1);
+});
+
+test("a page that is left during a refresh asks once more, by a request that outlives it", async () => {
+  const page = useWindow();
+  const keyfob = await signedIn();
+  page.happens("pagehide");
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 0);
+  const late = gate<Response>();
+  authority.instead.push(() => late.promise);
+  authority.service.push(() => problem(401, "expired", "refresh"));
+  const request = keyfob.fetch(SERVICE);
+  while (!authority.count("/refresh")) await messagesArrive();
+  page.happens("pagehide");
+  late.open(authority.grant());
+  await request;
+  assert.deepEqual(authority.calls.slice(1).map((call) => [call.path, call.init.keepalive]), [["/refresh", undefined], ["/refresh", true]]);
+});
+
+test("a refresh that is given up is aborted, and a sign-out outlives its page", async () => {
+  const keyfob = await signedIn({ timeout: 50 });
+  authority.service.push(() => problem(401, "expired", "refresh"));
+  authority.instead.push(() => new Promise<never>(() => undefined));
+  await keyfob.fetch(SERVICE);
+  assert.deepEqual(authority.calls.slice(1).map((call) => call.init.signal?.aborted), [true, false]);
+  await keyfob.logout();
+  assert.equal(authority.calls.at(-1)?.init.keepalive, true);
+});
+
+test("after close no event is heard", async () => {
+  mock.timers.enable({ apis: ["Date"], now: 1_800_000_000_000 });
+  const page = useWindow();
+  const keyfob = await signedIn();
+  await keyfob.logout();
+  keyfob.close();
+  const sent = authority.calls.length;
+  page.happens("pageshow", { persisted: true });
+  await messagesArrive();
+  assert.equal(authority.calls.length, sent);
 });
