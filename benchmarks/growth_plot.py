@@ -18,7 +18,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f; }
 .title { font-size: 15px; font-weight: 600; }
 .axis { stroke: #8c959f; }
 .curve { fill: none; stroke-width: 2; }
-.sqlite { stroke: #2a78b8; } .postgresql { stroke: #c4501b; }
+.sqlite { stroke: #2a78b8; } .postgresql { stroke: #c4501b; } .redis { stroke: #4c9141; }
 .refresh { stroke-dasharray: 6 4; }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3; } }
 """

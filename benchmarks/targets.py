@@ -13,6 +13,7 @@ class Section(StrEnum):
     JWT = "jwt"
     HTTP = "http"
     PROXIES = "proxies"
+    FRAMEWORKS = "frameworks"
     REVOCATION = "revocation"
     STORES = "stores"
 
@@ -129,6 +130,21 @@ def _http() -> Iterable[Measure]:
     yield measure("http.storm", "GET /check in a storm of logins, p99", unit="ms", target=at_most(3.0))
 
 
+def _frameworks() -> Iterable[Measure]:
+    for framework, bound in (("fastapi", 0.9), ("django", 0.95), ("flask", 0.95)):
+        for kind, target in (("plain", None), ("guarded", at_least(bound))):
+            yield Measure(
+                name=f"frameworks.{framework}.{kind}",
+                section=Section.FRAMEWORKS,
+                title=f"{_FRAMEWORKS[framework]}, a route {'that Keyfob guards' if target else 'guarded by nothing'}",
+                unit="requests/s",
+                target=target,
+            )
+
+
+_FRAMEWORKS = {"fastapi": "FastAPI", "django": "Django", "flask": "Flask"}
+
+
 def _proxies() -> Iterable[Measure]:
     def measure(name: str, title: str, target: Target | None = None) -> Measure:
         return Measure(name=name, section=Section.PROXIES, title=title, unit="requests/s", target=target)
@@ -181,8 +197,9 @@ def _stores() -> Iterable[Measure]:
         yield measure("growth.refresh", "a rotation in the largest database", "µs", at_most(1.25))
 
 
-STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "redis": "Valkey"}
 MEASURES: dict[str, Measure] = {
-    measure.name: measure for measure in (*_jwt(), *_http(), *_proxies(), *_revocation(), *_stores())
+    measure.name: measure
+    for measure in (*_jwt(), *_http(), *_proxies(), *_frameworks(), *_revocation(), *_stores())
 }
 """Every measure by its name, in the order of the report."""

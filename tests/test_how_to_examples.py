@@ -27,10 +27,10 @@ def test_the_page_shows_the_example_that_is_tested(name: str) -> None:
     example = (ROOT / "examples" / name).read_text("utf-8")
     assert example in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert f"docs/how-to/{EXAMPLES[name]}" in example
-    assert tested_by(name)
+    assert system_test_of(name)
 
 
-def tested_by(name: str) -> str:
+def system_test_of(name: str) -> str:
     """Return the system test that starts an example, by its module's name."""
     for test in sorted((ROOT / "tests" / "system").glob("test_*.py")):
         if name.removesuffix(".py") in test.read_text("utf-8"):

@@ -71,7 +71,8 @@ async def test_what_is_asked_for_is_loaded_and_no_more() -> None:
         "postgresql://user:hunter2@host/db?sslmode=prefer",
         "postgres://user:hunter2@host/db",
         "redis://:hunter2@host",
-        "rediss://host",
+        "rediss://host?replicas=x",
+        "redis+cluster://127.0.0.1",
         "SQLITE:///a.db",
     ],
 )
@@ -86,7 +87,8 @@ async def test_what_cannot_be_opened_is_said_in_one_line_without_a_secret(
         assert "\n" not in message
         assert "hunter2" not in message
         assert any(
-            scheme in message for scheme in ("sqlite:///", "memory://", "?synchronous", "postgresql://")
+            scheme in message
+            for scheme in ("sqlite:///", "memory://", "?synchronous", "postgresql://", "redis:// URL")
         )
     assert list(tmp_path.iterdir()) == []
 

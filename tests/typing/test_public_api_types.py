@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # the first time, when mypy has nothing cached
-@pytest.mark.parametrize("names", ["public_api", "django_api"])
+@pytest.mark.parametrize("names", ["public_api", "django_api", "integrations_api"])
 def test_the_public_names_are_fully_typed(names: str) -> None:
     checked = subprocess.run(
         # The project's own settings, so that the cache of 'make check' serves.

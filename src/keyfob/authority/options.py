@@ -37,6 +37,7 @@ class OpenOptions(TypedDict, total=False):
     canary: timedelta
     cache_capacity: int
     followers: int
+    accounts_store: str | None
     state_folder: Path | None
 
 
@@ -47,7 +48,8 @@ class Options:
     `issuer` is its URL. `algorithm` is ES256, ES384, EdDSA, PS256 or RS256. `access_lifetime` is 1 second to 24 hours. `claims_source`
     replaces the roles on the subjects' records. `cache_capacity` is how many checked credentials are remembered, `followers` how many may
     follow the feed of this process at once. `canary` is how often a canary is
-    revoked while verifiers report: 1 second to 1 minute, or 0 for never. `state_folder` is where this server keeps, across its restarts,
+    revoked while verifiers report: 1 second to 1 minute, or 0 for never. `accounts_store` is the URL of where accounts, clients and keys
+    lie apart from a store in Redis. `state_folder` is where this server keeps, across its restarts,
     how far the feed of a store on another machine has come; None: nowhere. It is made where it is not there. Servers on several machines have
     one each; processes of one machine may share it.
 
@@ -67,6 +69,7 @@ class Options:
     canary: timedelta = timedelta(0)
     cache_capacity: int = 100_000
     followers: int = 2_000
+    accounts_store: str | None = None
     state_folder: Path | None = None
 
     def __post_init__(self) -> None:

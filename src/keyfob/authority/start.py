@@ -18,7 +18,7 @@ from keyfob.base.errors import ConfigurationError
 from keyfob.base.events import Event
 from keyfob.keys.rewrap import fits
 from keyfob.keys.sealing import Sealing
-from keyfob.stores.opening import open_store, sqlite_path
+from keyfob.stores.opening import open_joined_store, open_store, sqlite_path
 from keyfob.stores.store import Store
 
 
@@ -28,7 +28,7 @@ async def start(store: str | Store, *, master_key: bytes | str | None, options: 
     Whatever was opened is closed again where something fails.
     """
     key, coming = _master_keys(store, master_key)
-    opened = await open_store(store, clock=options.clock) if isinstance(store, str) else store
+    opened = await _opened(store, options) if isinstance(store, str) else store
     try:
         if coming is not None and fits(await opened.keys.all(), Sealing(coming)):
             key = coming
@@ -43,6 +43,12 @@ async def start(store: str | Store, *, master_key: bytes | str | None, options: 
         parts.trail.tell(Event(at=options.clock.now(), code="head_not_kept", facts={"why": why}))
     parts.housekeeping.start()
     return parts
+
+
+async def _opened(url: str, options: Options) -> Store:
+    if options.accounts_store is None:
+        return await open_store(url, clock=options.clock)
+    return await open_joined_store(url, options.accounts_store, clock=options.clock)
 
 
 def _head_file(store: str | Store, opened: Store, options: Options) -> Path | None:

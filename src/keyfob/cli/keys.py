@@ -128,7 +128,7 @@ def rewrap(store: StoreUrl = None, config: ConfigFile = None) -> None:
     settings = Settings.load(config=config, flags={"store": store})
     done = asyncio.run(
         rewrap_store(
-            settings.store,
+            settings.accounts_store or settings.store,
             master_key=settings.master_key,
             new_master_key=settings.new_master_key,
             clock=SystemClock(),

@@ -40,6 +40,13 @@ def serve(
         str | None,
         typer.Option(metavar="URL", help="sqlite:///path, memory://, ... [default: sqlite:///keyfob.db]"),
     ] = None,
+    accounts_store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Accounts, clients and keys apart from a store in Redis. [default: in the store]",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, metavar="N", help="Processes. [default: 1]")
     ] = None,
@@ -58,6 +65,7 @@ def serve(
             "port": port,
             "issuer": issuer,
             "store": store,
+            "accounts_store": accounts_store,
             "workers": workers,
             "tls.cert": tls_cert,
             "tls.key": tls_key,

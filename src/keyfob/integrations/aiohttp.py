@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from keyfob.authority.authority import Authority
 
 P = ParamSpec("P")
-Decorator = Callable[[Callable[P, Awaitable[web.StreamResponse]]], Callable[P, Awaitable[web.StreamResponse]]]
 
 # Keys of requests have types since aiohttp 3.14, which warns of plain ones.
 _CONNECTION: Final[str] = getattr(web, "RequestKey", lambda name, _: name)("keyfob.connection", object)
@@ -78,7 +77,9 @@ class Auth:
         app.on_response_prepare.append(_notice)
         app.cleanup_ctx.append(self._running)
 
-    def required(self, **rules: Unpack[Rules]) -> Decorator[P]:
+    def required(
+        self, **rules: Unpack[Rules]
+    ) -> Callable[[Callable[P, Awaitable[web.StreamResponse]]], Callable[P, Awaitable[web.StreamResponse]]]:
         """Return a decorator that lets in whoever meets *rules*: for handlers, and for the methods of a `web.View`.
 
         Raises:
@@ -98,7 +99,9 @@ class Auth:
 
         return decorate
 
-    def optional(self, **rules: Unpack[Rules]) -> Decorator[P]:
+    def optional(
+        self, **rules: Unpack[Rules]
+    ) -> Callable[[Callable[P, Awaitable[web.StreamResponse]]], Callable[P, Awaitable[web.StreamResponse]]]:
         """Return a decorator that lets in strangers too: then `find_principal(request)` is None. A credential that is bad is refused."""
         requirement = Requirement.of(**rules)
 

@@ -32,5 +32,6 @@ def open_authority(
         state_folder=settings.state_folder,
         canary=settings.canary,
         cache_capacity=settings.cache_capacity,
+        accounts_store=settings.accounts_store,
         clock=clock or SystemClock(),
     )

@@ -37,6 +37,7 @@ _ALGORITHMS = ("ES256", "ES384", "EdDSA", "PS256", "RS256")
 _READERS: Mapping[str, values.Reader] = {
     "issuer": values.issuer,
     "store": values.text,
+    "accounts_store": values.text,
     "state_folder": values.absolute_folder,
     "host": values.host,
     "port": values.whole(0, 65_535),
@@ -115,6 +116,7 @@ class Settings:
 
     issuer: Issuer | None = None
     store: str = "sqlite:///keyfob.db"
+    accounts_store: str | None = None
     state_folder: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8080

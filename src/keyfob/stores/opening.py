@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from keyfob.base.clock import Clock
+from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.condition import PostgresCondition
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
+from keyfob.stores.two_places import join
 
 if TYPE_CHECKING:
     from keyfob.stores.sqlite import SqliteOptions
 
 _POSSIBLE = (
-    "memory://, sqlite:///relative.db, sqlite:////absolute.db or postgresql://user:password@host/database"
+    "memory://, sqlite:///relative.db, sqlite:////absolute.db, postgresql://user:password@host/database"
+    " or redis://user:password@host"
 )
-_NOT_YET = {"redis", "rediss", "redis+cluster", "redis+sentinel", "valkey"}
+_REDIS = {"redis", "rediss", "redis+sentinel", "rediss+sentinel", "valkey", "valkeys"}
+_NOT_YET = {"redis+cluster", "rediss+cluster"}
+
+
+MIGRATION_PATIENCE = timedelta(seconds=60)
+"""How long a migration waits for a table that others use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,7 @@ async def open_store(url: str, *, clock: Clock) -> Store:
     `memory://`; `sqlite:///keyfob.db` (relative), `sqlite:////var/lib/keyfob.db` (absolute), with `?synchronous=normal` for commits that
     survive a crash of the process but not a loss of power. A SQLite file of an older schema is migrated first.
     `postgresql://user:password@host:port/database` (docs/reference/postgresql.md), which asks for `keyfob migrate` instead.
+    `redis://`, `rediss://` and `redis+sentinel://` (docs/reference/redis.md).
 
     Raises:
         ConfigurationError: no such store can be opened; the message says what is possible.
@@ -50,14 +59,43 @@ async def open_store(url: str, *, clock: Clock) -> Store:
         from keyfob.stores.postgres import open_postgres_store, read_url
 
         return await open_postgres_store(read_url(url), clock=clock)
+    if _scheme(url) in _REDIS:
+        return await _open_redis(url, clock)
     from keyfob.stores.sqlite import open_sqlite_store
 
     path, options = _sqlite(url)
     return await open_sqlite_store(path, clock=clock, options=options)
 
 
-async def migrate_store(url: str) -> SchemaChange:
+async def open_joined_store(url: str, accounts_url: str, *, clock: Clock) -> Store:
+    """Open a store in two places: sessions and the feed at *url*, which is Redis; accounts, clients and keys at *accounts_url*.
+
+    Raises:
+        ConfigurationError: one of them cannot be opened, or these two do not go together.
+        StoreUnavailable: one of them does not answer.
+    """
+    if _scheme(url) not in _REDIS or _scheme(accounts_url) not in {"sqlite", "postgresql"}:
+        raise ConfigurationError(
+            "accounts_store is a store of sqlite:/// or postgresql://, beside a store of redis://"
+        )
+    sessions = await open_store(url, clock=clock)
+    try:
+        accounts = await open_store(accounts_url, clock=clock)
+    except BaseException:
+        await sessions.close()
+        raise
+    try:
+        return await join(sessions, accounts, clock=clock)
+    except BaseException:
+        await accounts.close()
+        await sessions.close()
+        raise
+
+
+async def migrate_store(url: str, *, patience: timedelta = MIGRATION_PATIENCE) -> SchemaChange:
     """Bring the store at *url* to this version's schema, making it if there is none. Repeated, it changes nothing.
+
+    In PostgreSQL it waits for what others hold for *patience*; whoever asks for the same meanwhile waits behind it.
 
     Raises:
         ConfigurationError: no such store can be opened, or it is one of a newer Keyfob.
@@ -69,8 +107,10 @@ async def migrate_store(url: str) -> SchemaChange:
         _need_postgres()
         from keyfob.stores import postgres
 
-        before = await postgres.migrate_postgres_store(postgres.read_url(url))
+        before = await postgres.migrate_postgres_store(postgres.read_url(url), patience=patience)
         return SchemaChange(before=before, after=postgres.SCHEMA_VERSION)
+    if _scheme(url) in _REDIS:
+        return await _migrate_redis(url)
     from keyfob.stores.sqlite import SCHEMA_VERSION, migrate_sqlite_store
 
     path, options = _sqlite(url)
@@ -148,16 +188,37 @@ def _scheme(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if scheme in _NOT_YET:
         raise ConfigurationError(f"stores of the scheme {scheme} are not supported yet: use {_POSSIBLE}")
-    if not separator or scheme not in {"memory", "sqlite", "postgresql"}:
+    if not separator or scheme not in {"memory", "sqlite", "postgresql"} | _REDIS:
         raise ConfigurationError(f"the store's URL has no known scheme: use {_POSSIBLE}")
     if scheme == "memory" and rest:
         raise ConfigurationError("a store in memory has no path: use memory://")
     return scheme
 
 
+async def _open_redis(url: str, clock: Clock) -> Store:
+    _need_redis()
+    from keyfob.stores.redis import open_redis_store, read_url
+
+    return await open_redis_store(read_url(url), clock=clock)
+
+
+async def _migrate_redis(url: str) -> SchemaChange:
+    """A store in Redis is made when it is opened: there is nothing to migrate from."""
+    store = await _open_redis(url, SystemClock())
+    await store.close()
+    return SchemaChange(before=1, after=1)
+
+
+def _need_redis() -> None:
+    if find_spec("redis") is None or find_spec("hiredis") is None:
+        raise ConfigurationError("a store in Redis needs a driver: pip install 'keyfob[redis]'")
+
+
 def _require_movable(url: str) -> None:
     if _scheme(url) == "memory":
         raise ConfigurationError("a store in memory is gone with its process: it cannot be copied")
+    if _scheme(url) in _REDIS:
+        raise ConfigurationError("a store in Redis cannot be copied yet")
     if _scheme(url) == "postgresql":
         _need_postgres()
 

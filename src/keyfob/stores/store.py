@@ -12,6 +12,7 @@ from keyfob.keys.store import KeyStore
 from keyfob.revocation.reports import ReportStore
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.store import SessionStore
+from keyfob.stores.mirroring import Mirror
 from keyfob.stores.transfer import Transfer
 
 
@@ -20,7 +21,8 @@ class Store:
     """What an authority is opened on. `salt` (32 bytes, made with the store) goes into session ids.
 
     `prepare` makes what must be there before the first session is; it is awaited at each start, after the longest lifetimes are known.
-    `transfer` carries its rows to another store, or to a back-up; None where a store cannot be moved. `close` closes it too.
+    `transfer` carries its rows to another store, or to a back-up; None where a store cannot be moved. `close` closes it too. `mirror`
+    carries out what another store has revoked; None where accounts cannot lie apart from the sessions.
     """
 
     sessions: SessionStore
@@ -35,3 +37,4 @@ class Store:
     close: Callable[[], Awaitable[None]]
     prepare: Callable[[], Awaitable[None]] | None = None
     transfer: Transfer | None = None
+    mirror: Mirror | None = None

@@ -351,6 +351,29 @@ def test_a_login_that_the_authority_ends_is_over_here_too(elsewhere, password):
     assert "sessionid" not in client.cookies or client.cookies["sessionid"].value == ""
 
 
+def test_whoever_is_no_user_of_the_project_that_follows_leaves_no_session_at_the_authority(
+    elsewhere, verifier, password, monkeypatch
+):
+    from django.contrib.auth.models import User
+
+    from keyfob.integrations.django.remote_authority import RemoteAuthority
+
+    user = authenticate(None, username="carol", password=password)
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    login_there, given = RemoteAuthority.login, []
+
+    def watched(self, *credentials):
+        given.append(login_there(self, *credentials))
+        return given[-1]
+
+    monkeypatch.setattr(RemoteAuthority, "login", watched)
+
+    assert authenticate(None, username="carol", password=password) is None
+
+    with pytest.raises(keyfob.Denied):
+        verifier.authenticate_blocking(given[0].session_token)
+
+
 def test_an_authority_elsewhere_that_does_not_answer_is_no_wrong_password(project):
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]

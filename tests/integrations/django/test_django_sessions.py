@@ -343,6 +343,18 @@ def test_a_session_that_is_given_too_much_says_by_what_and_writes_nothing(projec
         saved(basket=noise)
 
 
+def test_a_login_with_too_much_in_the_session_leaves_no_session_behind(authority, user, request_with):
+    request = request_with()
+    request.session["basket"] = "".join(chr(33 + (n * n) % 90) + str(n) for n in range(3000))
+
+    with pytest.raises(SessionTooLarge):
+        login(request, user, BACKEND)
+    with pytest.raises(SessionTooLarge):
+        request.session.save()
+
+    assert not authority.list_sessions().sessions
+
+
 @pytest.mark.parametrize(("more", "fits"), [(-1, True), (0, True), (1, False)])
 def test_a_session_keeps_exactly_as_much_as_its_bound(monkeypatch, more, fits):
     codec = SessionCodec(

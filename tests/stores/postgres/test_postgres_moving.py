@@ -19,8 +19,10 @@ from keyfob.stores.copying import Copier, Ends
 from keyfob.stores.moving import Mark, Role
 from keyfob.stores.opening import make_movable, migrate_store, open_movable, open_store
 from keyfob.stores.postgres import transfer
+from keyfob.stores.postgres.holding_off import Hold, hold_off
 from keyfob.stores.postgres.locks import LockClass
 from keyfob.stores.postgres.moving import PostgresMovable
+from keyfob.stores.record_rows import FORMS
 from keyfob.stores.records import AccountRow, FeedRow, Kind, SessionRow
 from keyfob.stores.store import Store
 from keyfob.stores.transfer import pages
@@ -332,6 +334,20 @@ async def test_a_database_without_a_store_is_no_source_and_is_left_as_it_is(empt
     with pytest.raises(ConfigurationError, match="run `keyfob migrate`"):
         await make_movable(empty_postgres_url)
     await raw.close()
+
+
+async def test_every_table_moves_and_is_held_off(raw: Any) -> None:
+    rows = await raw.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'keyfob'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
+    )
+    tables = {row[0] for row in rows} - {"move", "changes"}
+    assert tables == {form.table for form in FORMS.values()} | {"session_data"}
+    async with raw.transaction():
+        await hold_off(raw, Hold.WRITERS, timedelta(seconds=1))
+        held = await raw.fetch(
+            "SELECT relname FROM pg_locks JOIN pg_class ON pg_class.oid = relation WHERE pid = pg_backend_pid() AND mode = 'ExclusiveLock'"
+        )
+    assert tables <= {row[0] for row in held}
 
 
 @asynccontextmanager

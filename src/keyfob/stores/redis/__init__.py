@@ -1,0 +1,47 @@
+"""The store in Redis or Valkey: for very high rates, and sessions that need not outlive a disaster."""
+
+from __future__ import annotations
+
+from keyfob.base.clock import Clock
+from keyfob.stores.redis.accounts import RedisAccountStore
+from keyfob.stores.redis.audit import RedisAuditStore
+from keyfob.stores.redis.clients import RedisClientStore
+from keyfob.stores.redis.feed import RedisFeedStore
+from keyfob.stores.redis.keys import RedisKeyStore
+from keyfob.stores.redis.mirroring import RedisMirror
+from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.reports import RedisReportStore
+from keyfob.stores.redis.server import SCHEMA, Server
+from keyfob.stores.redis.sessions import RedisSessionStore
+from keyfob.stores.redis.throttle import RedisThrottleStore
+from keyfob.stores.redis.transfer import RedisTransfer
+from keyfob.stores.redis.url import SCHEMES, read_url
+from keyfob.stores.store import Store
+
+__all__ = ["SCHEMA", "SCHEMES", "RedisOptions", "open_redis_store", "read_url"]
+
+
+async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
+    """Open the store, making it if there is none.
+
+    The store belongs to the event loop that opened it, and to its process; it may be used from other loops while that one runs.
+
+    Raises:
+        ConfigurationError: the server cannot be used; the message says why.
+        StoreUnavailable: no primary answers.
+    """
+    server = await Server.open(options, clock=clock)
+    return Store(
+        sessions=RedisSessionStore(server, clock),
+        feed=RedisFeedStore(server),
+        keys=RedisKeyStore(server),
+        accounts=RedisAccountStore(server),
+        throttle=RedisThrottleStore(server),
+        clients=RedisClientStore(server),
+        audit=RedisAuditStore(server),
+        reports=RedisReportStore(server),
+        salt=server.salt,
+        close=server.close,
+        transfer=RedisTransfer(server),
+        mirror=RedisMirror(server, clock),
+    )

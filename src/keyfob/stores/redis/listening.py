@@ -1,0 +1,82 @@
+"""How a process learns at once that somebody has moved the feed: a blocking read of its stream, on a connection of its own.
+
+It is a wake-up and no more: each second the head is looked at, whoever called, so that one that is lost costs at most a poll interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from keyfob.stores.redis import places
+from keyfob.stores.redis.connecting import Connection, ask, connect, find_primary
+from keyfob.stores.redis.faults import FAULTS
+from keyfob.stores.redis.options import Address, RedisOptions, Topology
+from keyfob.stores.wakers import Wakers
+
+POLL_INTERVAL = 1.0  # seconds
+_ANSWER = 2.0  # seconds: how much longer than the poll interval an answer may take
+
+
+class Listener:
+    """Wakes whoever follows the feed, from its making to `close`."""
+
+    def __init__(self, options: RedisOptions, wakers: Wakers, *, on_failover: Callable[[], None]) -> None:
+        """Begin. *on_failover* is called when the sentinels name another primary than before."""
+        self._options = options
+        self._wakers = wakers
+        self._on_failover = on_failover
+        self._connection: Connection | None = None
+        self._primary: Address | None = None
+        self._is_closed = False
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="keyfob redis listener")
+
+    async def close(self) -> None:
+        """Stop, and close the connection."""
+        self._is_closed = True
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._hang_up()
+
+    async def _run(self) -> None:
+        known = b""
+        while not self._is_closed:  # a driver may swallow a cancellation
+            try:
+                async with asyncio.timeout(POLL_INTERVAL + _ANSWER):
+                    known = await self._look(known)
+            except FAULTS:
+                await self._hang_up()
+                known = b""
+                self._wakers.wake()  # a follower must find out for itself
+                await asyncio.sleep(POLL_INTERVAL)
+
+    async def _look(self, known: bytes) -> bytes:
+        """Return the head position once it is no longer *known*, or after the poll interval."""
+        await self._ask_sentinels()
+        if self._connection is None:
+            self._connection = await connect(self._options)
+        if known:
+            block = round(POLL_INTERVAL * 1000)
+            await ask(
+                self._connection,
+                *(b"XREAD", b"COUNT", 1, b"BLOCK", block, b"STREAMS", places.ENTRIES, known + b"-0"),
+            )
+        position: bytes = await ask(self._connection, b"HGET", places.META, b"position") or b"0"
+        if position != known:
+            self._wakers.wake()
+        return position
+
+    async def _ask_sentinels(self) -> None:
+        """Leave a primary that was cut off from its sentinels and does not know yet that it is none any more."""
+        if self._options.topology is not Topology.SENTINEL:
+            return
+        primary = await find_primary(self._options)
+        if primary != self._primary is not None:
+            self._on_failover()
+            await self._hang_up()
+        self._primary = primary
+
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)

@@ -1,0 +1,112 @@
+"""What looks through many sessions: lists, and the deletion of what has expired."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+
+from keyfob.base.clock import to_micros
+from keyfob.base.identifiers import SessionId, Subject
+from keyfob.sessions.session import Session
+from keyfob.sessions.store import SessionPage
+from keyfob.stores.redis import places
+from keyfob.stores.redis.packing import cut_offs, read_session
+from keyfob.stores.redis.server import Server
+from keyfob.stores.revoking import read_session_cursor, session_cursor
+from keyfob.stores.standing import Over, as_it_stands, is_live, over_since, over_without_parent
+from keyfob.stores.texts import can_be_kept
+
+_KEYS_AT_ONCE = 500  # keys of one look at the key space, whose rows are read in one round trip
+_MAX_SWEPT = 50_000  # keys that one deletion looks at: the next one goes on behind them
+_START = b"0"
+
+
+class Listing:
+    """Looks through the sessions of one store."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._swept = _START
+
+    async def page(
+        self,
+        subject: Subject | None,
+        *,
+        now: datetime,
+        after: str | None,
+        limit: int,
+        wanted: Callable[[Session], bool],
+    ) -> SessionPage:
+        """Return live sessions of *subject*, or of everybody, that are *wanted*, newest first.
+
+        Raises:
+            InvalidRequest: *after* is no cursor.
+        """
+        before = None if after is None else read_session_cursor(after)
+        if subject is not None and not can_be_kept(subject):
+            return SessionPage([], None)
+        newest: list[Session] = []
+        async for sessions in self._live(subject, now):
+            older = [one for one in sessions if wanted(one) and (before is None or _age(one) < before)]
+            newest = heapq.nlargest(limit + 1, [*newest, *older], key=_age)
+        page = newest[:limit]
+        more = len(newest) > len(page) and page
+        return SessionPage(page, session_cursor(page[-1], _age(page[-1])[0]) if more else None)
+
+    async def sweep(self, now: datetime, limit: int) -> int:
+        """Delete up to *limit* rows whose absolute end is reached; go on where the sweep before has stopped."""
+        gone = looked = 0
+        while gone < limit and looked < _MAX_SWEPT:
+            start = self._swept
+            found, keys = await self._server.read(*_scan(start))
+            for key in keys:
+                if gone < limit:
+                    arguments = (to_micros(now), limit - gone)
+                    gone += int(await self._server.run("sweep", (key, places.data_beside(key)), arguments))
+            looked += len(keys)
+            if gone < limit:
+                self._swept = found
+                if found == _START:
+                    break
+        return gone
+
+    async def _live(self, subject: Subject | None, now: datetime) -> AsyncIterator[list[Session]]:
+        if subject is not None:
+            key = places.sessions_at(places.tag_of(self._server.salt, subject))
+            yield [session for session in await self._read(key, now) if session.subject == subject]
+            return
+        cursor = None
+        while cursor != _START:
+            cursor, keys = await self._server.read(*_scan(cursor or _START))
+            found = await self._server.together(self._read(key, now) for key in set(keys))
+            yield [session for sessions in found for session in sessions]
+
+    async def _read(self, key: bytes, now: datetime) -> list[Session]:
+        """Return the sessions of one hash that are live at *now*."""
+        known = self._server.evidence.mark
+        head, position, rows = await self._server.look("rows_of", (places.META, places.CUT_OFFS, key))
+        self._server.check_head(known, head, position)
+        own = {
+            field: as_it_stands(read_session(field, row), cut_offs=cut_offs(cuts), parent=None)
+            for field, row, cuts in rows
+        }
+        by_id = {session.session_id: session for session in own.values()}
+        standing = (_under_parent(session, by_id, now) for session in by_id.values())
+        return [session for session in standing if is_live(session, now)]
+
+
+def _under_parent(session: Session, by_id: dict[SessionId, Session], now: datetime) -> Session:
+    if session.parent_session_id is None:
+        return session
+    parent = by_id.get(session.parent_session_id)
+    over: Over | None = over_without_parent(session) if parent is None else over_since(parent, now)
+    return as_it_stands(session, cut_offs=(), parent=over)
+
+
+def _age(session: Session) -> tuple[int, SessionId]:
+    return to_micros(session.created_at), session.session_id
+
+
+def _scan(cursor: bytes) -> Sequence[object]:
+    return (b"SCAN", cursor, b"MATCH", places.ALL_SESSIONS, b"COUNT", _KEYS_AT_ONCE)

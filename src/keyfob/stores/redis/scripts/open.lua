@@ -1,0 +1,8 @@
+-- Make what every store begins with, unless it is there; return what there is.
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call(
+    'HSET', KEYS[1], 'schema', ARGV[1], 'salt', ARGV[2], 'timeline', ARGV[3], 'position', 0, 'chain', string.rep('\0', 32),
+    'at', 0, 'credential', 0, 'session', 0, 'events', 0
+  )
+end
+return redis.call('HMGET', KEYS[1], 'schema', 'salt')

@@ -1,0 +1,197 @@
+"""One server, as the ports of the store use it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from keyfob.base.clock import Clock
+from keyfob.base.errors import ConfigurationError, StoreUnavailable
+from keyfob.base.identifiers import Position, Timeline
+from keyfob.revocation.entry import Entry
+from keyfob.stores.redis import places
+from keyfob.stores.redis.connecting import Connection, connect
+from keyfob.stores.redis.evidence import Evidence, Mark, is_behind
+from keyfob.stores.redis.faults import FAULTS, WentBack, at_opening, unavailable
+from keyfob.stores.redis.listening import Listener
+from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.packing import Reply, read_entry
+from keyfob.stores.redis.pipelining import Pipeline
+from keyfob.stores.redis.rescue import Rescue
+from keyfob.stores.redis.scripts import Script, Scripts
+from keyfob.stores.revoking import new_timeline
+from keyfob.stores.rows import DamagedRow
+from keyfob.stores.wakers import Wakers
+
+T = TypeVar("T")
+
+SCHEMA: Final = 1
+_GOODBYE: Final = 2.0  # seconds: how long `close` waits for what is under way
+
+
+class Server:
+    """Carries out scripts and commands. Every verb raises `StoreUnavailable` for whatever the server or the network has to say.
+
+    Everything happens on the event loop that opened it; what another loop asks for is carried over to it.
+    """
+
+    def __init__(self, options: RedisOptions, salt: bytes, *, clock: Clock) -> None:
+        self.salt = salt
+        self.evidence = Evidence()
+        self.options = options
+        self.wakers = Wakers()
+        self._scripts = Scripts()
+        self._packer = msgspec.msgpack.Encoder()
+        self._rescue = Rescue(self.evidence, self._scripts, salt=salt, clock=clock)
+        self._pipeline = Pipeline(options, self.connect)
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        self._listener = Listener(options, self.wakers, on_failover=self._pipeline.leave)
+
+    @classmethod
+    async def open(cls, options: RedisOptions, *, clock: Clock) -> Server:
+        """Connect, check that this version can work there, and make what is not there yet.
+
+        Raises:
+            ConfigurationError: a wrong password, too old or an unfit server, data of a newer Keyfob.
+            StoreUnavailable: no primary answers.
+        """
+        try:
+            async with asyncio.timeout(options.deadline.total_seconds()):
+                connection = await connect(options)
+                try:
+                    salt = await _make(connection, Scripts()["open"], options)
+                finally:
+                    await connection.disconnect(nowait=True)
+        except FAULTS as error:
+            raise at_opening(error, options.name) from None
+        return cls(options, salt, clock=clock)
+
+    async def connect(self) -> Connection:
+        """Connect, and see that the server still has what it acknowledged: only a restart, a failover or a restore takes it back.
+
+        Raises:
+            Exception: one of `faults.FAULTS`.
+        """
+        connection = await connect(self.options)
+        try:
+            await self._rescue.check(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def step(self, name: str, keys: Sequence[bytes], asked: Mapping[str, object]) -> Any:
+        """Carry out the script *name*, which may write, on the feed's keys and then *keys*, with *asked* as its argument."""
+        return await self.run(name, (*places.STATE, *keys), (self._packer.encode(asked),))
+
+    async def run(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Any:
+        """Carry out the script *name*, which may write."""
+        return await self._script(name, keys, arguments, only_reads=False)
+
+    async def look(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Any:
+        """Carry out the script *name*, which writes nothing: it is repeated if the connection is lost."""
+        return await self._script(name, keys, arguments, only_reads=True)
+
+    async def read(self, *command: object) -> Any:
+        """Return the answer to one command that reads."""
+        return await self._ask(command, only_reads=True)
+
+    async def write(self, *command: object) -> Any:
+        """Return the answer to one command that writes."""
+        return await self._ask(command, only_reads=False)
+
+    async def _script(
+        self, name: str, keys: Sequence[bytes], arguments: Sequence[object], *, only_reads: bool
+    ) -> Any:
+        script = self._scripts[name]
+        command = (b"EVALSHA", script.digest, len(keys), *keys, *arguments)
+        return await self._ask(command, script=script, only_reads=only_reads)
+
+    async def _ask(
+        self, command: tuple[object, ...], *, script: Script | None = None, only_reads: bool
+    ) -> Any:
+        if asyncio.get_running_loop() is self._loop:
+            return await self._pipeline.ask(command, script=script, only_reads=only_reads)
+        return await self.at_home(lambda: self._pipeline.ask(command, script=script, only_reads=only_reads))
+
+    async def together(self, steps: Iterable[Coroutine[object, object, T]]) -> list[T]:
+        """Carry out *steps* at once; return their answers in order. If one fails the others are finished all the same."""
+        answers = await asyncio.gather(*steps, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    def check_head(self, known: Mark, timeline: bytes | None, position: bytes | None) -> None:
+        """Refuse an answer from a server that has no feed any more, or only one from before what was *known* when it was asked.
+
+        Raises:
+            StoreUnavailable: it has lost data.
+        """
+        if timeline is None or position is None:
+            raise DamagedRow("the feed is gone")
+        stands = Timeline(timeline.decode()), Position(int(position))
+        if is_behind(*stands, known):
+            raise unavailable(WentBack(), self.options.name)
+        self.evidence.see(*stands)
+
+    def appended(self, reply: Reply) -> Entry:
+        """Return the entry that a script has just appended, remember it, and wake whoever follows."""
+        entry = read_entry(reply)
+        self.evidence.note(Timeline(reply[-1].decode()), [entry])
+        self.wakers.wake()
+        return entry
+
+    def too_busy(self) -> StoreUnavailable:
+        """Return what to raise where others were faster, again and again."""
+        return StoreUnavailable(f"too many change the same at {self.options.name}; try again")
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call *wake* whenever the feed may have moved, by this process or another.
+
+        Raises:
+            StoreUnavailable: the store is closed.
+        """
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        return self.wakers.add(wake)
+
+    async def close(self) -> None:
+        """Finish what is under way, for a moment, and close every connection. More than once is harmless."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.wakers.clear()
+        await self.at_home(self._close)
+
+    async def _close(self) -> None:
+        await self._listener.close()
+        await self._pipeline.close(_GOODBYE)
+
+    async def at_home(self, begin: Callable[[], Coroutine[object, object, T]]) -> T:
+        """Return what *begin* comes to on the event loop that opened the store.
+
+        Raises:
+            StoreUnavailable: that loop is closed.
+        """
+        if asyncio.get_running_loop() is self._loop:
+            return await begin()
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), self._loop))
+        except RuntimeError:
+            raise StoreUnavailable("the event loop that opened the store is closed") from None
+
+
+async def _make(connection: Connection, script: Script, options: RedisOptions) -> bytes:
+    """Make the state of the feed, unless it is there; return the salt."""
+    command = (b"EVAL", script.text, 1, places.META, SCHEMA, os.urandom(32), new_timeline())
+    await connection.send_packed_command(connection.pack_commands([command]), check_health=False)
+    schema, salt = await connection.read_response()
+    if schema is None or salt is None or int(schema) != SCHEMA:
+        raise ConfigurationError(f"the data at {options.name} are not those of this version of Keyfob")
+    return bytes(salt)
