@@ -199,6 +199,14 @@ test("a service that is configured wrongly does not make pages ask the authority
   assert.equal(authority.count("/refresh"), 1);
 });
 
+test("requests that are refused at once without a reason share one question, and are all sent again", async () => {
+  const keyfob = await signedIn();
+  for (let number = 0; number < 5; number += 1) authority.service.push(() => new Response(null, { status: 401 }));
+  const answers = await Promise.all(Array.from({ length: 5 }, () => keyfob.fetch(SERVICE)));
+  assert.deepEqual(answers.map((answer) => answer.status), [200, 200, 200, 200, 200]);
+  assert.equal(authority.count("/refresh"), 1);
+});
+
 test("a session that was ended is given up with its cause, once", async () => {
   const keyfob = await signedIn();
   authority.service.push(() => problem(401, "revoked", "login"));
