@@ -223,3 +223,16 @@ test("the reply to a question, which may be older than what others hold, repairs
   channel.close();
   assert.equal(authority.count("/refresh"), 0);
 });
+
+test("a tab that is asked for something newer says what it holds, if that is newer", async () => {
+  await tabs(1);
+  const channel = new Channel("keyfob/1");
+  const replies: unknown[] = [];
+  channel.onmessage = ({ data }) => replies.push(data);
+  channel.postMessage({ ask: Date.now() + 1000 });
+  channel.postMessage({ ask: 1 });
+  while (!replies.length) await messagesArrive();
+  channel.close();
+  const [{ held }] = replies as [{ held: { session_id: string } }];
+  assert.deepEqual([replies.length, held.session_id], [1, "5e551011"]);
+});
