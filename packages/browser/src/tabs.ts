@@ -1,6 +1,6 @@
 import type { Credential } from "./credential.js";
 
-/** What tabs tell each other. It goes by BroadcastChannel, so to pages of this origin alone, and is kept nowhere. */
+/** What tabs tell each other, also those with another version of this module: another shape needs another name of the channel. It goes by BroadcastChannel, so to pages of this origin alone, and is kept nowhere. */
 export type Message =
   /** A credential: `news` straight from the authority, or else the reply to `ask`. */
   | { readonly held: Credential; readonly news?: true }
