@@ -24,7 +24,7 @@ export interface Tabs {
 }
 
 /** How long to wait for a reply of another tab (ms). It costs nothing but time if there is none. */
-const REPLY = 150;
+const REPLY = 300;
 
 /**
  * Takes this tab into the circle.
