@@ -225,7 +225,7 @@ test("a lost answer is asked for again", async () => {
 });
 
 test("an answer that does not come is given up in time, and asked for again", async () => {
-  const keyfob = await signedIn({ timeout: 50 });
+  const keyfob = await signedIn({ timeout: 300 });
   authority.service.push(() => problem(401, "expired", "refresh"));
   authority.instead.push(() => new Promise<never>(() => undefined));
   assert.equal((await keyfob.fetch(SERVICE)).status, 200);
@@ -370,6 +370,7 @@ test("after a sign-out nothing that was under way signs in again", async () => {
   const request = assert.rejects(keyfob.fetch(SERVICE), isCode("logout"));
   while (!authority.count("/refresh")) await messagesArrive();
   const out = keyfob.logout();
+  assert.equal(authority.calls[1]?.init.signal?.aborted, true, "its cookie does not come either");
   late.open(authority.grant());
   await Promise.all([out, request]);
   assert.deepEqual([keyfob.session, keyfob.causes, authority.count("/refresh")], [null, ["logout"], 1]);
@@ -404,6 +405,33 @@ test("a sign-out that could not be sent is said so, and is sent before anything 
   assert.equal(await keyfob.resume(), null);
   assert.deepEqual(authority.calls.slice(-2).map((call) => call.path), ["/logout", "/refresh"]);
 });
+
+for (const [name, next] of [
+  ["a login", (keyfob: Keyfob): Promise<unknown> => keyfob.login(CREDENTIALS)],
+  ["the network's return", (_: Keyfob, page: ReturnType<typeof useWindow>): void => page.happens("online")],
+] as const) {
+  test(`${name} sends a sign-out that is owed, once`, async () => {
+    const page = useWindow();
+    const keyfob = await signedIn();
+    const away = (): Response => problem(500, "internal_error", null);
+    authority.instead.push(away, away, away);
+    mock.timers.enable({ apis: ["setTimeout"] });
+    const failed = assert.rejects(keyfob.logout(), isCode("unavailable"));
+    while (authority.count("/logout") < 3) {
+      await messagesArrive();
+      mock.timers.tick(2_000);
+    }
+    await failed;
+    mock.timers.reset();
+    await next(keyfob, page);
+    while (authority.count("/logout") < 4) await messagesArrive();
+    await messagesArrive();
+    page.happens("online");
+    await messagesArrive();
+    assert.equal(authority.count("/logout"), 4);
+    assert.notEqual(authority.calls[4]?.path, "/login");
+  });
+}
 
 test("signing out the others leaves this one alone", async () => {
   const keyfob = await signedIn();
@@ -509,7 +537,7 @@ test("a page that is left during a refresh asks once more, by a request that out
 });
 
 test("a refresh that is given up is aborted, and a sign-out outlives its page", async () => {
-  const keyfob = await signedIn({ timeout: 50 });
+  const keyfob = await signedIn({ timeout: 300 });
   authority.service.push(() => problem(401, "expired", "refresh"));
   authority.instead.push(() => new Promise<never>(() => undefined));
   await keyfob.fetch(SERVICE);
