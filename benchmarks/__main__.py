@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
+    framework_bench,
     growth_plot,
     http_bench,
     jwt_bench,
@@ -120,6 +121,9 @@ def _measure(sections: Sequence[Section], scale: Scale, console: Console) -> lis
             http_bench.Size(sessions=scale.sessions, rounds=scale.rounds, seconds=scale.seconds), tell=tell
         ),
         Section.PROXIES: lambda tell: proxy_bench.run(
+            http_bench.Size(sessions=scale.sessions, rounds=scale.rounds, seconds=scale.seconds), tell=tell
+        ),
+        Section.FRAMEWORKS: lambda tell: framework_bench.run(
             http_bench.Size(sessions=scale.sessions, rounds=scale.rounds, seconds=scale.seconds), tell=tell
         ),
         Section.REVOCATION: lambda tell: revocation_bench.run(

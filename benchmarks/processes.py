@@ -113,12 +113,14 @@ def running(
 ) -> Iterator[Program]:
     """Run `python -m module arguments` on *core* while the block lasts, with *folder* as its working directory."""
     command = [sys.executable, "-m", module, *arguments]
-    with _running(command, name=module, folder=folder, core=core, environment=environment or {}) as program:
+    with running_program(
+        command, name=module, folder=folder, core=core, environment=environment or {}
+    ) as program:
         yield program
 
 
 @contextmanager
-def _running(
+def running_program(
     command: Sequence[str], *, name: str, folder: Path, core: int | None, environment: Mapping[str, str]
 ) -> Iterator[Program]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYFOB_")}
@@ -184,6 +186,20 @@ def keyfob_gateway(
 
 
 @contextmanager
+def framework_server(
+    folder: Path, core: int | None, framework: str, kind: str, environment: Mapping[str, str], tokens: Path
+) -> Iterator[tuple[int, Program]]:
+    """Run one route of a framework; give its port once it answers a token of *tokens*."""
+    token = tokens.read_text("ascii").partition("\n")[0]
+    with running(
+        "benchmarks.framework_server", framework, kind, folder=folder, core=core, environment=environment
+    ) as program:
+        port = int(program.line(START_SECONDS))
+        _await(lambda: _status(port, "/orders", {"Authorization": f"Bearer {token}"}) == 200, program)
+        yield port, program
+
+
+@contextmanager
 def nginx_server(
     folder: Path, core: int | None, *, binary: str, backends: Mapping[str, int]
 ) -> Iterator[tuple[dict[str, int], Program]]:
@@ -192,7 +208,7 @@ def nginx_server(
     (folder / "file").write_text("ok", "ascii")
     (folder / "nginx.conf").write_text(_nginx_configuration(folder, backends, ports), "ascii")
     command = (binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr")
-    with _running(command, name="nginx", folder=folder, core=core, environment={}) as program:
+    with running_program(command, name="nginx", folder=folder, core=core, environment={}) as program:
         for port in ports.values():
             _await(lambda port=port: _status(port, "/none") is not None, program)
         yield ports, program
@@ -233,11 +249,11 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def _status(port: int, path: str) -> int | None:
+def _status(port: int, path: str, headers: Mapping[str, str] | None = None) -> int | None:
     """Return the status of a request; None if nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers or {}))
         return connection.getresponse().status
     except OSError:
         return None

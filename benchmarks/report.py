@@ -18,6 +18,7 @@ _SECTIONS = {
     Section.JWT: "Tokens, in one thread",
     Section.HTTP: "Requests over HTTP, one core for the server",
     Section.PROXIES: "Behind proxies",
+    Section.FRAMEWORKS: "In frameworks",
     Section.REVOCATION: "Revocation",
     Section.STORES: "Stores, in one process, 32 operations at a time",
 }

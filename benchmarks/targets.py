@@ -13,6 +13,7 @@ class Section(StrEnum):
     JWT = "jwt"
     HTTP = "http"
     PROXIES = "proxies"
+    FRAMEWORKS = "frameworks"
     REVOCATION = "revocation"
     STORES = "stores"
 
@@ -126,7 +127,23 @@ def _http() -> Iterable[Measure]:
     yield measure("http.check.jwt", "GET /check, JWT, warm", target=at_least(0.85))
     yield measure("http.check.cold", "GET /check, session, cache off", target=at_least(0.55))
     yield measure("http.refresh", "POST /refresh: rotate, sign, respond", target=at_least(0.18))
+    yield measure("http.token", "POST /oauth/token: authenticate a client, sign", target=at_least(0.15))
     yield measure("http.storm", "GET /check in a storm of logins, p99", unit="ms", target=at_most(3.0))
+
+
+def _frameworks() -> Iterable[Measure]:
+    for framework, bound in (("fastapi", 0.9), ("django", 0.95), ("flask", 0.95)):
+        for kind, target in (("plain", None), ("guarded", at_least(bound))):
+            yield Measure(
+                name=f"frameworks.{framework}.{kind}",
+                section=Section.FRAMEWORKS,
+                title=f"{_FRAMEWORKS[framework]}, a route {'that Keyfob guards' if target else 'guarded by nothing'}",
+                unit="requests/s",
+                target=target,
+            )
+
+
+_FRAMEWORKS = {"fastapi": "FastAPI", "django": "Django", "flask": "Flask"}
 
 
 def _proxies() -> Iterable[Measure]:
@@ -183,6 +200,7 @@ def _stores() -> Iterable[Measure]:
 
 STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "redis": "Valkey"}
 MEASURES: dict[str, Measure] = {
-    measure.name: measure for measure in (*_jwt(), *_http(), *_proxies(), *_revocation(), *_stores())
+    measure.name: measure
+    for measure in (*_jwt(), *_http(), *_proxies(), *_frameworks(), *_revocation(), *_stores())
 }
 """Every measure by its name, in the order of the report."""

@@ -103,6 +103,12 @@ def store_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
     return sqlite_url if request.param == "sqlite" else "memory://"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+    """Every store that several processes can share."""
+    return sqlite_url if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture
 async def quick_house(open_house: OpenHouse) -> House:
     """An authority on a store in memory, where the store makes no difference."""

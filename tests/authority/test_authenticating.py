@@ -245,6 +245,7 @@ async def test_another_issuer_of_the_same_keys_is_refused(open_house: Any, sqlit
         "kfs_",
         "kfs",
         "kfr_" + "A" * 98,
+        "kfa_" + "A" * 98,
         "kfs_" + "A" * 98,
         "kfk_" + "A" * 98,
         "é",
@@ -253,7 +254,7 @@ async def test_another_issuer_of_the_same_keys_is_refused(open_house: Any, sqlit
     ],
 )
 async def test_nonsense_is_malformed_or_of_the_wrong_type(quick_house: Any, text: str) -> None:
-    expected = Cause.WRONG_TYPE if text.startswith("kfr_") else Cause.MALFORMED
+    expected = Cause.WRONG_TYPE if text.startswith(("kfr_", "kfa_")) else Cause.MALFORMED
     assert await quick_house.cause(text) is expected
 
 

@@ -16,6 +16,7 @@ from keyfob.authority.backing_up import Into, Outcome
 from keyfob.base.clock import SystemClock
 from keyfob.base.errors import Cause, ConfigurationError
 from keyfob.revocation.entry import CHAIN_START
+from keyfob.revocation.store import LEAP
 from keyfob.stores.backup_file import BackupReader
 from keyfob.stores.records import Kind
 from keyfob.stores.transfer import tally
@@ -166,3 +167,40 @@ async def test_a_database_that_is_not_there_is_not_made_by_a_back_up(
         await back_up(empty_postgres_url, tmp_path / "backup", clock)
     with pytest.raises(ConfigurationError, match="KEYFOB_MASTER_KEY"):
         await back_up(postgres_url, tmp_path / "backup", clock, key=None)
+
+
+async def test_what_a_server_kept_of_the_feed_says_that_the_database_has_lost_entries(
+    open_house: Any, clock: Any, tmp_path: Path, postgres_url: str
+) -> None:
+    state = tmp_path / "state"
+    house = await open_house(postgres_url, state_folder=state)
+    kept = await house.authority.login("bob", strategy="hybrid")
+    await house.authority.revoke("subject", "nobody")
+    await back_up(postgres_url, tmp_path / "backup", clock)
+    for _ in range(2):
+        await house.authority.revoke("subject", "nobody")
+    await house.authority.feed.beat()
+    known = await house.authority.store.feed.head()
+    await house.authority.close()
+    raw = await asyncpg.connect(postgres_url)
+    await raw.execute(
+        "WITH gone AS (DELETE FROM keyfob.entries WHERE position > 1)"
+        " UPDATE keyfob.meta SET position = e.position, chain = e.chain FROM keyfob.entries AS e WHERE e.position = 1"
+    )
+    await raw.close()
+
+    done = await backing_up.restore(
+        tmp_path / "backup",
+        postgres_url,
+        into=Into.ANY,
+        master_key=MASTER_KEY,
+        clock=clock,
+        actor="test",
+        on_progress=lambda total, count: None,
+        state_folder=state,
+    )
+
+    assert done.outcome is Outcome.ANEW
+    assert done.head.position > known.position + LEAP
+    again = await open_house(postgres_url, state_folder=state)
+    assert await again.refresh_cause(kept.refresh_token) is not None

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from keyfob.authority.api_keys import ApiKeyOrder
-from keyfob.base.errors import Cause, Denied
+from keyfob.base.errors import Cause, Denied, StoreMoved
 from keyfob.base.identifiers import Strategy
 from keyfob.jwt import jws
 from keyfob.jwt.algorithms import Algorithm
 from keyfob.jwt.jwk import PrivateKey, jwk_set
+from keyfob.stores.moving import Mark, Role
+from keyfob.stores.opening import open_movable
 
 ISSUER = "https://auth.example"
 DEADLINE = 10.0  # seconds; the store tells within 50 milliseconds
@@ -29,8 +31,8 @@ async def cause_of(call: Awaitable[object]) -> Cause | None:
 
 
 @pytest.fixture
-async def houses(open_house: Any, sqlite_url: str) -> Any:
-    return await open_house(sqlite_url), await open_house(sqlite_url)
+async def houses(open_house: Any, shared_url: str) -> Any:
+    return await open_house(shared_url), await open_house(shared_url)
 
 
 async def told(house: Any, principal: Any) -> Cause:
@@ -152,3 +154,21 @@ async def test_of_two_authorities_that_rotate_a_secret_at_once_neither_loses_one
     for secret in (one.secret for one in given):
         assert (await houses[0].authority.clients.authenticate("billing", secret)).client_id == "billing"
     assert await cause_of(houses[1].authority.clients.authenticate("billing", first)) is Cause.BAD_CREDENTIALS
+
+
+async def test_a_process_whose_store_has_moved_answers_nothing_from_memory(
+    open_house: Any, shared_url: str
+) -> None:
+    """Whoever has it now may end what is remembered here."""
+    house = await open_house(shared_url)
+    issued = await house.authority.login("alice")
+    await house.authority.authenticate(issued.session_token)
+    assert house.authority.authenticate_cached(issued.session_token) is not None
+    store = await open_movable(shared_url)
+    assert await store.set_mark(Mark(role=Role.MOVED, copy_id="c", place="elsewhere"), replaces=None)
+    await store.close()
+    async with asyncio.timeout(DEADLINE):  # nobody asks it: it finds out by itself
+        while house.authority.authenticate_cached(issued.session_token) is not None:
+            await asyncio.sleep(0)
+    with pytest.raises(StoreMoved, match="has moved to elsewhere"):
+        await house.authority.authenticate(issued.session_token)

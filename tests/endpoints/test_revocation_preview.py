@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keyfob.authority import preview
+from keyfob.authority.api_keys import ApiKeyOrder
 from keyfob.base.clock import to_micros
 
 
@@ -130,3 +131,20 @@ async def test_only_an_administrator_may_look(desk) -> None:
     await desk.user()
     alice = await desk.access_token()
     assert (await ask(desk, alice, "scope=everything")).status == 403
+
+
+async def test_api_keys_of_the_owner_are_counted(desk) -> None:
+    admin = await desk.admin()
+    account = await desk.user("alice")
+    await desk.client("ci")
+    keys = desk.authority.api_keys
+    order = ApiKeyOrder(name="deploy", audience=["orders"])
+    own = await keys.add_for_subject(account.subject, order, actor="root")
+    for _ in range(2):
+        await keys.add_for_service("ci", order, actor="root")
+    for query, sessions in (
+        (f"scope=subject&id={account.subject}", 1),
+        ("scope=client&id=ci", 2),
+        (f"scope=session&id={own.api_key.key_id}", 1),
+    ):
+        assert (await preview_of(desk, admin, query))["sessions"] == sessions, query

@@ -351,6 +351,45 @@ async def test_a_bearer_gets_its_new_credentials_in_the_body(desk, strategy: str
     assert (await desk.ask("GET", "/session", bearer=token)).status == 401
 
 
+async def test_a_new_password_puts_the_refresh_token_of_a_browser_into_its_cookie(desk) -> None:
+    await desk.user()
+    mine = await desk.login(strategy="hybrid")
+    cookie = f"__Host-refresh={mine.cookies()['__Host-refresh']}"
+    answer = await desk.ask(
+        "POST",
+        "/password",
+        bearer=mine.json()["access_token"],
+        cookie=cookie,
+        json_body={"current": "correct horse battery", "new": "staple of the horse"},
+    )
+    assert answer.status == 200
+    assert "refresh_token" not in answer.json()
+    fresh = f"__Host-refresh={answer.cookies()['__Host-refresh']}"
+    assert (await desk.ask("POST", "/refresh", cookie=fresh)).status == 200
+    assert (await desk.ask("POST", "/refresh", cookie=cookie)).status == 401
+
+
+async def test_a_new_password_leaves_the_refresh_cookie_of_another_session_alone(desk) -> None:
+    await desk.user()
+    await desk.user("bob")
+    mine = await desk.login(strategy="hybrid", transport="body")
+    bobs = (await desk.login("bob", strategy="hybrid")).cookies()["__Host-refresh"]
+    for number, cookie in enumerate((bobs, "nonsense", bobs[:-1])):
+        answer = await desk.ask(
+            "POST",
+            "/password",
+            bearer=mine.json()["access_token"],
+            cookie=f"__Host-refresh={cookie}",
+            json_body={
+                "current": f"staple of the horse {number - 1}" if number else "correct horse battery",
+                "new": f"staple of the horse {number}",
+            },
+        )
+        assert answer.status == 200
+        assert not answer.all("set-cookie")
+        mine = answer
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

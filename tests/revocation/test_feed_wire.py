@@ -15,8 +15,9 @@ from keyfob.jwt.jwk import PrivateKey
 from keyfob.revocation import snapshot as snapshots
 from keyfob.revocation import wire
 from keyfob.revocation.entry import CHAIN_START, Entry, Head, Reach, Scope
+from keyfob.revocation.entry_table import until_seconds
 from keyfob.revocation.event_stream import MAX_EVENT, EventStreamReader, StreamEvent, encode_event
-from keyfob.revocation.snapshot import SnapshotReader, encode_body, pack
+from keyfob.revocation.snapshot import SnapshotLines, SnapshotReader, encode_body, pack
 from keyfob.revocation.wire import KeySets, SnapshotHead, WireError
 from keyfob.testing.frozen_clock import START
 
@@ -271,6 +272,21 @@ def test_a_snapshot_reads_as_it_was_written(drawn):
     assert len(snapshot.table) == len(EntryTable.of(drawn))
 
 
+@settings(max_examples=50)
+@given(entries)
+def test_its_lines_are_the_entries_that_were_written(drawn):
+    raw, lines, found = gzip.decompress(packed(drawn)), SnapshotLines(), []
+    for start in range(0, len(raw), 50):
+        found += lines.feed(raw[start : start + 50])
+
+    def said(one):
+        # Rounded up to a second, so that nobody drops an entry too early.
+        until = -1 if one.until is None else until_seconds(one.until)
+        return one.position, one.scope, one.id, one.reach, one.spared or "", until
+
+    assert sorted(map(said, found)) == sorted(map(said, drawn))
+
+
 def test_a_snapshot_covers_what_its_entries_cover(history, holder):
     history.add(Scope.SESSION, "s1")
     history.add(Scope.SUBJECT, "bob", Reach.CLAIMS)
@@ -347,6 +363,8 @@ def test_a_line_of_no_snapshot_is_refused_even_if_it_was_signed(line):
     raw = sign(wire.encode_snapshot_head(head), wire.SNAPSHOT_TYPE).encode() + b"\n" + line + b"\n"
     with pytest.raises(WireError):
         read(raw)
+    with pytest.raises(WireError):
+        list(SnapshotLines().feed(raw))
 
 
 def test_a_snapshot_without_a_head_and_lines_without_end_are_refused(monkeypatch):

@@ -30,7 +30,7 @@ from keyfob.stores.records import Kind, SessionRow
 from keyfob.stores.transfer import tally
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.rotation_contract import rotate
-from keyfob.testing.store_contract import ALICE, WINDOW, codes, found, is_live, put_new, revocation
+from keyfob.testing.store_contract import ALICE, WINDOW, an_event, codes, found, is_live, put_new, revocation
 from keyfob.testing.transfer_contract import fill
 
 CHILD = Path(__file__).parent / "copier_child.py"
@@ -186,6 +186,20 @@ async def test_every_kind_of_change_is_carried(here: str, there: str, clock: Fro
         held = await copying.switch()
     assert all(one.count > 0 for one in held.values())
     await store.close()
+
+
+async def test_a_text_that_not_every_store_can_keep_does_not_stop_a_move(
+    here: str, there: str, clock: FrozenClock
+) -> None:
+    store = await open_store(here, clock=clock)
+    event = structs.replace(an_event(clock.now(), "odd"), reason="a\0b\ud800c")
+    await store.audit.add(event)
+    await store.close()
+    await move(here, there, clock)
+    moved = await open_store(there, clock=clock)
+    (kept,) = (await moved.audit.list(limit=9)).events
+    assert kept.reason == "a\N{REPLACEMENT CHARACTER}b?c"
+    await moved.close()
 
 
 async def test_writers_are_held_off_while_it_switches_and_readers_after_it(

@@ -349,7 +349,7 @@ def deploy_for_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
     yield from _deployments(tmp_path_factory.mktemp("module"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually() -> Callable[..., None]:
     """Wait until a condition holds, looking every hundredth of a second; fail where it does not come within the seconds given."""
 

@@ -59,12 +59,16 @@ class Pair:
 
     def position(self) -> int:
         """Return the head position of whichever is the primary."""
-        return asyncio.run(self._ask("SELECT position FROM keyfob.meta"))
+        return int(self.ask("SELECT position FROM keyfob.meta"))
 
     def events(self) -> list[str]:
         """Return what the audit trail says about the feed."""
         query = "SELECT coalesce(string_agg(code, ' '), '') FROM keyfob.events WHERE code LIKE 'feed\\_%'"
-        return str(asyncio.run(self._ask(query))).split()
+        return str(self.ask(query)).split()
+
+    def ask(self, query: str) -> Any:
+        """Return the value that *query* reads."""
+        return asyncio.run(self._ask(query))
 
     async def _ask(self, query: str) -> Any:
         import asyncpg
@@ -135,6 +139,7 @@ def _cause(verifier: Verifier, guest: Any) -> str | None:
 
 def test_a_running_server_appends_what_was_lost_and_nobody_notices(pair: Pair, eventually: Any) -> None:
     guests = Guests(pair)
+    assert pair.ask("SELECT count(*) FROM keyfob.sessions_other") == 0, "days have partitions from the start"
     with guests.follow() as verifier:
         pair.fall_behind()
         guests.log_out(guests.ended)

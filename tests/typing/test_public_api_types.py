@@ -13,10 +13,11 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # the first time, when mypy has nothing cached
-def test_the_public_names_are_fully_typed() -> None:
+@pytest.mark.parametrize("names", ["public_api", "django_api", "integrations_api"])
+def test_the_public_names_are_fully_typed(names: str) -> None:
     checked = subprocess.run(
         # The project's own settings, so that the cache of 'make check' serves.
-        [sys.executable, "-m", "mypy", "--strict", str(Path(__file__).with_name("public_api.py"))],
+        [sys.executable, "-m", "mypy", "--strict", str(Path(__file__).with_name(f"{names}.py"))],
         cwd=ROOT,
         capture_output=True,
         text=True,

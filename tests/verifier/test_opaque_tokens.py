@@ -11,6 +11,9 @@ from keyfob.base.identifiers import SessionId, Strategy
 from keyfob.base.opaque import OpaqueKeys, OpaqueKind, OpaqueToken
 from keyfob.revocation.entry import Reach, Scope
 from keyfob.verifier import introspection
+from keyfob.verifier.feed_view import FeedView
+from keyfob.verifier.jwks_source import JwksSource
+from keyfob.verifier.settings import FollowSettings
 from keyfob.verifier.verifier import Verifier
 
 
@@ -93,6 +96,7 @@ def test_an_unknown_token_is_asked_about_once_in_five_seconds(server, verifier, 
 def test_what_is_no_session_token_is_refused_without_asking(server, verifier):
     token = server.opaque()
     assert cause_of(verifier.authenticate_blocking, other_kind(OpaqueKind.REFRESH)) is Cause.WRONG_TYPE
+    assert cause_of(verifier.authenticate_blocking, other_kind(OpaqueKind.ANONYMOUS)) is Cause.WRONG_TYPE
     for wrong in (
         "kfs_",
         token[:-1],
@@ -453,3 +457,26 @@ def test_a_token_that_expires_in_the_cache_is_denied_at_exactly_its_exp(server, 
     verifier.verify(token)
     verdict.fresh_until = now()
     assert cause_of(verifier.verify, token) is Cause.EXPIRED
+
+
+def test_a_verifier_that_leaves_the_audience_open_takes_any_of_the_issuer(server, verifier_clock, waits):
+    """As a gateway does, which answers for every service behind its proxy."""
+    settings = FollowSettings(
+        issuer=server.issuer,
+        audiences=None,
+        credentials=("orders", "s3cret/+"),
+        heartbeat=timedelta(seconds=0.1),
+    )
+    verifier = Verifier(
+        issuer=server.issuer,
+        audiences=settings.audiences,
+        keys=JwksSource(),
+        view=FeedView(verifier_clock),
+        clock=verifier_clock,
+        settings=settings,
+        on_event=None,
+    )
+    with verifier:
+        for audience in ("stock", "orders"):
+            assert verifier.authenticate_blocking(server.opaque(aud=audience)).audience == (audience,)
+            assert verifier.verify(server.token(aud=audience)).audience == (audience,)

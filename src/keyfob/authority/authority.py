@@ -105,12 +105,13 @@ class Authority:
 
     # Signing in
 
-    def sign_in(self) -> SignIn:
+    def sign_in(self, *, as_of: int | None = None) -> SignIn:
         """Begin an attempt to sign in, before anything is read about the subject.
 
-        `async with authority.sign_in() as attempt: ...` check the password, then `issued = await attempt.login(subject)`.
+        `async with authority.sign_in() as attempt: ...` check the password, then `issued = await attempt.login(subject)`. Where the subject
+        had signed in before, elsewhere, *as_of* is the position of then: 0 for a login older than the feed. What ended it since, ends this.
         """
-        return SignIn(self._parts)
+        return SignIn(self._parts, as_of=as_of)
 
     async def login(self, subject: str, **options: Unpack[LoginOptions]) -> Issued:
         """Sign *subject* in, for callers that have read nothing about it yet; else see `sign_in`. `SignIn.login` says the rest."""
@@ -347,7 +348,11 @@ class Authority:
 
     async def read_data(self, session_id: str) -> SessionData | None:
         """Return the application's data of a live session, None if it is not live."""
-        return await self.store.sessions.read_data(SessionId(session_id))
+        return await self.sessions.read_data(SessionId(session_id))
+
+    async def write_data(self, session_id: str, data: bytes, *, version: int) -> bool:
+        """Write the application's data of a session in place of *version*, as `Sessions.write_data`; say whether it was written."""
+        return await self.sessions.write_data(SessionId(session_id), data, version)
 
     def csrf_token(self, session_id: str) -> str:
         """Return the CSRF token of a session: bound to it, the same for as long as the CSRF key is current."""

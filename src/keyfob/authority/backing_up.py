@@ -103,10 +103,12 @@ async def restore(
     clock: Clock,
     actor: str,
     on_progress: Progress,
+    state_folder: Path | None = None,
 ) -> Restored:
     """Restore *file* into the store at *url*, making it if there is none; running servers see all of it at once, or nothing.
 
-    Repeated, it does the same once more.
+    Repeated, it does the same once more. *state_folder* is where a server of this machine keeps how far the feed has come, where that is
+    not beside the database.
 
     Raises:
         ConfigurationError: the file is no back-up that fits this master key, or the store is in use and *into* is `UNUSED`, is of another
@@ -118,7 +120,9 @@ async def restore(
         reader, key = _authentic(raw, _master_keys(url, master_key))
         store = await make_movable(url)
         try:
-            restoring = _Restoring(reader, store, into=into, known=_known(url, key), clock=clock, actor=actor)
+            restoring = _Restoring(
+                reader, store, into=into, known=_known(url, key, state_folder), clock=clock, actor=actor
+            )
             done = await restoring.go(on_progress)
         finally:
             await store.close()
@@ -135,17 +139,17 @@ class _Restoring:
         store: Movable,
         *,
         into: Into,
-        known: Head | None,
+        known: Callable[[FeedRow], Head | None],
         clock: Clock,
         actor: str,
     ) -> None:
         self._reader = reader
         self._store = store
         self._into = into
-        self._known = known
         self._clock = clock
         self._actor = actor
         self._saved = Survey.of(reader.pages())
+        self._known = known(_feed_of(self._saved))
 
     async def go(self, on_progress: Progress) -> Restored:
         """Restore, as soon as no entry comes between looking and restoring."""
@@ -338,10 +342,14 @@ def _master_keys(url: str, given: bytes | None) -> Sequence[bytes]:
     return [master_key_beside(database), *([coming] if coming else [])]
 
 
-def _known(url: str, key: bytes) -> Head | None:
-    """Return the last head that was kept beside the store."""
+def _known(url: str, key: bytes, state_folder: Path | None) -> Callable[[FeedRow], Head | None]:
+    """Return what finds the last head that was kept: beside a SQLite database, else in *state_folder*, of the store of a back-up."""
     database = sqlite_path(url)
-    return None if database is None else HeadFile.kept_beside(database, master_key=key)
+    if database is not None:
+        return lambda _: HeadFile.kept_beside(database, master_key=key)
+    if state_folder is None:
+        return lambda _: None
+    return lambda feed: HeadFile.kept_in(state_folder, salt=feed.salt, master_key=key)
 
 
 def _require_possible(url: str) -> None:

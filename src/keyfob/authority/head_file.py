@@ -56,12 +56,13 @@ class HeadFile:
     @staticmethod
     def kept_beside(database: Path, *, master_key: bytes) -> Head | None:
         """Return the head that any issuer of this master key kept beside *database*; None if there is none."""
-        raw = _read(head_file_of(database))
-        line = None if raw is None else _decoded(raw.partition(b"\n")[0])
-        if line is None:
-            return None
-        file = HeadFile(head_file_of(database), issuer=line.issuer, master_key=master_key, failed=_ignore)
-        return file.read()
+        return _kept_at(head_file_of(database), master_key)
+
+    @staticmethod
+    def kept_in(folder: Path, *, salt: bytes, master_key: bytes) -> Head | None:
+        """Return the furthest head that any issuer of this master key kept in *folder*, of the store that was made with *salt*."""
+        kept = (_kept_at(path, master_key) for path in folder.glob(f"{_part(salt)}-*.head"))
+        return max((head for head in kept if head is not None), key=lambda head: head.position, default=None)
 
     def kept(self) -> tuple[Head, Sequence[Entry]] | None:
         """Return the head that was kept last, and the entries up to it: nothing of these is proven before they continue what the store holds."""
@@ -203,8 +204,19 @@ def head_file_in(folder: Path, *, salt: bytes, issuer: str) -> Path:
 
     A store that is made anew has another salt, and so begins without a known head; one that was put back has the same.
     """
-    parts = (hashlib.sha256(part).hexdigest()[:16] for part in (salt, issuer.encode()))
-    return folder / f"{'-'.join(parts)}.head"
+    return folder / f"{_part(salt)}-{_part(issuer.encode())}.head"
+
+
+def _part(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def _kept_at(path: Path, master_key: bytes) -> Head | None:
+    raw = _read(path)
+    line = None if raw is None else _decoded(raw.partition(b"\n")[0])
+    if line is None:
+        return None
+    return HeadFile(path, issuer=line.issuer, master_key=master_key, failed=_ignore).read()
 
 
 def make_state_folder(folder: Path) -> None:

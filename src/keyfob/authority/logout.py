@@ -6,7 +6,7 @@ from keyfob.authority.checks import Checks
 from keyfob.authority.endings import Devices, Endings
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import SessionId, Subject
+from keyfob.base.identifiers import ANONYMOUS, SessionId, Subject
 from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.revocation.entry import Entry, Scope
@@ -37,10 +37,14 @@ class Logout:
             Unavailable: it could not be found out, or not be made durable. Whether it took effect is not known.
         """
         try:
-            if kind_of(text) is OpaqueKind.REFRESH:
+            kind = kind_of(text)
+            if kind is OpaqueKind.REFRESH:
                 subject, session_id = await self._owner_of_refresh_token(text)
             else:
-                principal = await self._checks.read(text, allowing=Cause.STALE_CLAIMS)
+                audience = (
+                    ANONYMOUS if kind is OpaqueKind.SESSION else None
+                )  # such a session can be ended too
+                principal = await self._checks.read(text, audience=audience, allowing=Cause.STALE_CLAIMS)
                 if principal.session_id is None:
                     return await self._end_token(principal)
                 if principal.auth_time is None and devices != "this":

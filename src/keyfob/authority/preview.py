@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Protocol
 
 from keyfob.authority.endings import Endings
 from keyfob.authority.revocation_slo import RevocationReports
@@ -15,7 +16,7 @@ from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.slo import RevocationSlo, VerifierSlo, VerifierState
 from keyfob.sessions.rules import Standing, standing
 from keyfob.sessions.session import Session
-from keyfob.sessions.store import SessionStore
+from keyfob.sessions.store import SessionPage, SessionStore
 
 MAX_LISTED = 10_000
 """Sessions that are looked at to count those in scope, the newest: a count of more is `at least`."""
@@ -24,11 +25,19 @@ ASSUMED_BOUND = timedelta(seconds=5)
 _PAGE = 200  # sessions read in one step, so that no step holds the event loop for long
 
 
+class _List(Protocol):
+    """A verb of the store that lists."""
+
+    async def __call__(
+        self, subject: Subject | None, /, *, now: datetime, after: str | None, limit: int
+    ) -> SessionPage: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationPreview:
     """What a revocation would do now.
 
-    `sessions` are the live ones in scope: ended by reach `end`, re-read or refreshed by `claims`; at least so many where not
+    `sessions` are the live ones in scope, and the API keys of one owner: ended by reach `end`, re-read or refreshed by `claims`; at least so many where not
     `is_counted_out`. `is_over` says that the session is over already, so that nothing would change. `slo` is what is known of the
     verifiers that report.
     """
@@ -93,7 +102,7 @@ class Previews:
         return found is not None and standing(found.session, self._clock.now()) is not Standing.LIVE
 
     async def _listed(self, scope: Scope, target: str) -> AsyncIterator[Session]:
-        """Give up to `MAX_LISTED` live sessions among which are those in scope."""
+        """Give up to `MAX_LISTED` live sessions, and as many API keys, among which are those in scope."""
         if scope in {Scope.TOKEN, Scope.KEY}:
             return
         subject: Subject | None = None
@@ -104,11 +113,18 @@ class Previews:
             if found is None:
                 return
             subject = found.session.subject
+        async for session in self._paged(self._sessions.list, subject):
+            yield session
+        # A service's keys have its client's id as their subject. Everybody's are not looked for: few rows of many are keys.
+        owner = Subject(target) if scope is Scope.CLIENT else subject
+        if owner is not None:
+            async for session in self._paged(self._sessions.list_api_keys, owner):
+                yield session
+
+    async def _paged(self, list_: _List, subject: Subject | None) -> AsyncIterator[Session]:
         now, after, given = self._clock.now(), None, 0
         while given < MAX_LISTED:
-            page = await self._sessions.list(
-                subject, now=now, after=after, limit=min(_PAGE, MAX_LISTED - given)
-            )
+            page = await list_(subject, now=now, after=after, limit=min(_PAGE, MAX_LISTED - given))
             for session in page.sessions:
                 yield session
             given += len(page.sessions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self, TypedDict
@@ -13,7 +13,7 @@ from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.parts import Parts
 from keyfob.authority.strategies import Transport, form_of
 from keyfob.base.errors import Cause, Denied, InvalidRequest
-from keyfob.base.identifiers import FIRST_PARTY, SessionId, Strategy, Subject, is_identifier
+from keyfob.base.identifiers import FIRST_PARTY, Position, SessionId, Strategy, Subject, is_identifier
 from keyfob.clients.client import Client, is_scope
 from keyfob.clients.scopes import MAX_SCOPES
 from keyfob.revocation.entry import Head, Reach, Scope
@@ -48,6 +48,7 @@ class LoginOptions(TypedDict, total=False):
     persistent: bool
     device: Device | None
     parent_session_id: SessionId | None
+    auth_time: datetime | None
 
 
 class SignIn:
@@ -57,14 +58,19 @@ class SignIn:
     (design.md, precondition 2).
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, as_of: int | None = None) -> None:
+        """*as_of* is the position at which the subject had signed in already, if that was before; else it is read on entering."""
         self._parts = parts
+        self._as_of = as_of
         self._head: Head | None = None
         self._began: datetime | None = None
 
     async def __aenter__(self) -> Self:
         self._began = self._parts.options.clock.now()
-        self._head = await self._parts.store.feed.head()
+        head = await self._parts.store.feed.head()
+        if self._as_of is not None:
+            head = replace(head, position=Position(max(0, min(self._as_of, head.position))))
+        self._head = head
         return self
 
     async def __aexit__(
@@ -87,11 +93,13 @@ class SignIn:
         persistent: bool = False,
         device: Device | None = None,
         parent_session_id: SessionId | None = None,
+        auth_time: datetime | None = None,
     ) -> Issued:
         """Sign *subject* in, whose identity the caller has checked. May be called once in an attempt, or again for another client.
 
         *roles*, where given, are written to the subject's record first, and stay there even if the login is then denied; left out, the
-        record or the claims source says. What is malformed or not allowed is refused before anything is changed.
+        record or the claims source says. What is malformed or not allowed is refused before anything is changed. *auth_time* is when the subject
+        proved who it is where that was before now: a session that is taken over from elsewhere.
 
         Raises:
             Denied: `session_limit`; `revoked` if the subject is disabled, or was cut off since the attempt began; `expired` if the
@@ -121,6 +129,7 @@ class SignIn:
             scopes=_scopes(client, scopes),
             amr=_methods(amr),
             acr=None if acr is None else _identifier(acr, "acr"),
+            auth_time=auth_time,
             persistent=persistent,
             parent_session_id=parent_session_id,
             user_agent=device.user_agent if device else "",

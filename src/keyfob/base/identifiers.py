@@ -22,6 +22,9 @@ Issuer = NewType("Issuer", str)
 FIRST_PARTY = ClientId("first-party")
 """The built-in client: the application's own pages and apps."""
 
+ANONYMOUS = "urn:keyfob:anonymous"
+"""The audience of sessions that nobody has signed in to, which keep a visitor's data alone: they are credentials for nothing else."""
+
 MAX_IDENTIFIER = 255  # characters: the longest subject or client id (RFC 9068 sets none; OpenID Connect Core, section 2, sets 255 for sub)
 _SECONDS_A_DAY = 86_400
 _CONTROL = frozenset(map(chr, [*range(0x20), 0x7F]))
@@ -44,6 +47,11 @@ def new_session_id(salt: bytes, subject: Subject, ends_at: datetime) -> SessionI
     shard = hmac.digest(salt, subject.encode(), "sha256")[:4]
     day = (to_seconds(ends_at) // _SECONDS_A_DAY) & 0xFFFF
     return SessionId((shard + day.to_bytes(2, "big") + os.urandom(10)).hex())
+
+
+def new_visitor() -> Subject:
+    """Make the subject of a visitor: nobody's, and never the same twice."""
+    return Subject("visitor_" + os.urandom(16).hex())
 
 
 def is_session_id(text: str) -> bool:

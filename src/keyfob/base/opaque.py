@@ -1,4 +1,4 @@
-"""Opaque tokens: session tokens, refresh tokens and API keys.
+"""Opaque tokens: session tokens, refresh tokens, API keys and the tokens of visitors.
 
     kfs_<base64url of the body>
 
@@ -46,6 +46,8 @@ class OpaqueKind(StrEnum):
     SESSION = "kfs"
     REFRESH = "kfr"
     API_KEY = "kfk"
+    ANONYMOUS = "kfa"
+    """The session of a visitor who has not signed in: it keeps an application's data, and is no credential anywhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ def restore(
                 clock=SystemClock(),
                 actor=ACTOR,
                 on_progress=advance,
+                state_folder=settings.state_folder,
             )
         )
     say(

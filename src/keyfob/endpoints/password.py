@@ -7,12 +7,15 @@ from typing import Annotated
 from msgspec import Meta
 
 from keyfob.authority.strategies import Transport
+from keyfob.base.errors import Denied
+from keyfob.base.opaque import OpaqueKind
 from keyfob.endpoints.bodies import RequestBody, read_json
 from keyfob.endpoints.caller import account_caller, require_csrf
 from keyfob.endpoints.grant_answer import GrantAnswer, grant_answer
 from keyfob.endpoints.login import PasswordText
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
+from keyfob.http import cookies
 from keyfob.http.messages import HttpRequest, HttpResponse
 
 
@@ -32,7 +35,22 @@ async def password(site: Site, request: HttpRequest) -> HttpResponse:
     issued = await site.authority.change_password(
         caller.principal, asked.current, asked.new, address=request.address
     )
-    return grant_answer(site, issued, Transport.COOKIE if caller.presented.by_cookie else Transport.BODY)
+    by_cookie = caller.presented.by_cookie or _holds_refresh_cookie(site, request, issued.session_id)
+    return grant_answer(site, issued, Transport.COOKIE if by_cookie else Transport.BODY)
+
+
+def _holds_refresh_cookie(site: Site, request: HttpRequest, session_id: str) -> bool:
+    """Say whether the browser has the session's refresh token in its cookie: the new one goes there, out of reach of scripts.
+
+    It says where the answer goes and nothing else; it is no credential here.
+    """
+    try:
+        token = cookies.read(request.all(b"cookie"), cookies.REFRESH_COOKIE)
+        return token is not None and (
+            site.authority.sessions.parse(token, OpaqueKind.REFRESH).session_id == session_id
+        )
+    except Denied:
+        return False
 
 
 ROUTES = (

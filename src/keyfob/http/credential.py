@@ -1,7 +1,7 @@
 """The one credential of a request: a Bearer token or the session cookie.
 
 With both, two readers could take different ones, so it is refused. `__Host-refresh` is no credential here; `/refresh` and `/logout` alone
-read it.
+read it. Nor is the token of a visitor who has not signed in, which applications keep in the session cookie.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def read_credential(*, authorization: Sequence[bytes], cookie: Sequence[bytes]) 
     """
     token = bearer.read_bearer(authorization)
     from_cookie = cookies.read(cookie, cookies.SESSION_COOKIE)
+    if from_cookie is not None and kind_of(from_cookie) is OpaqueKind.ANONYMOUS:
+        from_cookie = None
     if token is not None and from_cookie is not None:
         raise Denied(Cause.MALFORMED, "a session cookie and an Authorization header at once")
     if from_cookie is not None and kind_of(from_cookie) is OpaqueKind.API_KEY:

@@ -5,8 +5,8 @@ In order; the first that fails refuses:
 1. what the browser says of the origin, where the method changes something      `cross_origin`
 2. the one credential                                                          `no_credential`, `malformed`
 3. its check, and the policy of the route                                      any cause of contract.md
-4. where a cookie is the credential and the browser said nothing: a CSRF token of the session, which only an authority can check, so that
-   a service that follows one refuses                                          `cross_origin`
+4. where a cookie is the credential and the browser said nothing: a CSRF token of the framework, where that has found one, or of the
+   session, which only an authority can check, so that a service that follows one refuses                                  `cross_origin`
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from keyfob.base.errors import Cause, Denied
 from keyfob.base.principal import Principal
 from keyfob.http.credential import Presented, read_credential
 from keyfob.http.cross_origin import is_vouched_for, own_origins
-from keyfob.integrations.checks import BlockingChecks, Checks
+from keyfob.integrations.checks import BlockingChecks, Checking, Checks
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement
 
@@ -39,12 +39,19 @@ class Admission:
             Denied: the cause.
             Unavailable: it could not be found out.
         """
-        credential, vouched = _credential(head, self._origins)
-        principal = await self.checks.check(credential.token, requirement)
-        requirement.require_strategy(principal)
-        if not vouched:
-            _require_csrf(head, principal, self.checks)
-        return principal
+        return await admit(self.checks, head, requirement, origins=self._origins)
+
+
+async def admit(
+    checks: Checking, head: RequestHead, requirement: Requirement, *, origins: frozenset[bytes]
+) -> Principal:
+    """Return who is calling, as `Admission.admit`; *origins* are those that may send the cookie."""
+    credential, vouched = _credential(head, origins)
+    principal = await checks.check(credential.token, requirement)
+    requirement.require_strategy(principal)
+    if not vouched:
+        _require_csrf(head, principal, checks)
+    return principal
 
 
 class BlockingAdmission:
@@ -74,7 +81,7 @@ def _credential(head: RequestHead, origins: frozenset[bytes]) -> tuple[Presented
         head.method, site=head.all(b"sec-fetch-site"), origin=head.all(b"origin"), own_origins=origins
     )
     credential = read_credential(authorization=head.all(b"authorization"), cookie=head.all(b"cookie"))
-    return credential, vouched or not credential.by_cookie
+    return credential, vouched or head.is_vouched_for or not credential.by_cookie
 
 
 def _require_csrf(head: RequestHead, principal: Principal, checks: _MatchesCsrf) -> None:

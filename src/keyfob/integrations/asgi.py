@@ -238,6 +238,8 @@ class _Connection:
         requirement = self._scope[REQUIREMENT]
         self._guard = self._auth.admission.checks.guard(principal, requirement, task=self._task)
         await self._stack.enter_async_context(self._guard)
+        if self._guard.cause is not None:
+            await asyncio.sleep(0)  # the cancellation comes in here, before anything is sent
 
     async def _end(self, denied: Denied) -> None:
         """Say why, where there is a way to: any other response is cut off, so that nobody takes a part of it for the whole."""

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, Unpack, cast
 from flask import Flask, Response, g, request
 from werkzeug.local import LocalProxy
 
-from keyfob.base.errors import Cause, Denied, KeyfobError
+from keyfob.base.errors import Cause, ConfigurationError, Denied, KeyfobError
 from keyfob.base.principal import Principal
 from keyfob.http.headers import SecurityHeaders
 from keyfob.http.problem import problem
 from keyfob.integrations.admission import BlockingAdmission
-from keyfob.integrations.checks import blocking_checks_of
+from keyfob.integrations.checks import blocking_checks_of, started
 from keyfob.integrations.per_process import PerProcess
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
@@ -54,11 +54,11 @@ class Auth:
         *,
         origins: Iterable[str] = (),
     ) -> None:
-        self._origins = tuple(origins)
+        self.origins = tuple(origins)
         opened = (lambda: source) if isinstance(source, Verifier) else source
-        self._source = PerProcess(lambda: _started(opened()))
+        self._source = PerProcess(lambda: started(opened()))
         self._admission = PerProcess(
-            lambda: BlockingAdmission(blocking_checks_of(self._source()), origins=self._origins)
+            lambda: BlockingAdmission(blocking_checks_of(self._source()), origins=self.origins)
         )
         if app is not None:
             self.init_app(app)
@@ -68,10 +68,24 @@ class Auth:
         """The verifier or the authority of this process."""
         return self._source()
 
+    @property
+    def authority(self) -> Authority:
+        """The authority of this process.
+
+        Raises:
+            ConfigurationError: this application follows one, and holds none.
+        """
+        source = self._source()
+        if isinstance(source, Verifier):
+            raise ConfigurationError(
+                "this needs the authority in this process: Auth(lambda: keyfob.sync.Authority.open(...))"
+            )
+        return source
+
     def init_app(self, app: Flask) -> None:
         """Let *app* answer every error of Keyfob as a problem document."""
         app.extensions["keyfob"] = self
-        app.register_error_handler(KeyfobError, _answer)
+        app.register_error_handler(KeyfobError, answer_of)
 
     def required(self, **rules: Unpack[Rules]) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator that lets in whoever meets *rules*; below `@app.route`.
@@ -131,14 +145,8 @@ current_principal: Principal = cast("Principal", LocalProxy(_principal))
 """Who is calling, in a view that `Auth.required` protects; elsewhere using it is refused with `no_credential`."""
 
 
-def _started(source: Verifier | Authority) -> Verifier | Authority:
-    if isinstance(source, Verifier) and source.follows:
-        source.start()
-        source.wait_until_level()
-    return source
-
-
-def _answer(error: KeyfobError) -> Response:
+def answer_of(error: KeyfobError) -> Response:
+    """Return the problem document of *error*, for the request under way."""
     authorization = [value.encode("latin-1", "replace") for value in request.headers.getlist("Authorization")]
     response = problem(error, refusal_of(g.get("keyfob_requirement"), error, authorization))
     answer = Response(response.body, response.status)

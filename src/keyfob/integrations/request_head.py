@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import Self
 
 _WANTED = frozenset({b"authorization", b"cookie", b"sec-fetch-site", b"origin", b"x-csrf-token"})
+_ENVIRON = tuple((name, "HTTP_" + name.decode("ascii").upper().replace("-", "_")) for name in _WANTED)
 _NOTHING: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """The method, and every value of the headers that matter, by lower-case name."""
+    """The method, and every value of the headers that matter, by lower-case name.
+
+    `is_vouched_for` says that the framework has found a CSRF token of its own in the request, so that none of ours is needed.
+    """
 
     method: str
     values: Mapping[bytes, Sequence[bytes]]
+    is_vouched_for: bool = False
 
     @classmethod
     def of_asgi(cls, method: str, headers: Sequence[tuple[bytes, bytes]]) -> Self:
@@ -27,14 +32,14 @@ class RequestHead:
         return cls(method, values)
 
     @classmethod
-    def of_wsgi(cls, environ: Mapping[str, object]) -> Self:
+    def of_wsgi(cls, environ: Mapping[str, object], *, is_vouched_for: bool = False) -> Self:
         """Read the environment of a WSGI request. The server has joined repeated headers with a comma: two credentials can then not be read."""
         values: dict[bytes, list[bytes]] = {}
-        for name in _WANTED:
-            value = environ.get("HTTP_" + name.decode("ascii").upper().replace("-", "_"))
+        for name, variable in _ENVIRON:
+            value = environ.get(variable)
             if isinstance(value, str):
                 values[name] = [value.encode("latin-1", "replace")]
-        return cls(str(environ.get("REQUEST_METHOD", "")), values)
+        return cls(str(environ.get("REQUEST_METHOD", "")), values, is_vouched_for)
 
     def all(self, name: bytes) -> Sequence[bytes]:
         """Return every value of the header *name*; one that `_WANTED` does not name is never there."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, assert_never
 
 from keyfob.base.clock import Clock
-from keyfob.base.errors import Cause, Denied
+from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position, SessionId, Strategy, Subject, new_session_id
 from keyfob.base.opaque import OpaqueKeys, OpaqueKind, OpaqueToken
@@ -16,7 +16,18 @@ from keyfob.revocation.entry import Entry
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.rules import Standing, standing
 from keyfob.sessions.session import Session
-from keyfob.sessions.store import Added, CutOff, Found, LimitReached, Renewal, Renewed, SessionStore, Unknown
+from keyfob.sessions.store import (
+    MAX_DATA,
+    Added,
+    CutOff,
+    Found,
+    LimitReached,
+    Renewal,
+    Renewed,
+    SessionData,
+    SessionStore,
+    Unknown,
+)
 
 MAX_USER_AGENT = 256  # characters kept of a User-Agent header
 
@@ -127,7 +138,7 @@ class Sessions:
             at_limit=self._policy.at_limit,
             event=Event(
                 at=now,
-                code="login",
+                code="visit" if login.kind is OpaqueKind.ANONYMOUS else "login",
                 actor=login.subject,
                 subject=login.subject,
                 session_id=login.session_id,
@@ -145,6 +156,27 @@ class Sessions:
                 raise Denied(Cause.REVOKED, "the subject was cut off while the login was under way")
             case _:
                 assert_never(outcome)
+
+    async def read_data(self, session_id: SessionId) -> SessionData | None:
+        """Return the application's data of a live session, None if it is not live."""
+        return await self._store.read_data(session_id)
+
+    async def write_data(self, session_id: SessionId, data: bytes, version: int) -> bool:
+        """Write the application's data of a session in place of *version*: compare and set. Say whether it was written.
+
+        Of concurrent calls with one *version* one writes. False where another wrote before, or the session is over: `read_data` says
+        which. At exactly `MAX_DATA` bytes it is written.
+
+        Raises:
+            InvalidRequest: `session_data_too_large`.
+        """
+        if len(data) > MAX_DATA:
+            raise InvalidRequest(
+                "session_data_too_large",
+                f"The data of a session has at most {MAX_DATA} bytes, not {len(data)}.",
+                status=413,
+            )
+        return await self._store.write_data(session_id, data, version=version, now=self._clock.now())
 
     def parse(self, text: str, kind: OpaqueKind) -> OpaqueToken:
         """Read *text* as a token of *kind*, without any I/O.
@@ -200,10 +232,13 @@ class Sessions:
         """Return today's idle limit for the strategy of *session*; an API key has none."""
         return None if session.is_api_key else self._policy.lifetimes[session.strategy].idle
 
-    async def renew(self, session: Session) -> tuple[Session, OpaqueToken, Entry]:
+    async def renew(
+        self, session: Session, *, window: timedelta | None = None
+    ) -> tuple[Session, OpaqueToken, Entry]:
         """Give a live session a fresh secret, at a change of privilege; *session* is as it was just read.
 
-        A session token before it stays good for the replay window, a refresh token does not. Of concurrent calls one succeeds.
+        A session token before it stays good for *window* (0: not at all; by default the replay window), a refresh token does not. Of
+        concurrent calls one succeeds.
 
         Raises:
             Denied: `unknown_session` if its secret is no longer the one of *session*, or it is over.
@@ -220,7 +255,7 @@ class Sessions:
                 presented=session.digest,
                 successor=token.digest,
                 generation=session.generation,
-                previous_until=now + self._policy.replay_window,
+                previous_until=now + (self._policy.replay_window if window is None else window),
             ),
             now=now,
             event=Event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ _POSSIBLE = (
 )
 _REDIS = {"redis", "rediss", "redis+sentinel", "rediss+sentinel", "valkey", "valkeys"}
 _NOT_YET = {"redis+cluster", "rediss+cluster"}
+
+
+MIGRATION_PATIENCE = timedelta(seconds=60)
+"""How long a migration waits for a table that others use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +92,10 @@ async def open_joined_store(url: str, accounts_url: str, *, clock: Clock) -> Sto
         raise
 
 
-async def migrate_store(url: str) -> SchemaChange:
+async def migrate_store(url: str, *, patience: timedelta = MIGRATION_PATIENCE) -> SchemaChange:
     """Bring the store at *url* to this version's schema, making it if there is none. Repeated, it changes nothing.
+
+    In PostgreSQL it waits for what others hold for *patience*; whoever asks for the same meanwhile waits behind it.
 
     Raises:
         ConfigurationError: no such store can be opened, or it is one of a newer Keyfob.
@@ -100,7 +107,7 @@ async def migrate_store(url: str) -> SchemaChange:
         _need_postgres()
         from keyfob.stores import postgres
 
-        before = await postgres.migrate_postgres_store(postgres.read_url(url))
+        before = await postgres.migrate_postgres_store(postgres.read_url(url), patience=patience)
         return SchemaChange(before=before, after=postgres.SCHEMA_VERSION)
     if _scheme(url) in _REDIS:
         return await _migrate_redis(url)

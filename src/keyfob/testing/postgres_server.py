@@ -4,7 +4,8 @@
         url = await server.create_database()
 
 It listens on the loopback address alone and trusts whoever comes. It loses data when the machine stops (`fsync = off`), never when the
-server is killed. PostgreSQL refuses to run as root: there it runs as `nobody`.
+server is killed. PostgreSQL refuses to run as root: there it runs as `nobody`. It ends, and its files go, with the process that started it,
+however that one ends.
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ _UNPRIVILEGED = 65534  # nobody
 _PATIENCE = 60  # seconds: to start or to stop
 _PLENTY = 4 << 30  # bytes
 _USER = "keyfob"
+# Reads to the end of its input, whose other end is ours and closes with us; then stops the server of a folder, and removes the folder.
+_WATCH = """
+cat >/dev/null
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+if [ -n "$pid" ]; then
+    kill -QUIT "$pid"
+    for _ in $(seq 100); do kill -0 "$pid" || break; sleep 0.1; done
+fi
+rm -rf "$1"
+"""
 _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -64,6 +75,14 @@ class PostgresServer:
         self.port = 0
         if os.geteuid() == 0:
             os.chown(self.folder, _UNPRIVILEGED, _UNPRIVILEGED)
+        # In a session of its own: what interrupts us must not end it before us.
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "sh", str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def configure(self, settings: Mapping[str, str]) -> None:
         """Lay *settings* over the present ones, from the next start on."""
@@ -111,9 +130,12 @@ class PostgresServer:
         return (self.data / "postmaster.pid").exists()
 
     def remove(self) -> None:
-        """Stop it and remove its files."""
+        """Stop it and remove its files. Twice is once."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._watch.stdin is not None:
+            self._watch.stdin.close()
+        self._watch.wait(_PATIENCE)
 
     def url(self, database: str) -> str:
         """Return the URL of *database*."""

@@ -222,7 +222,7 @@ class Checker:
 
 def _require_session_token(token: str, kind: OpaqueKind) -> None:
     """Refuse what is no session token by its form, so that nobody is ever asked about it."""
-    if kind is OpaqueKind.REFRESH:
-        raise Denied(Cause.WRONG_TYPE, "a refresh token is no credential for requests")
+    if kind in {OpaqueKind.REFRESH, OpaqueKind.ANONYMOUS}:
+        raise Denied(Cause.WRONG_TYPE, f"a {kind.value} token is no credential for requests")
     if len(token) != OPAQUE_TOKEN_LENGTH or not _OPAQUE.issuperset(token):
         raise Denied(Cause.MALFORMED, "not an opaque token")

@@ -132,6 +132,17 @@ async def test_a_database_without_a_schema_or_with_somebody_else_s(
     await postgres_server.drop_database(name)
 
 
+async def test_a_store_that_has_moved_says_so(postgres_url: str, raw: Any) -> None:
+    await raw.execute("ALTER TABLE keyfob.meta RENAME TO meta_closed")
+    await raw.execute(
+        "INSERT INTO keyfob.move VALUES (1, 'moved', 'copy', 'postgresql://elsewhere/keyfob', '')"
+    )
+    found = await condition_of(postgres_url)
+    assert found.server is not None
+    assert "has moved to postgresql://elsewhere/keyfob" in str(found.fault)
+    assert not found.is_usable
+
+
 async def test_a_password_is_in_no_fault(postgres_server: PostgresServer) -> None:
     url = postgres_server.url("nowhere").replace("keyfob@", "keyfob:hunter2@")
     found = await condition_of(url)

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyfob.base.clock import to_seconds
+from keyfob.revocation.entry import Scope
+from keyfob.stores.postgres.locks import LockClass
 from keyfob.stores.postgres.partitions import DAYS_BEYOND, MAX_AHEAD, PARTITIONS_AHEAD, missing
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
-from keyfob.testing.store_contract import LIFETIME, found, put_new
+from keyfob.testing.store_contract import LIFETIME, found, put_new, revocation
 
 DAY = timedelta(days=1)
 TODAY = 20_000
@@ -92,6 +94,38 @@ async def test_several_servers_make_and_drop_them_once(
     clock.set(session.expires_at + 6 * DAY)
     gone = await asyncio.gather(*(store.sessions.delete_expired(clock.now(), 100) for store in stores))
     assert sum(gone) + await stores[0].sessions.delete_expired(clock.now(), 100) == 1
+
+
+async def test_of_several_days_that_are_over_one_leaves_at_a_time(
+    store: Store, raw: Any, clock: FrozenClock
+) -> None:
+    await _made(store, clock)
+    for _ in range(2):
+        last = await put_new(store, clock)
+        clock.advance(5 * DAY)
+        await store.sessions.delete_expired(clock.now(), 100)
+    clock.set(last.expires_at + 6 * DAY)
+    before = len(await _partitions(raw))
+    gone = []
+    while count := await store.sessions.delete_expired(clock.now(), 100):
+        gone.append(count)
+    assert gone == [1, 1]
+    assert len(await _partitions(raw)) > before - 8  # those of the days to come are there
+
+
+async def test_while_one_server_cleans_the_others_leave_it_to_that_one(
+    store: Store, raw: Any, clock: FrozenClock
+) -> None:
+    await store.sessions.end(revocation(Scope.SUBJECT, "nobody", clock.now()), now=clock.now())
+    await store.throttle.attempt(["key"], now=clock.now())
+    clock.advance(40 * DAY)
+    async with raw.transaction():
+        await raw.execute("SELECT pg_advisory_xact_lock($1, 0)", LockClass.CLEANING.value)
+        for table in (store.feed, store.throttle, store.audit):
+            assert await table.delete_expired(clock.now(), 100) == 0
+    assert await store.feed.delete_expired(clock.now(), 100) > 0
+    assert await store.throttle.delete_expired(clock.now(), 100) == 1
+    assert await store.audit.delete_expired(clock.now(), 100) == 1
 
 
 async def test_a_partition_with_something_alive_stays(store: Store, raw: Any, clock: FrozenClock) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -145,3 +146,23 @@ async def test_what_is_wrong_is_said_without_the_password(postgres_url: str, wro
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
+
+
+async def test_a_migration_waits_for_a_table_only_so_long_and_says_what_to_do(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate_store(empty)
+
+    async def widen(connection: Any) -> None:
+        await connection.execute("ALTER TABLE keyfob.sessions ADD COLUMN more text")
+
+    monkeypatch.setattr(schema, "_STEPS", (*schema._STEPS, widen))
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
+    reader = await asyncpg.connect(empty)
+    async with reader.transaction():
+        await reader.fetch("SELECT 1 FROM keyfob.sessions")
+        with pytest.raises(StoreUnavailable, match=r"waited 0\.2 s .* changed nothing.*--wait") as raised:
+            await migrate_store(empty, patience=timedelta(seconds=0.2))
+        assert "hunter2" not in str(raised.value)
+    await reader.close()
+    await migrate_store(empty, patience=timedelta(seconds=0.2))

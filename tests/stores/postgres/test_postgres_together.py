@@ -1,4 +1,4 @@
-"""Renewals and activity of many callers: few transactions, and whoever needs a row that somebody holds waits alone."""
+"""What many callers ask for at once: few transactions, and whoever needs a row that somebody holds waits alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,23 @@ from keyfob.sessions.session import Session
 from keyfob.sessions.store import Ended, Renewed, Seen, Unknown
 from keyfob.stores.postgres import open_postgres_store, read_url
 from keyfob.stores.postgres.listening import CHANNEL
+from keyfob.stores.postgres.locks import LockClass, lock_names
 from keyfob.stores.postgres.touching import PORTION
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.renewal_contract import renewal
-from keyfob.testing.store_contract import an_event, assert_chained, entries, found, put_new, revocation
+from keyfob.testing.store_contract import (
+    ALICE,
+    LIFETIME,
+    a_session,
+    an_event,
+    assert_chained,
+    entries,
+    found,
+    put,
+    put_new,
+    revocation,
+)
 
 PATIENCE = 20  # seconds
 HOLD = "SELECT 1 FROM keyfob.sessions WHERE session_id = $1 FOR UPDATE"
@@ -177,3 +189,38 @@ async def test_much_activity_at_once_is_written_in_steps(
     uses = [Seen(session.session_id, clock.now()) for session in sessions]
     assert await store.sessions.touch(uses) == 5
     assert await store.sessions.touch(uses) == 0
+
+
+async def test_a_session_that_somebody_holds_holds_up_no_other_ending(
+    patient: Store, clock: FrozenClock, raw: Any
+) -> None:
+    store = patient
+    first, *others = [await put_new(store, clock) for _ in range(12)]
+    now = clock.now()
+
+    def end(session_id: str) -> Any:
+        return store.sessions.end(revocation(Scope.SESSION, session_id, now), now=now)
+
+    async with raw.transaction():
+        await held(raw, first)
+        waiting = asyncio.ensure_future(end(first.session_id))
+        ends = asyncio.gather(*(end(other.session_id) for other in others))
+        outcomes = await asyncio.wait_for(ends, PATIENCE)
+        assert all(isinstance(outcome, Ended) for outcome in outcomes)
+        assert not waiting.done()
+    assert isinstance(await asyncio.wait_for(waiting, PATIENCE), Ended)
+
+
+async def test_a_login_that_somebody_holds_up_holds_up_no_other(
+    patient: Store, clock: FrozenClock, raw: Any
+) -> None:
+    store = patient
+    await store.feed.extend_retention(credential=LIFETIME, session=LIFETIME)
+    other = a_session(store, clock, Subject("other"))
+    async with raw.transaction():
+        await lock_names(raw, LockClass.SUBJECT, [ALICE])
+        waiting = asyncio.ensure_future(put(store, a_session(store, clock)))
+        quick = asyncio.ensure_future(put(store, other))
+        await asyncio.wait_for(quick, PATIENCE)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, PATIENCE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError
 from keyfob.stores.condition import PostgresCondition
@@ -35,14 +37,16 @@ __all__ = [
 ]
 
 
-async def migrate_postgres_store(options: PostgresOptions) -> int:
+async def migrate_postgres_store(options: PostgresOptions, *, patience: timedelta) -> int:
     """Bring the database to this version's schema, making it if there is none; return the version that it had (0: new).
+
+    It waits for each lock for *patience*, and whoever comes after it waits for it.
 
     Raises:
         ConfigurationError: the database cannot be used; the message says why.
         StoreUnavailable: no primary answers.
     """
-    return await migrate(options)
+    return await migrate(options, patience=patience)
 
 
 async def inspect_postgres_store(options: PostgresOptions, *, clock: Clock) -> PostgresCondition:
@@ -107,7 +111,7 @@ async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Stor
 
 
 async def _made(options: PostgresOptions) -> int:
-    await migrate(options)
+    await migrate(options, patience=options.deadline)  # nobody else is there yet
     return SCHEMA_VERSION
 
 

@@ -24,11 +24,15 @@ class PostgresFeedStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._longest = (0, 0)  # what this process knows to be durable: it only ever grows
+        self._wanted: tuple[int, int] = (0, 0)  # the longest that this process was ever asked for
+        self._longest: tuple[int, int] = (0, 0)  # what it found to be durable
 
     async def head(self) -> Head:
-        """Return the head, read from the primary."""
-        return await self._database.read(read_head)
+        """Return the head, read from the primary. Where the longest lifetimes went back with it, they are raised again first."""
+        head, longest = await self._database.read(_head_and_longest)
+        if longest[0] < self._wanted[0] or longest[1] < self._wanted[1]:  # a failover lost them
+            self._longest = await self._database.transact(partial(_extend, wanted=self._wanted))
+        return head
 
     async def read_after(self, position: Position, limit: int) -> Sequence[Entry]:
         """Return up to *limit* consecutive entries after *position*: from the first one that is left, up to the next gap."""
@@ -41,6 +45,7 @@ class PostgresFeedStore:
     async def extend_retention(self, *, credential: timedelta, session: timedelta) -> None:
         """Raise the longest lifetimes; a call that raises none does not go to the server."""
         wanted = (span_micros(credential) or 0, span_micros(session) or 0)
+        self._wanted = (max(self._wanted[0], wanted[0]), max(self._wanted[1], wanted[1]))
         if wanted[0] > self._longest[0] or wanted[1] > self._longest[1]:
             self._longest = await self._database.transact(partial(_extend, wanted=wanted))
 
@@ -86,6 +91,15 @@ async def read_head(connection: Connection) -> Head:
     return Head(timeline=Timeline(row[0]), position=Position(row[1]), chain=row[2])
 
 
+async def _head_and_longest(connection: Connection) -> tuple[Head, tuple[int, int]]:
+    row = await connection.fetchrow(
+        "SELECT timeline, position, chain, longest_credential, longest_session FROM keyfob.meta"
+    )
+    assert row is not None
+    head = Head(timeline=Timeline(row[0]), position=Position(row[1]), chain=row[2])
+    return head, (row[3], row[4])
+
+
 async def _read_after(connection: Connection, position: Position, limit: int) -> list[Entry]:
     rows = await connection.fetch(
         f"SELECT {ENTRY_COLUMNS} FROM keyfob.entries WHERE position > $1 ORDER BY position LIMIT $2",  # noqa: S608 - constants
@@ -107,6 +121,8 @@ async def _live(connection: Connection, now: datetime) -> tuple[Head, list[Entry
 
 async def _extend(transaction: Transaction, wanted: tuple[int, int]) -> tuple[int, int]:
     connection = transaction.connection
+    # Where none is raised, nothing is locked: what was read is committed, and lifetimes only grow, so whoever appends from now on sees as much.
+    # Where one is, it waits for whoever raises another, and looks again.
     row = await connection.fetchrow(
         "UPDATE keyfob.meta SET longest_credential = greatest(longest_credential, $1),"
         " longest_session = greatest(longest_session, $2)"

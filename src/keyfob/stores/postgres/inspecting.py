@@ -14,6 +14,7 @@ from keyfob.base.errors import ConfigurationError
 from keyfob.stores.condition import Encryption, HostRole, Hosts, PostgresCondition, Schema, Server
 from keyfob.stores.postgres.connecting import DirectConnection, connect, connect_to_any
 from keyfob.stores.postgres.faults import FAULTS, at_opening
+from keyfob.stores.postgres.marks import require_open
 from keyfob.stores.postgres.options import Address, PostgresOptions
 from keyfob.stores.postgres.partitions import due
 from keyfob.stores.postgres.schema import SCHEMA_VERSION, read_versions
@@ -47,17 +48,20 @@ _STANDBYS = (
 async def inspect(options: PostgresOptions, *, clock: Clock) -> PostgresCondition:
     """Look at every host, at the primary, and at what is in the database."""
     hosts = await _hosts(options)
-    connections = options.connections + 1
+    server: Server | None = None
+    schema: Schema | None = None
+    fault: str | None = None
     try:
         async with _connected(options) as connection:
             server = await _server(connection, options, clock)
             schema = await _schema(connection, options, clock)
     except FAULTS as error:
         fault = str(at_opening(error, options.name))
-        return PostgresCondition(hosts=hosts, fault=fault, connections=connections)
     except ConfigurationError as error:
-        return PostgresCondition(hosts=hosts, server=server, fault=str(error), connections=connections)
-    return PostgresCondition(hosts=hosts, server=server, schema=schema, connections=connections)
+        fault = str(error)
+    return PostgresCondition(
+        hosts=hosts, server=server, schema=schema, fault=fault, connections=options.connections + 1
+    )
 
 
 @asynccontextmanager
@@ -156,6 +160,7 @@ async def _schema(connection: DirectConnection, options: PostgresOptions, clock:
     version, _ = await read_versions(connection, options.name)
     if version != SCHEMA_VERSION:
         return Schema(version=version, current=SCHEMA_VERSION)
+    await require_open(connection, options.name)
     now = clock.now()
     missing, over = await due(connection, now)
     longest: int = await connection.fetchval("SELECT longest_session FROM keyfob.meta")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 
 from keyfob.base.errors import StoreUnavailable
@@ -18,6 +19,8 @@ from keyfob.stores.wakers import Wakers
 CHANNEL = "keyfob_feed"
 POLL_INTERVAL = 1.0  # seconds
 _UNREADABLE = -1
+
+_log = logging.getLogger("keyfob.postgres")
 
 
 class Listener:
@@ -45,16 +48,26 @@ class Listener:
     async def _run(self) -> None:
         known = _UNREADABLE
         while not self._is_closed:  # a driver may swallow a cancellation
-            if self._connection is None:
-                await self._listen()
-            was_called = await self._is_called()
-            position = await self._look()
-            if position != known or position == _UNREADABLE:
-                self._wakers.wake()
-                # Moved, and nobody called: the others may have, on a connection that is no good any more.
-                if not was_called:
-                    await self._test()
-            known = position
+            try:
+                known = await self._follow(known)
+            except Exception:  # noqa: BLE001 - the edge of a task: if it ended, nobody would be woken, and nobody would know
+                _log.exception("listening failed; it begins again")
+                known = _UNREADABLE
+                await self._hang_up()
+                await asyncio.sleep(POLL_INTERVAL)
+
+    async def _follow(self, known: int) -> int:
+        """Wait for a call, or for as long as one may be missed; wake everybody if the head is no longer at *known*. Return where it is."""
+        if self._connection is None:
+            await self._listen()
+        was_called = await self._is_called()
+        position = await self._look()
+        if position != known or position == _UNREADABLE:
+            self._wakers.wake()
+            # Moved, and nobody called: the others may have, on a connection that is no good any more.
+            if not was_called:
+                await self._test()
+        return position
 
     async def _listen(self) -> None:
         options = self._options
@@ -94,7 +107,7 @@ class Listener:
     async def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(*FAULTS):
+            with contextlib.suppress(Exception):  # whatever is wrong with it, it is no longer ours
                 await connection.close(timeout=POLL_INTERVAL)
 
     def _heard(self, *_: object) -> None:

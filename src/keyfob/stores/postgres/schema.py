@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
-from keyfob.base.errors import ConfigurationError
+from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.revocation.entry import CHAIN_START
 from keyfob.stores.postgres.connecting import Connection, connect
 from keyfob.stores.postgres.faults import FAULTS, at_opening
 from keyfob.stores.postgres.locks import LockClass
-from keyfob.stores.postgres.marks import meta_of, require_open
+from keyfob.stores.postgres.marks import meta_of, require_open, require_unmarked
 from keyfob.stores.postgres.options import PostgresOptions
 
 OLDEST_SERVER = 140_000
@@ -255,23 +256,30 @@ OLDEST_VERSION = SCHEMA_VERSION
 """The oldest schema whose Keyfob can work on this one: what it does not know must do it no harm."""
 
 
-async def migrate(options: PostgresOptions) -> int:
+async def migrate(options: PostgresOptions, *, patience: timedelta) -> int:
     """Bring the database to this version's schema and return the version that it had (0: new).
 
-    Safe when several processes do it at once: one does, the others wait. It is one transaction: a crash leaves the old schema.
+    Safe when several processes do it at once: one does, the others wait. It is one transaction: a crash leaves the old schema. It waits for each
+    lock for *patience*, and whoever comes to that table after it waits for it.
 
     Raises:
         ConfigurationError: too old a server, no UTF-8, a schema `keyfob` that is not ours, or one of a newer Keyfob.
-        StoreUnavailable: the server does not answer.
+        StoreUnavailable: the server does not answer, or somebody held a table for longer than *patience*: then nothing was changed.
     """
+    milliseconds = max(1, round(patience.total_seconds() * 1000))  # 0 would wait for ever
     try:
         connection = await connect(options.listen_at or options.addresses, options, is_pooled=False)
         try:
-            await connection.execute("SET lock_timeout = '60s'; SET statement_timeout = 0")
+            await connection.execute(f"SET lock_timeout = {milliseconds}; SET statement_timeout = 0")
             async with connection.transaction(isolation="read_committed"):
                 return await _migrate(connection, options.name)
         finally:
             await connection.close(timeout=options.connect_timeout.total_seconds())
+    except asyncpg.LockNotAvailableError:
+        raise StoreUnavailable(
+            f"the migration of {options.name} waited {patience.total_seconds():g} s for a table that somebody uses, and changed nothing:"
+            " end what holds it (pg_stat_activity shows long transactions, such as reports and back-ups), or wait longer with --wait"
+        ) from None
     except FAULTS as error:
         raise at_opening(error, options.name) from None
 
@@ -344,6 +352,8 @@ async def _migrate(connection: Connection, name: str) -> int:
     before, oldest = await read_versions(connection, name)  # another process may have been faster
     if oldest > SCHEMA_VERSION:
         raise _is_newer(name, before)
+    if before < SCHEMA_VERSION:
+        await require_unmarked(connection, name)
     for step in _STEPS[before:]:
         await step(connection)
     if before < SCHEMA_VERSION:

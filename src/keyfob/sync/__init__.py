@@ -1,0 +1,5 @@
+"""The authority for synchronous callers: the same names, without `await`."""
+
+from keyfob.sync.authority import Authority, SignIn
+
+__all__ = ["Authority", "SignIn"]
