@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keyfob.base.errors import StoreUnavailable
@@ -12,6 +12,7 @@ from keyfob.stores.redis.squeezing import expand, squeeze
 CHROME = b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/129.0.0.0 Safari/537.36"
 
 
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=500))
 def test_what_is_squeezed_comes_back(details: bytes) -> None:
     assert expand(squeeze(details)) == details
@@ -22,6 +23,7 @@ def test_a_browser_takes_few_bytes() -> None:
     assert len(squeeze(CHROME)) < 30
 
 
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(kept: bytes) -> None:
     try:

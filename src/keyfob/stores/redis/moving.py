@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from keyfob.base.errors import ConfigurationError
-from keyfob.stores.moving import Changes, Mark
+from keyfob.stores.moving import Changes, Mark, Role
 from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.redis import places
 from keyfob.stores.redis.connecting import Connection, ask, connect, take_leave
@@ -22,7 +22,7 @@ from keyfob.stores.redis.marks import read_mark, write_mark
 from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.scripts import Scripts
 from keyfob.stores.redis.server import make_state
-from keyfob.stores.redis.transfer import Access, RedisTransfer, state_key, transact
+from keyfob.stores.redis.transfer import Access, RedisSnapshot, RedisTransfer, state_key, transact
 from keyfob.stores.redis.transfer_changes import changed_records, reading_changes
 
 _TRIES = 20
@@ -36,6 +36,21 @@ class RedisMovable(RedisTransfer):
     def __init__(self, options: RedisOptions, scripts: Scripts) -> None:
         super().__init__(Access(connect=partial(connect, options), name=options.name))
         self._scripts = scripts
+        self._kept: tuple[str, RedisSnapshot] | None = None
+
+    @asynccontextmanager
+    async def snapshot(self, now: datetime) -> AsyncIterator[RedisSnapshot]:
+        """Open one moment of the store. While it is being copied, the moment that was read first serves every page.
+
+        What has changed since is noted, and carried behind it; so it is not to be used any more once such changes have been forgotten.
+        """
+        mark = await self.mark()
+        if mark is None or mark.role is not Role.SOURCE:
+            yield await self.read_all(now)
+            return
+        if self._kept is None or self._kept[0] != mark.copy_id:
+            self._kept = (mark.copy_id, await self.read_all(now))
+        yield self._kept[1]
 
     @asynccontextmanager
     async def exclusively(self) -> AsyncIterator[None]:
@@ -74,6 +89,7 @@ class RedisMovable(RedisTransfer):
         async def work(connection: Connection) -> None:
             await ask(connection, b"ZREMRANGEBYSCORE", places.CHANGES, b"-inf", through)
 
+        self._kept = None
         await self.alone(work)
 
 

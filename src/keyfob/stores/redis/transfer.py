@@ -6,6 +6,7 @@ million sessions), and kept by this process until it is given up.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,11 +38,12 @@ class RedisSnapshot:
 
     def __init__(self, records: dict[Kind, list[AnyRecord]]) -> None:
         self._records = records
+        self._keys = {kind: [record.key for record in of_kind] for kind, of_kind in records.items()}
 
     async def read(self, kind: Kind, *, after: str | None, limit: int) -> Sequence[AnyRecord]:
         """Return up to *limit* records behind *after*."""
-        behind = (record for record in self._records[kind] if after is None or record.key > after)
-        return [record for record, _ in zip(behind, range(limit), strict=False)]
+        start = 0 if after is None else bisect_right(self._keys[kind], after)
+        return self._records[kind][start : start + limit]
 
     async def count(self, kind: Kind) -> int:
         """Return how many records of *kind* there are."""
@@ -82,7 +84,11 @@ class RedisTransfer:
     @asynccontextmanager
     async def snapshot(self, now: datetime) -> AsyncIterator[RedisSnapshot]:
         """Open one moment of the store."""
-        yield RedisSnapshot(read_records(await self.alone(_dump), now))
+        yield await self.read_all(now)
+
+    async def read_all(self, now: datetime) -> RedisSnapshot:
+        """Return this moment of the store."""
+        return RedisSnapshot(read_records(await self.alone(_dump), now))
 
     async def load(self, records: Sequence[AnyRecord]) -> None:
         """Put *records* in place, in one transaction."""
