@@ -29,6 +29,10 @@ LOGINS_AT_ONCE = 16  # accounts, each with one login after the other: they keep 
 ISSUER = "http://127.0.0.1:8080"  # nobody is there; it is only a name here
 _CHECK = "GET /check HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-Method: GET\r\n"
 _CONTENT = "Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
+_TOKEN_REQUEST = (
+    "POST /oauth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+)
+_GRANT = "grant_type=client_credentials"
 _TOKEN_LENGTH = 102  # characters of a refresh token
 
 
@@ -156,6 +160,18 @@ def _cells(
                 suffix='"}',
                 lines=str(population.refresh_tokens),
                 pick=Pick.CHAIN,
+                expected=200,
+                seconds=size.seconds,
+            ),
+        ),
+        cell(
+            "http.token",
+            cold,  # nothing here is answered from a cache
+            Job(
+                port=cold[0],
+                prefix=f"{_TOKEN_REQUEST}Content-Length: {len(_GRANT)}\r\nAuthorization: Basic ",
+                suffix=f"\r\n\r\n{_GRANT}",
+                lines=str(population.clients),
                 expected=200,
                 seconds=size.seconds,
             ),

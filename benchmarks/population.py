@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +22,7 @@ from keyfob.sessions.session import Session
 from keyfob.stores.rows import session_to
 from keyfob.stores.sqlite import sessions as sqlite_sessions
 
+CLIENTS = 50
 AT_ONCE = 128  # logins under way
 _PORTION = 20_000  # rows that are written in one transaction
 ACCESS_LIFETIME = timedelta(hours=2)  # longer than any run
@@ -28,12 +30,13 @@ ACCESS_LIFETIME = timedelta(hours=2)  # longer than any run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population:
-    """Files: tokens, one a line; and what is posted to log in to each account, one a line, all of one length."""
+    """Files: tokens, one a line; what is posted to log in to each account, one a line, all of one length; and Basic credentials of clients."""
 
     session_tokens: Path
     refresh_tokens: Path
     access_tokens: Path
     logins: Path
+    clients: Path
 
 
 async def populate(
@@ -46,6 +49,7 @@ async def populate(
     async with Authority.open(store_url(folder), issuer=issuer, access_lifetime=ACCESS_LIFETIME) as authority:
         for name, password in people.items():
             await authority.accounts.add(name, password, actor="benchmark")
+        services = [await authority.clients.add(f"service-{number}") for number in range(CLIENTS)]
         issued = await _log_in(authority, hybrids)
         # The first by the way of every login; the others are copies of its row but for what tells sessions apart.
         template = await authority.login("template", strategy="session")
@@ -62,6 +66,10 @@ async def populate(
                 json.dumps({"username": name, "password": password, "transport": "body"})
                 for name, password in people.items()
             ),
+        ),
+        clients=_written(
+            folder / "clients",
+            (b64encode(f"{one.client.client_id}:{one.secret}".encode()).decode() for one in services),
         ),
     )
 

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from keyfob.authority.api_key_policy import ApiKeyPolicy
+    from keyfob.authority.api_keys import ApiKeyOrder
     from keyfob.authority.authority import Authority
     from keyfob.authority.issued import Issued
     from keyfob.authority.sign_in import Device
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ApiKeyOrder": "keyfob.authority.api_keys",
+    "ApiKeyPolicy": "keyfob.authority.api_key_policy",
     "AtLimit": "keyfob.sessions.policy",
     "Authority": "keyfob.authority.authority",
     "AuthorityUnavailable": "keyfob.base.errors",
@@ -66,6 +70,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "ApiKeyOrder",
+    "ApiKeyPolicy",
     "AtLimit",
     "Authority",
     "AuthorityUnavailable",

@@ -396,6 +396,8 @@ async def test_people_choose_among_the_scopes_that_are_left_to_them(desk: Any) -
     for scope in ("orders:write", "keyfob:admin"):
         answer = await desk.ask("POST", "/api-keys", json_body={**OWN, "scopes": [scope]}, cookie=cookie)
         assert (answer.status, answer.code) == (403, "insufficient_scope")
+    answer = await desk.ask("POST", "/api-keys", json_body={**OWN, "roles": ["keyfob:admin"]}, cookie=cookie)
+    assert (answer.status, answer.code) == (403, "insufficient_role")
     for wrong in (
         {"scopes": ["keyfob:nonsense"]},
         {"name": "a\nb"},

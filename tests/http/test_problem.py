@@ -12,6 +12,7 @@ from keyfob.base.errors import (
     ConfigurationError,
     Conflict,
     Denied,
+    GrantRefused,
     InvalidRequest,
     NotFound,
     RateLimited,
@@ -169,3 +170,27 @@ def test_an_oauth_endpoint_answers_as_its_rfc_says(error: Exception, status: int
     assert set(body) == {"error", "error_description"}
     assert headers_of(response)["content-type"] == "application/json"
     assert "secret" not in body["error_description"]
+
+
+def test_an_error_of_oauth_describes_itself_in_the_characters_that_it_may() -> None:
+    text = 'a "quoted" back\\slash, ünïcode\n and \x7f'
+    described = json.loads(oauth_error(InvalidRequest("x", text)).body)["error_description"]
+    assert described == "a 'quoted' back'slash, 'n'code' and '"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "name"),
+    [
+        (GrantRefused("invalid_target", "x"), 400, "invalid_target"),
+        (RateLimited(7), 429, "temporarily_unavailable"),
+        (StoreUnavailable("x"), 503, "temporarily_unavailable"),
+        (Denied(Cause.BAD_CREDENTIALS), 401, "invalid_client"),
+        (Denied(Cause.NO_CREDENTIAL), 401, "invalid_client"),
+        (InvalidRequest("x", "x", status=422), 400, "invalid_request"),
+        (RuntimeError("secret"), 500, "server_error"),
+    ],
+)
+def test_each_error_has_its_name_at_an_endpoint_of_oauth(error: Exception, status: int, name: str) -> None:
+    answer = oauth_error(error)
+    assert (answer.status, json.loads(answer.body)["error"]) == (status, name)
+    assert b"secret" not in answer.body

@@ -230,6 +230,34 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(tokens: ServiceTokens,
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_without_a_thread_a_good_token_goes_on_and_nobody_waits_for_ever(
+    tokens: ServiceTokens, source: Source, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens.token()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        clock.advance(0.8 * LIFETIME)
+        assert tokens.token() == "token-1"
+        clock.advance(LIFETIME)
+        with pytest.raises(AuthorityUnavailable, match="no thread"):
+            tokens.token()
+    assert tokens.token() == "token-2"
+
+
+def test_a_failure_that_many_hear_of_does_not_grow(tokens: ServiceTokens, source: Source) -> None:
+    source.failure = AuthorityUnavailable("away")
+    depths = []
+    for _ in range(5):
+        with pytest.raises(AuthorityUnavailable) as raised:
+            tokens.token()
+        depths.append(len(raised.traceback))
+    assert len(set(depths[1:])) == 1
+
+
 # To whom a token goes, and when a call is made again.
 
 

@@ -45,6 +45,7 @@ from keyfob.verifier.policy import require
 
 MAX_NAME = 100  # characters of a key's name
 MAX_AUDIENCES = 16
+_OWN_ROLES = "keyfob:"
 MAX_PAGE = 1_000  # keys in one list
 
 
@@ -125,13 +126,16 @@ class ApiKeys:
         If the session that asks for it is ended meanwhile, so is the key, before anybody has it.
 
         Raises:
-            Denied: `reauthentication_required` if the login is too long ago, or is none; `insufficient_scope`; `revoked`.
+            Denied: `reauthentication_required` if the login is too long ago, or is none; `insufficient_scope`; `insufficient_role` for
+                one of `keyfob:`, which administrators give; `revoked`.
             InvalidRequest: the order breaks a rule.
             Conflict: `too_many_api_keys`.
         """
         require(principal, self._clock.time(), max_auth_age=self._policy.max_auth_age)
         if not checked_scopes(order.scopes) <= self._policy.scopes:
             raise Denied(Cause.INSUFFICIENT_SCOPE, "a scope that is not left to people")
+        if any(role.startswith(_OWN_ROLES) for role in checked_roles(order.roles)):
+            raise Denied(Cause.INSUFFICIENT_ROLE, "administration is not left to keys that people make")
         made = await self.add_for_subject(principal.subject, order, actor=principal.subject)
         if await self._is_over(principal.session_id):
             await self.revoke(made.api_key.key_id, actor="system", reason="its session was ended")

@@ -122,23 +122,23 @@ class MachineTokens:
             RateLimited: they are wrong, and too many were before.
             GrantRefused: `invalid_request` for a key that is not good, or no key; `unauthorized_client`, `invalid_target`, `invalid_scope`.
         """
-        # 1 and 2.
-        head = await self._feed_store.head()
-        caller = (
-            None
-            if credentials is None
-            else await self._authentication.authenticate(credentials, address=address)
-        )
-        if caller is not None:
+        # 1 and 2. The key is read with the position of the same snapshot, and a forged one costs no look at the store.
+        if credentials is None:
+            principal = await self._principal_of(text)
+            as_of = principal.as_of
+        else:
+            head = await self._feed_store.head()
+            caller = await self._authentication.authenticate(credentials, address=address)
             _require_grant(caller, GrantType.TOKEN_EXCHANGE)
-        principal = await self._principal_of(text)
-        if caller is not None and principal.client_id != caller.client_id:
-            raise GrantRefused("invalid_request", "The subject token is not one of this client.")
+            principal = await self._principal_of(text)
+            if principal.client_id != caller.client_id:
+                raise GrantRefused("invalid_request", "The subject token is not one of this client.")
+            as_of = min(head.position, principal.as_of)
         # 3.
         audience = _target(principal, wanted.audience)
         scopes = _within(_fit_for(audience, principal.scopes, issuer=self._issuer), wanted.scopes)
         # 4.
-        return await self._exchanged(principal, audience, scopes, as_of=min(head.position, principal.as_of))
+        return await self._exchanged(principal, audience, scopes, as_of=as_of)
 
     async def _principal_of(self, text: str) -> Principal:
         """Return whose key *text* is, from the store: what a cache would say has no `as_of` of this moment."""

@@ -41,7 +41,10 @@ async def follower(site: Site, request: HttpRequest) -> ClientId:
     """
     values = request.all(b"authorization")
     if bearer.is_basic(values) or not values:
-        return (await _client(site, request, values, scopes.FEED)).client_id
+        credentials = _credentials(values)
+        # Wrong ones are not counted: behind the address of a relay are many followers, and each is to hear that it is wrong.
+        client = await site.authority.clients.authenticate(credentials.client_id, credentials.secret)
+        return _require_scope(client, scopes.FEED).client_id
     token = bearer.read_bearer(values) or ""
     principal = await site.authority.authenticate(
         token, audience=site.authority.issuer, scopes=frozenset({scopes.FEED})
@@ -50,12 +53,21 @@ async def follower(site: Site, request: HttpRequest) -> ClientId:
 
 
 async def _client(site: Site, request: HttpRequest, values: list[bytes], scope: str) -> Client:
-    credentials = bearer.read_basic(values)
-    if credentials is None:
-        raise Denied(Cause.NO_CREDENTIAL, "no client credentials")
+    credentials = _credentials(values)
     client = await site.authority.client_authentication.authenticate(
         ClientSecret(credentials.client_id, credentials.secret), address=request.address
     )
+    return _require_scope(client, scope)
+
+
+def _credentials(values: list[bytes]) -> bearer.BasicCredentials:
+    credentials = bearer.read_basic(values)
+    if credentials is None:
+        raise Denied(Cause.NO_CREDENTIAL, "no client credentials")
+    return credentials
+
+
+def _require_scope(client: Client, scope: str) -> Client:
     if scope not in client.scopes:
         raise Denied(Cause.INSUFFICIENT_SCOPE, f"the client lacks {scope}")
     return client

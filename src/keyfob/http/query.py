@@ -11,6 +11,7 @@ MAX_QUERY = 4096  # bytes
 MAX_FIELDS = 64
 
 Fields = tuple[tuple[str, str], ...]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -80,6 +81,6 @@ def _decoded(raw: bytes) -> str:
         text = unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidRequest("invalid_request", "Fields that are not UTF-8.") from None
-    if any(character < " " or character == "\x7f" for character in text):
+    if _CONTROL.search(text) is not None:
         raise InvalidRequest("invalid_request", "A control character in a field.")
     return text

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -95,12 +96,13 @@ class ServiceTokens:
             held = self._held
             if held is not None and now < held.ends_at and (held.text != refused or not self._may_force(now)):
                 if now >= held.renew_at and now >= self._try_again_at and self._in_flight is None:
-                    self._begin()
+                    with suppress(AuthorityUnavailable):  # this one is still good
+                        self._begin()
                 return held.text
             if self._in_flight is not None:
                 return self._in_flight
             if self._failure is not None and now < self._try_again_at:
-                raise self._failure
+                raise self._failure.with_traceback(None)  # else it would grow with everybody who hears of it
             return self._begin()
 
     def _may_force(self, now: float) -> bool:
@@ -115,8 +117,11 @@ class ServiceTokens:
     def _begin(self) -> Future[str]:
         future: Future[str] = Future()
         future.set_running_or_notify_cancel()  # so that nobody who waits can cancel it for the others
+        try:
+            threading.Thread(target=self._run, args=(future,), name="keyfob-token", daemon=True).start()
+        except RuntimeError:  # too many threads, or the interpreter ends
+            raise AuthorityUnavailable("the token cannot be fetched: no thread can be started") from None
         self._in_flight = future
-        threading.Thread(target=self._run, args=(future,), name="keyfob-token", daemon=True).start()
         return future
 
     def _run(self, future: Future[str]) -> None:

@@ -8,7 +8,9 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from keyfob.accounts.account import Account
-from keyfob.base.identifiers import KeyId, SessionId
+from keyfob.base.identifiers import ClientId, KeyId, SessionId
+from keyfob.clients.change import Changed, ClientChange
+from keyfob.clients.store import UsedAssertion
 from keyfob.keys.store import StoredKey
 from keyfob.revocation.entry import Entry, Scope
 from keyfob.revocation.reports import Report
@@ -128,3 +130,13 @@ async def revoke_canary(store: Store, now: datetime) -> Entry | None:
 async def report_denials(store: Store, order: tuple[Report, datetime]) -> bool:
     """Report as one and the same verifier."""
     return await store.reports.report(ORDERS, order[0], now=order[1])
+
+
+async def take_assertion(store: Store, assertion: UsedAssertion) -> bool:
+    """Take an assertion."""
+    return await store.clients.take_assertion(assertion)
+
+
+async def change_client(store: Store, order: tuple[ClientId, ClientChange, datetime]) -> Changed | None:
+    """Change a client."""
+    return await store.clients.change(order[0], order[1], order=an_event(order[2]))

@@ -29,7 +29,10 @@ import pytest
 from msgspec.structs import replace
 
 from keyfob.accounts.rules import FREE_ATTEMPTS
-from keyfob.base.identifiers import Position, SessionId, Subject
+from keyfob.base.identifiers import ClientId, Position, SessionId, Subject
+from keyfob.clients.change import ClientChange
+from keyfob.clients.client import Client
+from keyfob.clients.store import UsedAssertion
 from keyfob.revocation.canary import canary_id
 from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.reports import Denial
@@ -58,6 +61,7 @@ from keyfob.testing.race_verbs import (
     add_account,
     add_key,
     attempt,
+    change_client,
     end,
     log_in_or_end,
     log_in_within_the_limit,
@@ -67,6 +71,7 @@ from keyfob.testing.race_verbs import (
     report_denials,
     revoke_canary,
     set_password,
+    take_assertion,
     touch_or_end,
     write_data,
 )
@@ -80,6 +85,7 @@ from keyfob.testing.store_contract import (
     Store,
     StoreContract,
     a_session,
+    an_event,
     assert_chained,
     entries,
     found,
@@ -304,6 +310,33 @@ class StoreRaces(StoreContract):
             assert changed is not None
             present_hash = changed.password_hash
         assert await position(store) == self.rounds
+
+    async def test_an_assertion_is_taken_by_one(
+        self, store: Store, clock: FrozenClock, racers: Racers
+    ) -> None:
+        for round_ in range(self.rounds):
+            used = UsedAssertion(round_.to_bytes(32, "big"), clock.now() + WINDOW)
+            assert Counter(racers.race(take_assertion, [used] * RACERS)) == {True: 1, False: RACERS - 1}
+
+    async def test_no_change_of_a_client_is_lost(
+        self, store: Store, clock: FrozenClock, racers: Racers
+    ) -> None:
+        for round_ in range(self.rounds):
+            client_id = ClientId(f"client-{round_}")
+            await store.clients.add(
+                Client(client_id=client_id, created_at=clock.now()), an_event(clock.now())
+            )
+            changes = [ClientChange(new_secret=bytes([number]) * 32) for number in range(RACERS - 1)]
+            changes.append(ClientChange(public_keys=b"{}"))
+            outcomes = racers.race(change_client, [(client_id, change, clock.now()) for change in changes])
+            assert None not in outcomes
+            left = await store.clients.find(client_id)
+            assert left is not None
+            # Each found what the one before it left: the last two secrets stand, in the order of some line of all changes.
+            assert (len(left.secret_digests), left.public_keys) == (2, b"{}")
+            pairs = {one.client.secret_digests for one in outcomes if one is not None}
+            seconds = [pair[1] for pair in pairs if len(pair) > 1]
+            assert len(seconds) == len(set(seconds)) == RACERS - 2
 
     async def test_data_is_written_by_one(self, store: Store, clock: FrozenClock, racers: Racers) -> None:
         for _ in range(self.rounds):
