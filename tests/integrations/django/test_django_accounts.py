@@ -362,6 +362,7 @@ def test_a_project_that_follows_signs_users_in_at_the_authority_and_out_again(el
     assert client.get("/me").json() == {"subject": user}
     assert client.get("/who").json() == {"user": user}
     token = client.session["_keyfob_session_token"]
+    assert client.get("/me", headers={"Authorization": f"Bearer {token}"}).json() == {"subject": user}
 
     assert client.get("/out").json() == {"user": ""}
 
