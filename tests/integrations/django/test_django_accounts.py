@@ -15,9 +15,11 @@ import pytest
 import urllib3
 from django.contrib import admin
 from django.contrib.auth import aauthenticate, authenticate, login, logout
+from django.core.signals import got_request_exception
 from django.http import JsonResponse
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.urls import include, path
+from django.views.debug import ExceptionReporter
 
 import keyfob
 from keyfob import Verifier
@@ -41,7 +43,7 @@ def who(request):
 
 
 def sign_in(request):
-    user = authenticate(request, username=request.POST["username"], password=request.POST["password"])
+    user = authenticate(request, **{name: request.POST[name] for name in ("username", "password")})
     if user is not None:
         login(request, user)
     return JsonResponse({"user": request.user.get_username()})
@@ -160,6 +162,42 @@ def test_a_disabled_account_does_not_sign_in(authority, accounts, password):
     authority.call(lambda inner: inner.accounts.disable(subject, actor="test"))
 
     assert authenticate(None, username="carol", password=password) is None
+
+
+class Failing(SubjectsByName):
+    """A mapping with a mistake in it."""
+
+    def find(self, subject):
+        raise RuntimeError("a mistake")
+
+    def subject_of(self, user):
+        raise RuntimeError("a mistake")
+
+
+@pytest.mark.parametrize("backend", [AUTHORITY_BACKEND, REMOTE_BACKEND, None])
+def test_no_password_stands_in_the_report_of_an_error(
+    authority, accounts, verifier, user, password, backend, caplog
+):
+    described = {"SOURCE": verifier if backend == REMOTE_BACKEND else lambda: authority, "USERS": Failing()}
+    backends = [backend or "keyfob.integrations.django.backends.ModelBackend"]
+    reports = []
+
+    def mail(**_: object) -> None:  # as Django's handler of errors does
+        reports.append(ExceptionReporter(RequestFactory().get("/"), *sys.exc_info()).get_traceback_html())
+
+    got_request_exception.connect(mail)
+    client = Client(raise_request_exception=False)
+    with override_settings(KEYFOB=described, AUTHENTICATION_BACKENDS=backends):
+        if backend is None:
+            post(client, "/auth/login", username="alice", password=password)
+        else:
+            client.post("/in", {"username": "carol", "password": password})
+    got_request_exception.disconnect(mail)
+
+    (report,) = reports
+    assert "a mistake" in report
+    assert password not in report
+    assert password not in caplog.text
 
 
 def test_an_authority_that_cannot_answer_is_no_wrong_password(authority, accounts, password):
@@ -324,6 +362,7 @@ def test_a_project_that_follows_signs_users_in_at_the_authority_and_out_again(el
     assert client.get("/me").json() == {"subject": user}
     assert client.get("/who").json() == {"user": user}
     token = client.session["_keyfob_session_token"]
+    assert client.get("/me", headers={"Authorization": f"Bearer {token}"}).json() == {"subject": user}
 
     assert client.get("/out").json() == {"user": ""}
 

@@ -6,6 +6,7 @@ Login, refresh, logout, session and sessions, with the users of the project: pas
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from functools import partial
@@ -17,6 +18,7 @@ from django.http import HttpRequest as DjangoRequest
 from django.http import HttpResponse as DjangoResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_variables
 
 from keyfob.authority.authority import Authority
 from keyfob.base.errors import StoreUnavailable
@@ -31,6 +33,7 @@ from keyfob.http.refresh_hint import with_hint
 from keyfob.integrations.django.refusals import ANSWERED
 from keyfob.integrations.django.sources import current_sources
 
+_log = logging.getLogger("keyfob.django")
 _MODULES: Final = (login, refresh, logout, session, sessions)
 
 
@@ -50,6 +53,7 @@ class _Caller:
         self._request = request
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
+    @sensitive_variables("password")
     async def check_password(self, name: str, password: str) -> str | None:
         """Return the subject of the user of this project whose name and password these are, None for anybody else."""
         checked: Future[str | None] = Future()
@@ -66,6 +70,7 @@ class _Caller:
         except CancelledError:
             raise StoreUnavailable("this authority was closed meanwhile") from None
 
+    @sensitive_variables("password")
     def _subject_of(self, name: str, password: str) -> str | None:
         user = authenticate(self._request, username=name, password=password)
         return None if user is None else current_sources().configuration.users.subject_of(user)
@@ -109,6 +114,9 @@ def _view(routes: Mapping[str, Route[Site]]) -> Callable[..., DjangoResponse]:
             rendering = route or next(iter(routes.values()))
             hint = with_hint(rendering.refusal, error, asked.all(b"authorization"))
             response = rendering.render_error(error, hint)
+        except Exception as error:  # noqa: BLE001 - raised again, without the frames behind, which hold the password: Django mails those
+            _log.exception("an account route failed")
+            raise error.with_traceback(None) from None
         return _document(response, authority.issuer)
 
     return cast("Callable[..., DjangoResponse]", csrf_exempt(view))  # the endpoints have a guard of their own

@@ -10,6 +10,7 @@ from typing import cast
 
 from django.contrib.auth import backends
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 
 from keyfob.authority.authority import Authority
 from keyfob.authority.sign_in import SignIn
@@ -24,6 +25,7 @@ from keyfob.integrations.django.users import User
 class ModelBackend(backends.ModelBackend):
     """Django's own, for sessions of Keyfob: whoever is cut off while the password is being checked is not signed in by it."""
 
+    @sensitive_variables("password")
     def authenticate(
         self,
         request: HttpRequest | None,
@@ -35,6 +37,7 @@ class ModelBackend(backends.ModelBackend):
         attempt = current_sources().authority.call(records.begin)
         return _attempting(super().authenticate(request, username, password, **kwargs), attempt)
 
+    @sensitive_variables("password")
     async def aauthenticate(
         self,
         request: HttpRequest | None,
@@ -53,6 +56,7 @@ class AuthorityBackend(backends.ModelBackend):
     Permissions are those of Django, as by its own backend.
     """
 
+    @sensitive_variables("password")
     def authenticate(
         self,
         request: HttpRequest | None,
@@ -71,6 +75,7 @@ class AuthorityBackend(backends.ModelBackend):
         found = sources.authority.call(_Attempt(username, password, request))
         return found and _attempting(sources.configuration.users.find(found[0]), found[1])
 
+    @sensitive_variables("password")
     async def aauthenticate(
         self,
         request: HttpRequest | None,

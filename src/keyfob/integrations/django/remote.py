@@ -6,9 +6,12 @@ the server: what ends the one ends the other, and `logout()` here logs out there
 
 from __future__ import annotations
 
+from typing import cast
+
 from asgiref.sync import sync_to_async
 from django.contrib.auth import backends
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 
 from keyfob.authority.sign_in import Device
 from keyfob.integrations.django.caller import device_of
@@ -20,6 +23,7 @@ from keyfob.integrations.django.users import User
 class RemoteBackend(backends.ModelBackend):
     """Asks the authority's `/login`; the user here is the one that `settings.KEYFOB["USERS"]` finds for the subject. Permissions are Django's."""
 
+    @sensitive_variables("password")
     def authenticate(
         self,
         request: HttpRequest | None,
@@ -46,6 +50,7 @@ class RemoteBackend(backends.ModelBackend):
         user.__dict__[TOKEN] = found.session_token
         return user
 
+    @sensitive_variables("password")
     async def aauthenticate(
         self,
         request: HttpRequest | None,
@@ -54,4 +59,5 @@ class RemoteBackend(backends.ModelBackend):
         **kwargs: object,
     ) -> User | None:
         """See `authenticate`."""
-        return await sync_to_async(self.authenticate)(request, username, password, **kwargs)
+        found = await sync_to_async(self.authenticate)(request, username, password, **kwargs)
+        return cast("User | None", found)

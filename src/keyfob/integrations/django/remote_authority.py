@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 import urllib3
+from django.views.decorators.debug import sensitive_variables
 
 from keyfob.authority.sign_in import Device
 from keyfob.base.errors import AuthorityUnavailable
@@ -41,6 +42,7 @@ class RemoteAuthority:
             retries=False, timeout=SECONDS, maxsize=8, ca_certs=ca, cert_reqs="CERT_REQUIRED"
         )
 
+    @sensitive_variables("password")
     def login(self, username: str, password: str, device: Device) -> RemoteLogin | None:
         """Sign in; None for wrong credentials, and after too many wrong ones.
 
