@@ -194,7 +194,7 @@ async def test_the_openapi_document_shows_every_route_with_its_structs(desk) -> 
     expected = {
         ("GET" if method == "*" else method, path) for method, path in ALL if not path.endswith("/{rest}")
     }
-    assert shown == expected | {("GET", "/metrics"), ("GET", "/openapi.json")}
+    assert shown == expected | {("GET", "/advise"), ("GET", "/metrics"), ("GET", "/openapi.json")}
     schemas = document["components"]["schemas"]
     login = document["paths"]["/login"]["post"]
     assert login["requestBody"]["content"]["application/json"]["schema"] == {
