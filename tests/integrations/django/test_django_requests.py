@@ -14,6 +14,8 @@ from django.views import View
 
 import keyfob
 from keyfob import Denied
+from keyfob.authority.client_authentication import ClientSecret
+from keyfob.authority.machine_tokens import Wanted
 from keyfob.integrations.django import PolicyMixin, find_principal, optional, principal_of, required
 from keyfob.integrations.django.users import SubjectsByName
 from keyfob.integrations.requirement import Rules
@@ -234,9 +236,9 @@ def test_a_client_that_acts_for_itself_is_no_user_even_with_the_name_of_one(auth
     with override_settings(KEYFOB={"SOURCE": lambda: authority, "USERS": SubjectsByName()}):
 
         async def minted(inner):
-            await inner.clients.add("machine", scopes=["keyfob:feed"], actor="test")
-            issued = await inner.login("machine", strategy="hybrid", client_id="machine")
-            return issued.access_token
+            added = await inner.clients.add("machine", scopes=["keyfob:feed"], actor="test")
+            credentials = ClientSecret("machine", added.secret)
+            return (await inner.machine_tokens.for_client(credentials, Wanted())).token.text
 
         token = authority.call(minted)
         assert Client().get("/anybody", headers=bearer(token)).json()["known"] is False
