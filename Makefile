@@ -7,10 +7,10 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup packages lock run test check format bench distributed fuzz soak clean
+.PHONY: help setup packages lock run test check format bench bench-peers distributed fuzz soak clean
 
 help:  ## Say what the targets do
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
 
 .venv/ready: requirements.lock pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "keyfob needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -40,7 +40,7 @@ test: .venv/ready  ## Run the tests
 soak: .venv/ready  ## Kill a server a few hundred times, revoke a hundred thousand at once, and see that nothing is lost (about half an hour)
 	@$(BIN)/python -m pytest tests/system/test_distributed.py --burst 100000 -s
 	@$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds 300 --timeout 7200 $(ARGS)
-	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py tests/stores/postgres/test_postgres_races.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
 
 fuzz: .venv/ready  ## Fuzz the parser of tokens for a minute (FUZZ_SECONDS=60; puts atheris into .venv)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
@@ -59,6 +59,9 @@ format: .venv/ready  ## Format the code
 bench: .venv/ready  ## Measure, and write benchmarks/results/latest.json
 	@$(BIN)/python -c 'import authlib, jose, jwcrypto' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group bench || echo "measuring without the libraries that could not be installed"
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: .venv/ready  ## Measure what a user would pick instead, in the same run (puts them into .peers)
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 distributed: .venv/ready  ## Measure revocations at 50 verifier processes behind a relay; writes benchmarks/results/distributed.json and .svg
 	@$(BIN)/python -m benchmarks.distributed_bench $(ARGS)

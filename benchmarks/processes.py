@@ -113,12 +113,14 @@ def running(
 ) -> Iterator[Program]:
     """Run `python -m module arguments` on *core* while the block lasts, with *folder* as its working directory."""
     command = [sys.executable, "-m", module, *arguments]
-    with _running(command, name=module, folder=folder, core=core, environment=environment or {}) as program:
+    with running_program(
+        command, name=module, folder=folder, core=core, environment=environment or {}
+    ) as program:
         yield program
 
 
 @contextmanager
-def _running(
+def running_program(
     command: Sequence[str], *, name: str, folder: Path, core: int | None, environment: Mapping[str, str]
 ) -> Iterator[Program]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("KEYFOB_")}
@@ -206,7 +208,7 @@ def nginx_server(
     (folder / "file").write_text("ok", "ascii")
     (folder / "nginx.conf").write_text(_nginx_configuration(folder, backends, ports), "ascii")
     command = (binary, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr")
-    with _running(command, name="nginx", folder=folder, core=core, environment={}) as program:
+    with running_program(command, name="nginx", folder=folder, core=core, environment={}) as program:
         for port in ports.values():
             _await(lambda port=port: _status(port, "/none") is not None, program)
         yield ports, program

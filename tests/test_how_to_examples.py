@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "how-to"
 EXAMPLES = {
     "aiohttp_service.py": "aiohttp.md",
+    "django_service.py": "django.md",
     "fastapi_embedded.py": "fastapi.md",
     "fastapi_service.py": "fastapi.md",
     "flask_service.py": "flask.md",

@@ -6,8 +6,9 @@ import base64
 import json
 
 import pytest
+from msgspec.structs import replace
 
-from keyfob.endpoints.minted_tokens import MARGIN
+from keyfob.endpoints.minted_tokens import MARGIN, Minted, proxy_principal
 from keyfob.jwt import jws
 
 LIFETIME = 600  # seconds: the access token's default
@@ -84,26 +85,40 @@ async def test_new_roles_are_in_the_next_one(desk, mint) -> None:
     assert await mint() == second
 
 
-@pytest.mark.parametrize("query", ["mint=orders", "status=200&mint=orders", "status=200"])
-async def test_an_answer_from_memory_names_the_roles_of_today(desk, mint, query: str) -> None:
-    async def roles() -> str | None:
-        proxy = base64.b64encode(b"proxy:x")
+async def test_an_answer_from_memory_names_the_roles_of_today(desk, mint) -> None:
+    async def roles(query: str) -> str | None:
         answer = await desk.ask(
-            "GET",
-            "/check?status=200",
-            headers={"x-forwarded-method": "GET", "x-keyfob-proxy": b"Basic " + proxy},
-            cookie=mint.cookie,
-            own_page=False,
+            "GET", f"/check{query}", headers={"x-forwarded-method": "GET"}, cookie=mint.cookie, own_page=False
         )
         return answer.header("x-auth-roles")
 
-    assert [await roles(), await roles()] == ["buyer", "buyer"]
+    assert [await roles("?status=200") for _ in range(4)] == ["buyer"] * 4
     (account,) = (await desk.authority.store.accounts.list(after=None, limit=1)).accounts
     await desk.authority.set_roles(account.subject, {"auditor"})
-    plain = await desk.ask("GET", "/check", headers={"x-forwarded-method": "GET"}, cookie=mint.cookie)
-    assert plain.header("x-auth-roles") == "auditor"
-    await mint(query)  # another query makes the principal known anew
-    assert await roles() == "auditor"
+    # The same headers with another query make the principal known anew, and the answer that was remembered is still there.
+    assert [await roles("") for _ in range(4)] == ["auditor"] * 4
+    assert await roles("?status=200") == "auditor"
+
+
+async def test_it_says_nothing_of_the_principal_that_is_no_longer_so(desk) -> None:
+    """Also where no entry tells of it: an application's own source of claims may say something else at each read."""
+    await desk.user(roles=("buyer",))
+    principal = await desk.authority.authenticate(await desk.access_token())
+    live, now = desk.authority.feed.live, desk.clock.time()
+    proxy = proxy_principal("proxy", known=live.head, now=desk.clock.now())
+    minted = Minted("token", principal=principal, of=principal, proxy=proxy)
+    assert minted.is_good(principal, live=live, now=now)
+    assert minted.is_good(replace(principal, as_of=principal.as_of + 1), live=live, now=now)
+    for other in (
+        replace(principal, roles=frozenset()),
+        replace(principal, scopes=frozenset({"x"})),
+        replace(principal, subject="usr_other"),
+        replace(principal, session_id="0" * 32),
+        replace(principal, acr="2"),
+        replace(principal, auth_time=None),
+        replace(principal, claims={"plan": "none"}),
+    ):
+        assert not minted.is_good(other, live=live, now=now)
 
 
 async def test_a_token_that_was_revoked_by_its_id_is_not_given_again(desk, mint) -> None:
@@ -153,6 +168,19 @@ async def test_below_check_the_client_chooses_no_audience(desk, mint) -> None:
         own_page=False,
     )
     assert (answer.status, answer.header("authorization")) == (204, None)
+
+
+async def test_what_was_answered_below_check_is_no_answer_to_check_itself(desk, mint) -> None:
+    secret = (await desk.authority.clients.add("other", scopes=["keyfob:check"], audiences=["orders"])).secret
+    headers = {
+        "x-forwarded-method": "GET",
+        "x-keyfob-proxy": "Basic " + base64.b64encode(f"other:{secret}".encode()).decode(),
+    }
+    query = "status=200&mint=orders"
+    for path in ("/check/shop", "/check/shop", "/check/shop", "/check", "/check/shop", "/check", "/check"):
+        answer = await desk.ask("GET", f"{path}?{query}", headers=headers, cookie=mint.cookie, own_page=False)
+        assert answer.status == 200
+        assert (answer.header("authorization") is not None) is (path == "/check")
 
 
 @pytest.mark.parametrize("bearer", [True, False])

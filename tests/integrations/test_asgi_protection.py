@@ -247,6 +247,22 @@ async def test_an_event_stream_ends_when_its_principal_is_revoked(authority, con
         await connection.ended()
 
 
+async def test_nothing_of_a_stream_goes_to_whoever_was_revoked_before_it_began(authority, connect, scopes):
+    issued = await authority.login("alice", strategy="jwt")
+
+    async def late(scope, receive, send):
+        await authority.revoke("subject", "alice")
+        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"secret", "more_body": True})
+
+    scope = scopes.http(headers=[scopes.bearer(issued.access_token)])
+    async with connect(Auth(authority).protect(late), scope) as connection:
+        assert (await connection.next())["type"] == "http.response.start"
+        with pytest.raises(AssertionError, match="sent nothing"):
+            await connection.next()
+
+
 async def test_a_download_is_cut_off_and_not_completed(authority, connect, scopes):
     issued = await authority.login("alice", strategy="jwt")
     scope = scopes.http(headers=[scopes.bearer(issued.access_token)])

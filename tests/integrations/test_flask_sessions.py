@@ -197,11 +197,11 @@ def test_signing_out_ends_the_session_with_an_entry_and_clears_the_cookie(app, a
     browser.post("/login/alice")
     browser.post("/put/cart/tea")
     copied = browser.cookie("__Host-session")
-    before = authority.run(lambda inner: inner.store.feed.head()).position
+    before = authority.call(lambda inner: inner.store.feed.head()).position
 
     answer = browser.post("/logout")
 
-    assert authority.run(lambda inner: inner.store.feed.head()).position == before + 1
+    assert authority.call(lambda inner: inner.store.feed.head()).position == before + 1
     assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
     assert browser.cookie("__Host-session") is None
     thief = Browser(app)
@@ -355,6 +355,15 @@ def test_a_page_of_another_site_reaches_no_session(browser, headers):
     assert browser.get("/me").json["cart"] is None
 
 
+@pytest.mark.parametrize("strategy", ["jwt", "hybrid"])
+def test_a_token_of_another_kind_in_the_cookie_is_no_session_for_data(authority, browser, strategy):
+    issued = authority.login("alice", strategy=strategy)
+    authority.write_data(issued.session_id, b'{"cart":"tea"}', version=0)
+    for token in (issued.access_token, issued.refresh_token):
+        browser.client.set_cookie("__Host-session", token or "", domain="localhost", secure=True)
+        assert browser.everything == {}
+
+
 @pytest.mark.parametrize("value", ["nonsense", "kfs_nonsense", "kfr_AAAA", '"quoted"', ""])
 def test_a_cookie_that_is_none_of_ours_is_no_session(browser, value):
     for name in ("__Host-session", "__Host-anonymous"):
@@ -401,7 +410,7 @@ def test_a_store_that_does_not_answer_is_503_and_never_a_good_answer(app, author
 
 
 def test_a_service_that_follows_has_no_sessions_of_its_own(authority):
-    jwks = authority.run(_jwks)
+    jwks = authority.call(_jwks)
     verifier = Verifier.from_jwks(jwks, issuer=ISSUER, audience="orders")
     app = Flask(__name__)
     app.session_interface = KeyfobSessions(Auth(verifier, app))

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+import redis
 from flask import Flask, session
 from hypothesis import given
 from hypothesis import strategies as st
@@ -322,20 +323,23 @@ def test_a_store_that_does_not_answer_is_503(make, authority):
     assert (answer.status_code, answer.json["code"]) == (503, "store_unavailable")
 
 
-def test_sessions_in_redis_are_read_and_run_out():
-    kept, told = {"session:" + SID: MSGPACK}, []
-
-    class Client:
-        """The two calls that are made, as redis-py takes them; the real one is tested with the how-to page."""
-
-        def get(self, key):
-            return kept.get(key)
-
-        def expire(self, key, span, *, lt):
-            told.append((key, span, lt))
-
-    former = RedisFormerSessions(Client())
-    assert former.read(SID) == DATA
-    assert former.read("another") is None
-    former.retire(SID)
-    assert told == [("session:" + SID, GRACE, True)]
+@pytest.mark.parametrize("written", [MSGPACK, JSON, PICKLED])
+def test_sessions_in_redis_are_read_and_run_out(redis_url, written):
+    prefix = "session:"
+    with redis.Redis.from_url(redis_url) as client:
+        former = RedisFormerSessions(client)
+        client.set(prefix + SID, written, ex=3600)
+        found = former.read(SID)
+        assert found is not None
+        assert found["user_id"] == "user-17"
+        assert former.read("another") is None
+        former.retire(SID)
+        assert 0 < client.ttl(prefix + SID) <= GRACE.total_seconds()
+        client.expire(prefix + SID, 7)
+        former.retire(SID)  # does not begin the grace anew
+        assert client.ttl(prefix + SID) <= 7
+        former.retire("another")
+        client.set(prefix + "for-good", written)
+        former.retire("for-good")
+        assert 0 < client.ttl(prefix + "for-good") <= GRACE.total_seconds()
+        client.delete(prefix + SID, prefix + "for-good")

@@ -234,7 +234,7 @@ def serve_on_a_loop(authority, handlers=None):
             await asyncio.to_thread(stop.wait)
             await server.stop(None)
 
-    thread = threading.Thread(target=authority.run, args=(serve,))
+    thread = threading.Thread(target=authority.call, args=(serve,))
     thread.start()
     client = Client(ports.get(timeout=DEADLINE))
     yield handlers, client
@@ -475,3 +475,33 @@ def test_a_handler_that_would_hold_the_event_loop_is_refused(authority, caplog):
 
     for _, client in serve_on_a_loop(authority, Mixed()):
         assert client.refusal(login(authority))[0] == "INTERNAL"
+
+
+def test_handlers_that_do_not_notice_the_end_of_their_calls_are_bounded(authority):
+    class Deaf(OnThreads):
+        def responses(self, request, context):
+            yield "first"
+            self.ended.wait(DEADLINE)
+
+    handlers = Deaf()
+    auth = on_threads.Auth(lambda: authority, streams=2)
+    server = grpc.server(ThreadPoolExecutor(4), interceptors=[auth.interceptor()])
+    server.add_generic_rpc_handlers(generic(handlers))
+    client = Client(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    token = login(authority)
+    try:
+        for _ in range(2):
+            stream = client.call("unary_stream", "/shop.Orders/Watch", "x", token)
+            next(stream)
+            stream.cancel()
+        with pytest.raises(grpc.RpcError) as error:
+            next(client.call("unary_stream", "/shop.Orders/Watch", "x", token))
+        assert reason(error.value) == ("RESOURCE_EXHAUSTED", "rate_limited", "retry")
+        handlers.ended.set()
+        assert auth.seats.acquire(timeout=DEADLINE)
+        auth.seats.release()
+        assert list(client.call("unary_stream", "/shop.Orders/Watch", "x", token)) == ["first"]
+    finally:
+        client.channel.close()
+        server.stop(None).wait(DEADLINE)

@@ -254,6 +254,14 @@ def test_a_command_is_told_of_each_file_and_told_again_until_it_succeeds(
     follower.close()
 
 
+@pytest.mark.parametrize("command", ["/no/such/program", "false", "a 'quote that does not end"])
+def test_a_command_that_cannot_be_run_has_told_nobody(out: Path, command: str) -> None:
+    follower = Follower(Order(write=as_json, out=out, command=command))
+    follower.keep_current()
+    assert follower.exporter._is_told is False
+    follower.close()
+
+
 def test_a_link_at_the_new_file_is_not_followed(follower: Follower, out: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
+from keyfob.authority.authority import Authority
 from keyfob.base.errors import AuthorityUnavailable, Cause, ConfigurationError, Denied, RateLimited
 from keyfob.endpoints.check_rules import Rules
 from keyfob.http.messages import HttpRequest
+from keyfob.revocation import wire
 from keyfob.server import serving
 from keyfob.server.gateway.asking import Asking, _refusal
 from keyfob.server.gateway.checks import GatewayChecks, _proxy_of
 from keyfob.server.gateway.settings import GatewaySettings
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.verifier.feed_view import FeedView
+from keyfob.verifier.jwks_source import JwksSource
 
 CREDENTIALS = ("gateway", "secret")
 ENVIRONMENT = {"KEYFOB_CLIENT_ID": "gateway", "KEYFOB_CLIENT_SECRET": "secret"}
@@ -164,3 +169,114 @@ def test_a_path_that_is_no_free_place_is_refused(tmp_path: Path) -> None:
             serving.bind_socket(tmp_path / "socket")
     with serving.bind_socket(tmp_path / "socket") as listener:
         assert listener.family == socket.AF_UNIX
+
+
+# What the authority minted is looked at before it is handed on
+
+
+class Minting:
+    """An authority in this process, and a gateway's memory of its keys and feed; what is asked of the authority is answered at once."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+        self.asked = 0
+        self.answer: str | None = None
+        view, keys = FeedView(authority.clock), JwksSource()
+        _, key_sets = wire.decode_key_document(authority.feed.key_document())
+        keys.anchor(key_sets)
+        view.live.replace(authority.feed.live.head, [])
+        self.site: Any = SimpleNamespace(
+            view=view, keys=keys, verifier=SimpleNamespace(issuer=authority.issuer), asking=self
+        )
+        self.checks = GatewayChecks()
+
+    async def mint(self, *, token: str, audience: str, proxy: str) -> str:
+        """Answer as the authority's `/check` would: who may ask is its business."""
+        self.asked += 1
+        if self.answer is not None:
+            return self.answer
+        return (await self.authority.mint(await self.authority.authenticate(token), audience)).text
+
+    async def ask(self, token: str, *, proxy: bytes = b"Basic cHJveHk6eA==", audience: str = "orders") -> str:
+        principal = await self.authority.authenticate(token)
+        request = HttpRequest("GET", "/check", headers=[(b"x-keyfob-proxy", proxy)])
+        minted = await self.checks.mint(
+            self.site, request, token=token, principal=principal, audience=audience
+        )
+        return minted.header[1].decode()
+
+    def hear(self) -> None:
+        """Let the gateway know what the authority knows."""
+        live = self.authority.feed.live
+        self.site.view.live._state = live._state
+        self.site.view.live.changes += 1
+
+
+@pytest.fixture
+async def minting():
+    clock = FrozenClock()
+    async with Authority.open("memory://", issuer="https://auth.example", clock=clock) as authority:
+        yield Minting(authority)
+
+
+async def test_the_authority_is_asked_once_for_each_credential_audience_and_proxy(minting: Minting) -> None:
+    alice = (await minting.authority.login("alice", strategy="session")).session_token
+    bob = (await minting.authority.login("bob", strategy="session")).session_token
+    first = {await minting.ask(alice) for _ in range(3)}
+    assert (len(first), minting.asked) == (1, 1)
+    others = {
+        await minting.ask(bob),
+        await minting.ask(alice, audience="stock"),
+        await minting.ask(alice, proxy=b"Basic b3RoZXI6eA=="),
+    }
+    assert (len(others - first), minting.asked) == (3, 4)
+
+
+async def test_once_the_feed_covers_it_another_is_asked_for(minting: Minting) -> None:
+    issued = await minting.authority.login("alice", strategy="session")
+    first = await minting.ask(issued.session_token)
+    await minting.authority.revoke("client", "proxy")
+    minting.hear()
+    second = await minting.ask(issued.session_token)
+    assert (minting.asked, first != second) == (2, True)
+    await minting.authority.set_roles("alice", ["new"])
+    minting.hear()
+    await minting.ask(issued.session_token)
+    assert minting.asked == 3
+
+
+async def test_a_token_that_the_gateway_knows_to_be_covered_is_handed_to_nobody(minting: Minting) -> None:
+    """The authority that answered has not heard of it yet."""
+    issued = await minting.authority.login("alice", strategy="session")
+    principal = await minting.authority.authenticate(issued.session_token)
+    minting.answer = (await minting.authority.mint(principal, "orders")).text
+    request = HttpRequest("GET", "/check", headers=[(b"x-keyfob-proxy", b"Basic cHJveHk6eA==")])
+    await minting.authority.revoke("session", issued.session_id)
+    minting.hear()
+    with pytest.raises(Denied) as denied:
+        await minting.checks.mint(
+            minting.site, request, token=issued.session_token, principal=principal, audience="orders"
+        )
+    assert denied.value.cause is Cause.REVOKED
+
+
+async def test_a_token_that_is_not_this_sessions_or_does_not_hold_is_no_answer(minting: Minting) -> None:
+    issued = await minting.authority.login("alice", strategy="session")
+    other = await minting.authority.authenticate((await minting.authority.login("alice")).session_token)
+    principal = await minting.authority.authenticate(issued.session_token)
+    good = (await minting.authority.mint(principal, "orders")).text
+    for answer in (
+        (await minting.authority.mint(other, "orders")).text,
+        (await minting.authority.mint(principal, "stock")).text,
+        good[:-4] + "AAAA",
+        "",
+        "x",
+    ):
+        minting.answer = answer
+        with pytest.raises(AuthorityUnavailable):
+            await minting.ask(issued.session_token)
+    minting.answer = good
+    minting.site.keys = JwksSource()  # a key that it has not heard of yet
+    with pytest.raises(AuthorityUnavailable):
+        await minting.ask(issued.session_token)
+    assert minting.site.keys.is_wanting

@@ -30,7 +30,7 @@ from keyfob.stores.records import Kind, SessionRow
 from keyfob.stores.transfer import tally
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.rotation_contract import rotate
-from keyfob.testing.store_contract import ALICE, WINDOW, codes, found, is_live, put_new, revocation
+from keyfob.testing.store_contract import ALICE, WINDOW, an_event, codes, found, is_live, put_new, revocation
 from keyfob.testing.transfer_contract import fill
 
 CHILD = Path(__file__).parent / "copier_child.py"
@@ -42,7 +42,15 @@ def clock() -> FrozenClock:
     return FrozenClock()
 
 
-@pytest.fixture(params=["sqlite to sqlite", "sqlite to postgresql", "postgresql to sqlite"])
+@pytest.fixture(
+    params=[
+        "sqlite to sqlite",
+        "sqlite to postgresql",
+        "postgresql to sqlite",
+        "sqlite to redis",
+        "redis to sqlite",
+    ]
+)
 def way(request: pytest.FixtureRequest) -> list[str]:
     """From which kind of store to which."""
     return str(request.param).split(" to ")
@@ -52,6 +60,8 @@ def way(request: pytest.FixtureRequest) -> list[str]:
 def here(request: pytest.FixtureRequest, tmp_path: Path, way: list[str]) -> str:
     if way[0] == "postgresql":
         return str(request.getfixturevalue("postgres_url"))
+    if way[0] == "redis":
+        return str(request.getfixturevalue("redis_url"))
     return f"sqlite:///{tmp_path}/here.db"
 
 
@@ -59,6 +69,8 @@ def here(request: pytest.FixtureRequest, tmp_path: Path, way: list[str]) -> str:
 def there(request: pytest.FixtureRequest, tmp_path: Path, way: list[str]) -> str:
     if way[1] == "postgresql":
         return str(request.getfixturevalue("postgres_url"))
+    if way[1] == "redis":
+        return str(request.getfixturevalue("redis_url"))
     return f"sqlite:///{tmp_path}/there.db"
 
 
@@ -67,6 +79,8 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, way: list[str]) ->
     """A third store, of the kind of the second."""
     if way[1] == "postgresql":
         return str(request.getfixturevalue("another_postgres_url"))
+    if way[1] == "redis":
+        return f"{str(request.getfixturevalue('redis_url')).removesuffix('/0')}/2"
     return f"sqlite:///{tmp_path}/elsewhere.db"
 
 
@@ -80,6 +94,9 @@ async def triggers(url: str) -> int:
             return int(await connection.fetchval("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"))
         finally:
             await connection.close()
+    if url.startswith("redis"):
+        source = await open_movable(url)
+        return int(await source.mark() is not None)
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
         return int(file.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone()[0])
 
@@ -169,6 +186,20 @@ async def test_every_kind_of_change_is_carried(here: str, there: str, clock: Fro
         held = await copying.switch()
     assert all(one.count > 0 for one in held.values())
     await store.close()
+
+
+async def test_a_text_that_not_every_store_can_keep_does_not_stop_a_move(
+    here: str, there: str, clock: FrozenClock
+) -> None:
+    store = await open_store(here, clock=clock)
+    event = structs.replace(an_event(clock.now(), "odd"), reason="a\0b\ud800c")
+    await store.audit.add(event)
+    await store.close()
+    await move(here, there, clock)
+    moved = await open_store(there, clock=clock)
+    (kept,) = (await moved.audit.list(limit=9)).events
+    assert kept.reason == "a\N{REPLACEMENT CHARACTER}b?c"
+    await moved.close()
 
 
 async def test_writers_are_held_off_while_it_switches_and_readers_after_it(

@@ -13,13 +13,14 @@ from datetime import timedelta
 import pytest
 
 from keyfob.accounts.accounts import Accounts as AsyncAccounts
+from keyfob.authority.api_keys import ApiKeys as AsyncApiKeys
 from keyfob.authority.authority import Authority as AsyncAuthority
 from keyfob.base.errors import Cause, ConfigurationError, Denied, InvalidRequest, NotFound, StoreUnavailable
 from keyfob.base.identifiers import ClientId, Subject
 from keyfob.clients.clients import Clients as AsyncClients
 from keyfob.sessions.store import MAX_DATA
 from keyfob.sync import Authority
-from keyfob.sync.parts import Accounts, Clients
+from keyfob.sync.parts import Accounts, ApiKeys, Clients
 from keyfob.tokens.grant import SubjectClaims
 
 ISSUER = "https://auth.example"
@@ -57,7 +58,7 @@ def test_every_method_of_the_asynchronous_authority_is_there_and_takes_the_same(
 
 
 WITHOUT = {
-    "store": "its verbs are asynchronous: run(lambda inner: inner.store...)",
+    "store": "its verbs are asynchronous: call(lambda inner: inner.store...)",
     "keys": "as store",
     "feed": "as store; `staleness` is what synchronous applications ask of it",
     "trail": "as store",
@@ -66,6 +67,8 @@ WITHOUT = {
     "endings": "behind `revoke` and `logout`",
     "issuing": "behind `login`, `refresh` and `mint`",
     "claims_source": "asynchronous, and the caller's own",
+    "client_authentication": "of use to endpoints alone",
+    "machine_tokens": "as client_authentication",
 }
 
 
@@ -75,7 +78,11 @@ async def test_every_public_name_of_the_asynchronous_authority_is_there(authorit
     assert names - set(dir(authority)) == set(WITHOUT)
 
 
-PARTS = [("accounts", Accounts, AsyncAccounts), ("clients", Clients, AsyncClients)]
+PARTS = [
+    ("accounts", Accounts, AsyncAccounts),
+    ("clients", Clients, AsyncClients),
+    ("api_keys", ApiKeys, AsyncApiKeys),
+]
 
 
 @pytest.mark.parametrize(("name", "ours", "theirs"), PARTS)
@@ -100,7 +107,7 @@ def test_accounts_and_clients_are_kept_without_an_event_loop(authority: Authorit
         authority.accounts.authenticate("alice", "seventeen blue llamas", address="192.0.2.1")
     added = authority.clients.add("orders", scopes=["keyfob:feed"])
     assert authority.clients.authenticate("orders", added.secret) == added.client
-    assert authority.run(lambda inner: inner.store.feed.head()).position >= 0
+    assert authority.call(lambda inner: inner.store.feed.head()).position >= 0
 
 
 def test_data_is_compared_and_set(authority: Authority) -> None:

@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAM = EXAMPLES / "django_service.py"
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "django.md"
 PASSWORD = "correct horse battery"
 DENIED_WITHIN = 1.0  # seconds; far above the milliseconds that it takes, for a machine that is busy
 ADD_USERS = f"""
@@ -255,7 +254,3 @@ def test_a_visitor_keeps_a_session_through_the_login_and_leaves_nothing_behind_a
     planted = Browser(project.api)
     planted.cookies = {"__Host-session": visit}
     assert json.loads(planted.open("/me")[1]) == {"user": "", "visits": 1}
-
-
-def test_the_page_shows_the_example_as_it_is() -> None:
-    assert f"```python\n{PROGRAM.read_text()}```" in PAGE.read_text("utf-8")

@@ -52,7 +52,7 @@ def blocks(authority: Authority, principal: Principal) -> None:
     assert_type(authority.staleness, float)
     assert_type(authority.policy, keyfob.SessionPolicy)
     assert_type(authority.access_lifetime, timedelta)
-    assert_type(authority.run(lambda inner: inner.login("alice")), Issued)
+    assert_type(authority.call(lambda inner: inner.login("alice")), Issued)
     with authority.sign_in(as_of=0) as attempt:
         assert_type(attempt.login("alice"), Issued)
     causes: list[Cause] = []

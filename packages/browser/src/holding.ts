@@ -6,6 +6,9 @@ import { joinTabs, type News } from "./tabs.js";
 /** How long after a failed refresh ahead of time the next one is tried (ms). */
 const LATER = 5_000;
 
+/** How often services may make this tab ask the authority whether the session is over (ms). */
+const ASK_INTERVAL = 10_000;
+
 /** What is told to the page: that it is signed out, and why; or (without a cause) that another tab is signed in, and this one is not. */
 export type Tell = (cause?: string) => void;
 
@@ -15,7 +18,9 @@ export interface Holding {
   /** Returns a credential that can be sent; one that is ripe is refreshed meanwhile. */
   usable(): Promise<Credential>;
   /** Returns what is held if that is no longer *old*, else what a refresh gives. Any number of callers share one. */
-  newerThan(old: Credential | undefined): Promise<Credential>;
+  refresh(old: Credential | undefined): Promise<Credential>;
+  /** As `refresh`, where there is only a service's word for it: *old* itself, if the authority was asked because of such a word just before. */
+  ask(old: Credential): Promise<Credential>;
   /** Signs in, or renews the session: nobody refreshes meanwhile, and no answer that is under way counts afterwards. */
   renew(path: string, body: object, by?: Credential): Promise<Credential>;
   /** Drops the credential here and in all tabs; *work* is done when no tab refreshes. */
@@ -40,6 +45,7 @@ export function holdAt(authority: Authority, name: string, patience: number, tel
   let refreshing: Promise<void> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isUsed = false;
+  let lastAsked = 0;
 
   const tabs = joinTabs(name, patience, hear, (moment) =>
     held && held.askedAt > moment && ageOf(held) !== Age.Over ? held : undefined,
@@ -62,10 +68,19 @@ export function holdAt(authority: Authority, name: string, patience: number, tel
 
   async function newerThan(old: Credential | undefined): Promise<Credential> {
     if (held === old) {
-      refreshing ??= refresh(old).finally(() => (refreshing = undefined));
+      refreshing ??= rotate(old).finally(() => (refreshing = undefined));
       await refreshing;
     }
     return known();
+  }
+
+  async function ask(old: Credential): Promise<Credential> {
+    if (held === old && !refreshing) {
+      const now = Date.now();
+      if (Math.abs(now - lastAsked) < ASK_INTERVAL) return old;
+      lastAsked = now;
+    }
+    return newerThan(old);
   }
 
   /** Refreshes; who needs to know that it failed finds out by asking again. */
@@ -73,7 +88,7 @@ export function holdAt(authority: Authority, name: string, patience: number, tel
     newerThan(old).catch(otherwise);
   }
 
-  function refresh(old: Credential | undefined): Promise<void> {
+  function rotate(old: Credential | undefined): Promise<void> {
     const before = epoch;
     const isWanted = (): boolean => epoch === before;
     return tabs.inTurn(async () => {
@@ -172,7 +187,8 @@ export function holdAt(authority: Authority, name: string, patience: number, tel
   return {
     current: () => held,
     usable,
-    newerThan,
+    refresh: newerThan,
+    ask,
     renew,
     signOut: () => endEverywhere("logout"),
     inTurn: tabs.inTurn,

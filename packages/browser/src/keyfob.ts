@@ -40,8 +40,6 @@ export interface KeyfobEventMap {
   signedin: Event;
 }
 
-/** How often services may make this tab ask the authority whether the session is over (ms). */
-const ASK_INTERVAL = 10_000;
 const WATCHED = ["visibilitychange", "online", "pageshow", "focus", "pagehide"];
 
 /**
@@ -58,12 +56,11 @@ export class Keyfob extends EventTarget {
   readonly #life = new AbortController();
   /** A sign-out that did not reach the authority yet. */
   #owed: (() => Promise<void>) | undefined;
-  #lastAsked = 0;
 
   /** Throws `TypeError` for an origin that is none, such as one with a path. Nothing is sent before the first call. */
   constructor({ base = "", origins, timeout = 8_000 }: KeyfobOptions = {}) {
     super();
-    this.#origins = new Set(origins ? origins.map(checkedOrigin) : [location.origin]);
+    this.#origins = new Set((origins ?? [location.origin]).map(checkedOrigin));
     this.#authority = authorityAt(base, timeout, this.#send);
     this.#holding = holdAt(this.#authority, `keyfob/1${base}`, timeout * 1.25, (cause) =>
       this.dispatchEvent(Object.assign(new Event(cause ? "signedout" : "signedin"), { cause })),
@@ -102,7 +99,7 @@ export class Keyfob extends EventTarget {
   async resume(): Promise<Session | null> {
     if (this.#owed) await this.#owed();
     try {
-      return this.session ?? sessionOf(await this.#holding.newerThan(undefined));
+      return this.session ?? sessionOf(await this.#holding.refresh(undefined));
     } catch (error) {
       if (error instanceof SignedOutError) return null;
       throw error;
@@ -122,15 +119,13 @@ export class Keyfob extends EventTarget {
     if (!this.#origins.has(new URL(request.url).origin) || request.headers.has("authorization")) return this.#send(request);
     for (let left = 2; ; left -= 1) {
       const credential = await this.#holding.usable();
-      const attempt = left ? request.clone() : request;
+      const attempt = request.clone();
       attempt.headers.set("authorization", `Bearer ${credential.access_token}`);
       const response = await this.#send(attempt);
       const help = left ? await helpFor(response) : undefined;
       if (typeof help === "number") {
         await sleep(help);
-      } else if (help === "refresh" || (help && this.#mayAsk())) {
-        await this.#holding.newerThan(credential);
-      } else {
+      } else if (!help || (await this.#holding[help](credential)) === credential) {
         return response;
       }
     }
@@ -140,7 +135,8 @@ export class Keyfob extends EventTarget {
    * Signs out: `this` device, the subject's `others`, or `all`.
    *
    * Every tab of this browser drops its token at once, before the authority has answered. Rejects with `KeyfobError` `unavailable` if it
-   * could not be told: then the session may still live there, and this page tells it as soon as it is online again, or at the next call.
+   * could not be told: then the session may still live there, and this page tells it as soon as it is online again, or at the next call. So wait for
+   * it before the page is left.
    */
   async logout(devices: "this" | "others" | "all" = "this"): Promise<void> {
     const held = this.#holding.current();
@@ -159,13 +155,6 @@ export class Keyfob extends EventTarget {
   close(): void {
     this.#life.abort();
     this.#holding.close();
-  }
-
-  #mayAsk(): boolean {
-    const now = Date.now();
-    if (Math.abs(now - this.#lastAsked) < ASK_INTERVAL) return false;
-    this.#lastAsked = now;
-    return true;
   }
 
   readonly #wake = (event: Event): void => {

@@ -1,6 +1,6 @@
 import type { Credential } from "./credential.js";
 
-/** What tabs tell each other. It goes by BroadcastChannel, so to pages of this origin alone, and is kept nowhere. */
+/** What tabs tell each other, also those with another version of this module: another shape needs another name of the channel. It goes by BroadcastChannel, so to pages of this origin alone, and is kept nowhere. */
 export type Message =
   /** A credential: `news` straight from the authority, or else the reply to `ask`. */
   | { readonly held: Credential; readonly news?: true }
@@ -24,7 +24,7 @@ export interface Tabs {
 }
 
 /** How long to wait for a reply of another tab (ms). It costs nothing but time if there is none. */
-const REPLY = 150;
+const REPLY = 300;
 
 /**
  * Takes this tab into the circle.
@@ -55,9 +55,10 @@ export function joinTabs(
       setTimeout(done, atMost);
     });
   const ask = async (moment?: number): Promise<void> => {
-    if (!channel || moment === undefined || newerThan(moment)) return;
+    if (moment === undefined || newerThan(moment)) return;
     tell({ ask: moment, rank });
-    await news(REPLY);
+    // Where nobody can reply: two that refresh in one moment, time and again, would look like a thief to the server.
+    await news(channel ? REPLY : (rank ?? 0) * 300);
   };
   const byRank = async (work: () => Promise<unknown>, moment?: number): Promise<void> => {
     isBehind = false;

@@ -84,9 +84,11 @@ export class AuthorityStub {
     const answer = this.instead.shift();
     const given = answer ? answer(call) : call.path === "/logout" ? new Response(null, { status: 204 }) : this.grant();
     const aborted = new Promise<never>((_, reject) => {
-      init.signal?.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
+      const stop = (): void => reject(new DOMException("aborted", "AbortError"));
+      if (init.signal?.aborted) stop();
+      init.signal?.addEventListener("abort", stop);
     });
-    return Promise.race([given, aborted]);
+    return Promise.race([aborted, given]);
   }
 }
 

@@ -18,6 +18,9 @@ beforeEach(() => {
 afterEach(() => {
   for (const keyfob of opened) keyfob.close();
   mock.timers.reset();
+  // @ts-expect-error: none of these is there outside of browsers
+  delete globalThis.addEventListener;
+  Reflect.deleteProperty(globalThis, "document");
 });
 
 /** Opens a tab: they share this process's BroadcastChannel, as pages of one origin do. */
@@ -132,9 +135,11 @@ test("a request that is sent again is the same, with its body", async () => {
 
 test("the cause in the header helps where a proxy drops the body", async () => {
   const keyfob = await signedIn();
-  authority.service.push(() => new Response(null, { status: 401, headers: { "x-auth-cause": "stale_claims" } }));
-  assert.equal((await keyfob.fetch(SERVICE)).status, 200);
-  assert.equal(authority.count("/refresh"), 1);
+  for (const refreshes of [1, 2]) {
+    authority.service.push(() => new Response(null, { status: 401, headers: { "x-auth-cause": "stale_claims" } }));
+    assert.equal((await keyfob.fetch(SERVICE)).status, 200);
+    assert.equal(authority.count("/refresh"), refreshes);
+  }
 });
 
 test("a service that refuses whatever it is sent gets three requests, and the caller its answer", async () => {
@@ -196,6 +201,14 @@ test("a service that is configured wrongly does not make pages ask the authority
   assert.equal(authority.count("/refresh"), 1);
 });
 
+test("requests that are refused at once without a reason share one question, and are all sent again", async () => {
+  const keyfob = await signedIn();
+  for (let number = 0; number < 5; number += 1) authority.service.push(() => new Response(null, { status: 401 }));
+  const answers = await Promise.all(Array.from({ length: 5 }, () => keyfob.fetch(SERVICE)));
+  assert.deepEqual(answers.map((answer) => answer.status), [200, 200, 200, 200, 200]);
+  assert.equal(authority.count("/refresh"), 1);
+});
+
 test("a session that was ended is given up with its cause, once", async () => {
   const keyfob = await signedIn();
   authority.service.push(() => problem(401, "revoked", "login"));
@@ -214,7 +227,7 @@ test("a lost answer is asked for again", async () => {
 });
 
 test("an answer that does not come is given up in time, and asked for again", async () => {
-  const keyfob = await signedIn({ timeout: 50 });
+  const keyfob = await signedIn({ timeout: 300 });
   authority.service.push(() => problem(401, "expired", "refresh"));
   authority.instead.push(() => new Promise<never>(() => undefined));
   assert.equal((await keyfob.fetch(SERVICE)).status, 200);
@@ -359,6 +372,7 @@ test("after a sign-out nothing that was under way signs in again", async () => {
   const request = assert.rejects(keyfob.fetch(SERVICE), isCode("logout"));
   while (!authority.count("/refresh")) await messagesArrive();
   const out = keyfob.logout();
+  assert.equal(authority.calls[1]?.init.signal?.aborted, true, "its cookie does not come either");
   late.open(authority.grant());
   await Promise.all([out, request]);
   assert.deepEqual([keyfob.session, keyfob.causes, authority.count("/refresh")], [null, ["logout"], 1]);
@@ -393,6 +407,33 @@ test("a sign-out that could not be sent is said so, and is sent before anything 
   assert.equal(await keyfob.resume(), null);
   assert.deepEqual(authority.calls.slice(-2).map((call) => call.path), ["/logout", "/refresh"]);
 });
+
+for (const [name, next] of [
+  ["a login", (keyfob: Keyfob): Promise<unknown> => keyfob.login(CREDENTIALS)],
+  ["the network's return", (_: Keyfob, page: ReturnType<typeof useWindow>): void => page.happens("online")],
+] as const) {
+  test(`${name} sends a sign-out that is owed, once`, async () => {
+    const page = useWindow();
+    const keyfob = await signedIn();
+    const away = (): Response => problem(500, "internal_error", null);
+    authority.instead.push(away, away, away);
+    mock.timers.enable({ apis: ["setTimeout"] });
+    const failed = assert.rejects(keyfob.logout(), isCode("unavailable"));
+    while (authority.count("/logout") < 3) {
+      await messagesArrive();
+      mock.timers.tick(2_000);
+    }
+    await failed;
+    mock.timers.reset();
+    await next(keyfob, page);
+    while (authority.count("/logout") < 4) await messagesArrive();
+    await messagesArrive();
+    page.happens("online");
+    await messagesArrive();
+    assert.equal(authority.count("/logout"), 4);
+    assert.notEqual(authority.calls[4]?.path, "/login");
+  });
+}
 
 test("signing out the others leaves this one alone", async () => {
   const keyfob = await signedIn();
@@ -439,4 +480,81 @@ test("the event says why", async () => {
   const told = happens(keyfob, "signedout");
   await keyfob.logout();
   assert.equal(((await told) as SignedOutEvent).cause, "logout");
+});
+
+/** A page's window, as far as events go. */
+function useWindow(): { readonly happens: (type: string, more?: object) => void } {
+  const window = new EventTarget();
+  globalThis.addEventListener = window.addEventListener.bind(window) as typeof globalThis.addEventListener;
+  return { happens: (type, more = {}) => window.dispatchEvent(Object.assign(new Event(type), more)) };
+}
+
+function useDocument(hidden: boolean): void {
+  Object.defineProperty(globalThis, "document", { value: { hidden }, configurable: true });
+}
+
+test("a page that comes back from the browser's cache asks whether its session is still there", async () => {
+  const page = useWindow();
+  const keyfob = await signedIn();
+  page.happens("pageshow", { persisted: false });
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 0);
+  authority.instead.push(() => problem(401, "revoked", "login"));
+  const told = happens(keyfob, "signedout");
+  page.happens("pageshow", { persisted: true });
+  await told;
+  assert.deepEqual(keyfob.causes, ["revoked"]);
+});
+
+test("whoever comes back to a page after its token ended finds a fresh one, and a hidden page waits", async () => {
+  mock.timers.enable({ apis: ["Date"], now: 1_800_000_000_000 });
+  const page = useWindow();
+  await signedIn();
+  mock.timers.setTime(1_800_000_600_000);
+  useDocument(true);
+  for (const type of ["visibilitychange", "online", "focus"]) page.happens(type);
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 0);
+  useDocument(false);
+  for (const type of ["visibilitychange", "online", "focus"]) page.happens(type);
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 1);
+});
+
+test("a page that is left during a refresh asks once more, by a request that outlives it", async () => {
+  const page = useWindow();
+  const keyfob = await signedIn();
+  page.happens("pagehide");
+  await messagesArrive();
+  assert.equal(authority.count("/refresh"), 0);
+  const late = gate<Response>();
+  authority.instead.push(() => late.promise);
+  authority.service.push(() => problem(401, "expired", "refresh"));
+  const request = keyfob.fetch(SERVICE);
+  while (!authority.count("/refresh")) await messagesArrive();
+  page.happens("pagehide");
+  late.open(authority.grant());
+  await request;
+  assert.deepEqual(authority.calls.slice(1).map((call) => [call.path, call.init.keepalive]), [["/refresh", undefined], ["/refresh", true]]);
+});
+
+test("a refresh that is given up is aborted, and a sign-out outlives its page", async () => {
+  const keyfob = await signedIn({ timeout: 300 });
+  authority.service.push(() => problem(401, "expired", "refresh"));
+  authority.instead.push(() => new Promise<never>(() => undefined));
+  await keyfob.fetch(SERVICE);
+  assert.deepEqual([authority.count("/refresh"), authority.calls[1]?.init.signal?.aborted], [2, true]);
+  await keyfob.logout();
+  assert.equal(authority.calls.at(-1)?.init.keepalive, true);
+});
+
+test("after close no event is heard", async () => {
+  const page = useWindow();
+  const keyfob = await signedIn();
+  authority.instead.push(() => problem(403, "cross_origin", null));
+  await assert.rejects(keyfob.logout(), isCode("cross_origin"));
+  keyfob.close();
+  page.happens("online");
+  await messagesArrive();
+  assert.equal(authority.count("/logout"), 1);
 });

@@ -72,7 +72,8 @@ class Check(Generic[S]):
             headers = (*headers, minted.header)
         if rules.status != 204:
             headers = (*headers, (b"content-length", b"0"))
-        if is_remembered and rules.is_special:
+        # Below /check/ the same query asks for something else.
+        if is_remembered and rules.is_special and request.path == PATH:
             self._warm.remember_special(
                 request,
                 principal=principal,

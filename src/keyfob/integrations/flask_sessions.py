@@ -25,6 +25,7 @@ from keyfob.authority.issued import Issued
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, ConfigurationError, Conflict, Denied, Unavailable
 from keyfob.base.identifiers import ANONYMOUS, new_visitor
+from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.http import cookies
 from keyfob.http.cross_origin import is_vouched_for, own_origins
@@ -312,7 +313,9 @@ def _place_of(authority: Authority, head: RequestHead, *, name: bytes, audience:
     """Return where the data of the session in the cookie *name* lies; None if there is none, or it is over."""
     try:
         token = cookies.read(head.all(b"cookie"), name)
-        if token is None:
+        if (
+            token is None or kind_of(token) is not OpaqueKind.SESSION
+        ):  # an API key has no business in a cookie
             return None
         principal = authority.authenticate(token, audience=audience)
     except Denied:

@@ -14,13 +14,14 @@ a request is parsed before the caller is admitted. `grpc_aio` is the same for se
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 import grpc
 
-from keyfob.base.errors import Cause, KeyfobError
+from keyfob.base.errors import Cause, KeyfobError, RateLimited
 from keyfob.base.principal import Principal
 from keyfob.integrations.checks import BlockingChecks, blocking_checks_of, started
 from keyfob.integrations.grpc_handoff import Handoff
@@ -84,7 +85,8 @@ class Auth:
 
     *source* is a verifier, or a function that opens one or a `keyfob.sync.Authority`: it is called once in each process, when first needed.
     *methods* gives the policy of a method (`/package.Service/Method`) or of a service (`/package.Service/`), *public* names those that
-    strangers may call.
+    strangers may call. *streams* is how many handlers of streams may run at once, those included that have not noticed yet that their call
+    is over; more calls are refused.
 
     Raises:
         ConfigurationError: a name or a rule does not fit.
@@ -96,11 +98,14 @@ class Auth:
         *,
         methods: Mapping[str, Rules] = _NO_RULES,
         public: Collection[str] = (),
+        streams: int = 1_000,
     ) -> None:
         opened = (lambda: source) if isinstance(source, Verifier) else source
         self._source = PerProcess(lambda: started(opened()))
         self._checks = PerProcess(lambda: blocking_checks_of(self._source()))
         self.methods = Methods.of(methods, public)
+        self.seats = threading.BoundedSemaphore(streams)
+        """One for each handler of a stream."""
 
     @property
     def source(self) -> Verifier | Authority:
@@ -198,8 +203,10 @@ class _Guarded:
         with self._auth.checks.guard(principal, self._requirement, ended=ended):
             if not context.add_callback(handoff.leave):
                 return
+            if not self._auth.seats.acquire(blocking=False):
+                raise RateLimited(1.0, "Too many streams at once.")
             with calling(principal):
-                handoff.begin(produce)
+                handoff.begin(produce, done=self._auth.seats.release)
             try:
                 yield from handoff.pieces()
             finally:

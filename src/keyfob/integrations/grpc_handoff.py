@@ -25,13 +25,17 @@ class Handoff(Generic[T]):
         self._error: BaseException | None = None
         self._left = False
 
-    def begin(self, produce: Callable[[], Iterable[T]]) -> None:
-        """Produce in a daemon thread, with the caller's context variables."""
+    def begin(self, produce: Callable[[], Iterable[T]], *, done: Callable[[], None]) -> None:
+        """Produce in a daemon thread, with the caller's context variables. *done* is called at its end, whenever that is."""
         context = contextvars.copy_context()
-        thread = threading.Thread(
-            target=context.run, args=(self._produce, produce), name="keyfob-stream", daemon=True
-        )
-        thread.start()
+
+        def run() -> None:
+            try:
+                context.run(self._produce, produce)
+            finally:
+                done()
+
+        threading.Thread(target=run, name="keyfob-stream", daemon=True).start()
 
     def cut(self, cause: Cause) -> None:
         """End it: whoever takes the next piece is refused with *cause*, whatever else waits."""

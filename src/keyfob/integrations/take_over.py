@@ -157,6 +157,7 @@ class TakeOver:
 
     def _carry(self, authority: Authority, issued: Issued, data: Data) -> None:
         try:
+            # It is written unless the session is over by now, and then nothing is to be kept.
             authority.write_data(issued.session_id, encoded(self._keep(data)), version=0)
         except (InvalidRequest, TypeError, ValueError) as error:  # too large, or no JSON; never its values
             _log.warning("a former session was taken over without its data: %s", _said(error))

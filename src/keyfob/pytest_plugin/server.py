@@ -77,7 +77,7 @@ class _Serving:
         self._url = url
         self._began = threading.Event()
         self._server: uvicorn.Server | None = None
-        self._thread = threading.Thread(target=authority.run, args=(self._serve,), daemon=True)
+        self._thread = threading.Thread(target=authority.call, args=(self._serve,), daemon=True)
 
     def start(self) -> None:
         """Begin, and return when it answers."""

@@ -30,7 +30,7 @@ class TestClock(FrozenClock):
         """Move on by *by* (a timedelta, or seconds) and return the new moment."""
         moment = super().advance(by)
         for authority in list(self._authorities):
-            authority.run(_level)
+            authority.call(_level)
         return moment
 
 

@@ -322,9 +322,8 @@ class Feed:
                             await self._advance()
             except (Unavailable, TimeoutError) as error:
                 self.failures += 1
-                if isinstance(
-                    error, StoreMoved
-                ):  # another takes the revocations: nothing here is level any more
+                if isinstance(error, StoreMoved):
+                    # Another store takes the revocations: what is held here is never level again.
                     self._level = (-math.inf, -math.inf)
                 next_beat = loop.time() + min(_RETRY, interval)
 

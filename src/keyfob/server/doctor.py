@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
 from keyfob.clients.scopes import ADMIN
-from keyfob.server import doctor_postgres, values
+from keyfob.server import doctor_postgres, doctor_redis, values
 from keyfob.server.finding import Finding, Severity, consider, unsafe
 from keyfob.server.settings import RECOMMENDED_ACCESS_LIFETIME, Settings
 from keyfob.server.surroundings import Found, look
@@ -137,10 +137,10 @@ def _rewrap(settings: Settings, found: Found) -> Iterator[Finding]:
 
 
 def _master_key(settings: Settings, found: Found) -> Iterator[Finding]:
-    if settings.master_key is None and found.postgres is not None:
+    if settings.master_key is None and (found.postgres is not None or found.redis is not None):
         yield unsafe(
             "master-key-missing",
-            "a store in PostgreSQL needs a master key, and there is none: the server refuses to start",
+            "a store in PostgreSQL or Redis needs a master key, and there is none: the server refuses to start",
             "set KEYFOB_MASTER_KEY to 32 bytes in base64url, from a place of your secrets",
         )
     if settings.master_key is not None or found.key_file is None:
@@ -245,6 +245,11 @@ def _postgres(_settings: Settings, found: Found) -> Iterator[Finding]:
         yield from doctor_postgres.check(found.postgres, found.now)
 
 
+def _redis(_settings: Settings, found: Found) -> Iterator[Finding]:
+    if found.redis is not None:
+        yield from doctor_redis.check(found.redis)
+
+
 def _disk(_settings: Settings, found: Found) -> Iterator[Finding]:
     if found.free_bytes is None or found.disk_bytes is None:
         return
@@ -307,6 +312,7 @@ _CHECKS: tuple[Check, ...] = (
     _store,
     _state_folder,
     _postgres,
+    _redis,
     _disk,
     _workers,
     _administrator,

@@ -16,8 +16,8 @@ from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, Unavailable
 from keyfob.clients.scopes import ADMIN
 from keyfob.server.settings import Settings
-from keyfob.stores.condition import PostgresCondition
-from keyfob.stores.opening import inspect_store, open_store, sqlite_path
+from keyfob.stores.condition import PostgresCondition, RedisCondition
+from keyfob.stores.opening import inspect_redis, inspect_store, open_store, sqlite_path
 from keyfob.stores.store import Store
 
 _PAGE = 500  # accounts read in one step
@@ -52,6 +52,7 @@ class Found:
     has_administrator: bool | None = None
     latest: datetime | None = None
     postgres: PostgresCondition | None = None
+    redis: RedisCondition | None = None
 
 
 async def look(settings: Settings, clock: Clock) -> Found:
@@ -73,6 +74,7 @@ async def look(settings: Settings, clock: Clock) -> Found:
         is_usable = found.schema is not None and found.schema == found.current_schema
     else:
         found = replace(found, postgres=await inspect_store(settings.store, clock=clock))
+        found = replace(found, redis=await inspect_redis(settings.store))
         is_usable = found.postgres is not None and found.postgres.is_usable
     return await _with_store(found, settings, clock) if is_usable else found
 

@@ -83,3 +83,26 @@ class PostgresCondition:
     def is_usable(self) -> bool:
         """Say whether this version's store could be opened there."""
         return self.schema is not None and self.schema.version == self.schema.current
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisCondition:
+    """What a Redis server says of itself; `fault` is why it cannot be used. Memory is in bytes, 0 for no bound.
+
+    `appendfsync` is None, and `least_replicas` 0, where the user may not read the server's settings.
+    """
+
+    fault: str | None = None
+    policy: str = ""
+    has_append_file: bool = False
+    appendfsync: str | None = None
+    is_behind_on_disk: bool = False
+    replicas: int = 0
+    least_replicas: int = 0
+    used_memory: int = 0
+    most_memory: int = 0
+
+    @property
+    def evicts(self) -> bool:
+        """Say whether full memory would drop data."""
+        return self.policy not in {"", "noeviction"}

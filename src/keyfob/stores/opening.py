@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
-from keyfob.stores.condition import PostgresCondition
+from keyfob.stores.condition import PostgresCondition, RedisCondition
 from keyfob.stores.memory import open_memory_store
 from keyfob.stores.moving import Movable
 from keyfob.stores.store import Store
@@ -132,6 +132,20 @@ async def inspect_store(url: str, *, clock: Clock) -> PostgresCondition | None:
     return await postgres.inspect_postgres_store(postgres.read_url(url), clock=clock)
 
 
+async def inspect_redis(url: str) -> RedisCondition | None:
+    """Look at the Redis server of the store at *url* without changing it; None for another store.
+
+    Raises:
+        ConfigurationError: the URL is malformed, or its driver is missing.
+    """
+    if _scheme(url) not in _REDIS:
+        return None
+    _need_redis()
+    from keyfob.stores.redis import inspect_redis_store, read_url
+
+    return await inspect_redis_store(read_url(url))
+
+
 async def open_movable(url: str) -> Movable:
     """Open the existing store at *url* for a move.
 
@@ -140,6 +154,8 @@ async def open_movable(url: str) -> Movable:
         StoreUnavailable: it does not answer.
     """
     _require_movable(url)
+    if _scheme(url) in _REDIS:
+        return await _redis_movable(url, makes=False)
     path = sqlite_path(url)
     if path is None:
         from keyfob.stores.postgres import open_postgres_movable, read_url
@@ -158,6 +174,8 @@ async def make_movable(url: str) -> Movable:
         StoreUnavailable: it does not answer.
     """
     _require_movable(url)
+    if _scheme(url) in _REDIS:
+        return await _redis_movable(url, makes=True)
     if _scheme(url) == "postgresql":
         from keyfob.stores.postgres import make_postgres_movable, read_url
 
@@ -202,6 +220,13 @@ async def _open_redis(url: str, clock: Clock) -> Store:
     return await open_redis_store(read_url(url), clock=clock)
 
 
+async def _redis_movable(url: str, *, makes: bool) -> Movable:
+    _need_redis()
+    from keyfob.stores import redis
+
+    return await redis.open_movable(redis.read_url(url), makes=makes)
+
+
 async def _migrate_redis(url: str) -> SchemaChange:
     """A store in Redis is made when it is opened: there is nothing to migrate from."""
     store = await _open_redis(url, SystemClock())
@@ -217,8 +242,6 @@ def _need_redis() -> None:
 def _require_movable(url: str) -> None:
     if _scheme(url) == "memory":
         raise ConfigurationError("a store in memory is gone with its process: it cannot be copied")
-    if _scheme(url) in _REDIS:
-        raise ConfigurationError("a store in Redis cannot be copied yet")
     if _scheme(url) == "postgresql":
         _need_postgres()
 

@@ -30,7 +30,7 @@ from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.sync.home import Home
-from keyfob.sync.parts import Accounts, Clients, Sessions
+from keyfob.sync.parts import Accounts, ApiKeys, Clients, Sessions
 from keyfob.tokens.access_token import AccessToken
 from keyfob.verifier.blocking_guard import BlockingGuard, Ended
 from keyfob.verifier.loop_thread import LoopThread
@@ -72,6 +72,7 @@ class Authority:
         self.accounts = Accounts(home.call, lambda authority: authority.accounts)
         self.clients = Clients(home.call, lambda authority: authority.clients)
         self.sessions = Sessions(home.call, lambda authority: authority.sessions)
+        self.api_keys = ApiKeys(home.call, lambda authority: authority.api_keys)
 
     @classmethod
     def open(
@@ -91,10 +92,6 @@ class Authority:
         return cls(
             Home(lambda: AsyncAuthority.open(store, master_key=master_key, **options), reopens=reopens)
         )
-
-    def run(self, work: Callable[[AsyncAuthority], Coroutine[object, object, T]]) -> T:
-        """Carry out anything of the asynchronous authority in its thread, and wait: `authority.run(lambda inner: inner.feed.catch_up(7))`."""
-        return self._home.call(work)
 
     @property
     def staleness(self) -> float:

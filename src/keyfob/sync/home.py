@@ -189,8 +189,10 @@ def _watch_forks(home: weakref.ref[Home]) -> None:
     def before() -> None:
         alive = home()
         if alive is not None:
+            seen.append(
+                alive
+            )  # first: whatever becomes of the closing, the hooks after the fork let the callers go on
             alive.before_fork()
-            seen.append(alive)
 
     def after_in_parent() -> None:
         while seen:

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from keyfob.accounts.accounts import Accounts as AsyncAccounts
+from keyfob.authority.api_keys import ApiKeys as AsyncApiKeys
 from keyfob.authority.authority import Authority
 from keyfob.clients.clients import Clients as AsyncClients
 from keyfob.sessions.sessions import Sessions as AsyncSessions
@@ -86,6 +87,10 @@ class Clients(_Part[AsyncClients]):
 
     add = _Blocking(AsyncClients.add)
     authenticate = _Blocking(AsyncClients.authenticate)
+    authenticate_assertion = _Blocking(AsyncClients.authenticate_assertion)
+    rotate_secret = _Blocking(AsyncClients.rotate_secret)
+    replace_credentials = _Blocking(AsyncClients.replace_credentials)
+    set_keys = _Blocking(AsyncClients.set_keys)
     find = _Blocking(AsyncClients.find)
     get = _Blocking(AsyncClients.get)
     list = _Blocking(AsyncClients.list)
@@ -97,3 +102,13 @@ class Sessions(_Part[AsyncSessions]):
 
     read_data = _Blocking(AsyncSessions.read_data)
     write_data = _Blocking(AsyncSessions.write_data)
+
+
+class ApiKeys(_Part[AsyncApiKeys]):
+    """The API keys of users and services; see `keyfob.authority.api_keys.ApiKeys`."""
+
+    add_own = _Blocking(AsyncApiKeys.add_own)
+    add_for_subject = _Blocking(AsyncApiKeys.add_for_subject)
+    add_for_service = _Blocking(AsyncApiKeys.add_for_service)
+    list = _Blocking(AsyncApiKeys.list)
+    revoke = _Blocking(AsyncApiKeys.revoke)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import login
 from django.http import JsonResponse
 from django.test import AsyncClient, Client, override_settings
@@ -14,10 +15,10 @@ from django.views import View
 
 import keyfob
 from keyfob import Denied
-from keyfob.authority.client_authentication import ClientSecret
-from keyfob.authority.machine_tokens import Wanted
+from keyfob.base.clock import SystemClock
+from keyfob.base.identifiers import ClientId, Position, Subject
 from keyfob.integrations.django import PolicyMixin, find_principal, optional, principal_of, required
-from keyfob.integrations.django.users import SubjectsByName
+from keyfob.integrations.django.users import SubjectsByName, is_person
 from keyfob.integrations.requirement import Rules
 
 BACKEND = "keyfob.integrations.django.backends.ModelBackend"
@@ -160,6 +161,38 @@ def test_a_cookie_of_the_authority_is_the_user_too_and_so_is_a_session_of_django
     assert other.get("/me").json()["subject"] == f"user-{user.pk}"
 
 
+@pytest.mark.parametrize(
+    "at", ["/me", "/me-async", "/greeting", "/anybody", "/anybody-async", "/unprotected"]
+)
+def test_no_cache_gives_the_page_of_one_to_another(authority, user, at):
+    headers = bearer(authority.login(f"user-{user.pk}", strategy="jwt").access_token)
+
+    answer = Client().get(at, headers=headers)
+
+    assert answer.status_code == 200
+    assert {"Cookie", "Authorization"} <= {name.strip() for name in answer["Vary"].split(",")}
+
+
+def test_djangos_cache_of_a_whole_site_keeps_people_apart(authority, user):
+    cached = [
+        "django.middleware.cache.UpdateCacheMiddleware",
+        *settings.MIDDLEWARE,
+        "django.middleware.cache.FetchFromCacheMiddleware",
+    ]
+    with override_settings(MIDDLEWARE=cached):
+        client = Client()
+        for _ in range(2):
+            for subject in ("user-98", "user-99"):
+                headers = bearer(authority.login(subject, strategy="jwt").access_token)
+                assert client.get("/me", headers=headers).json() == {"subject": subject}
+        assert client.get("/me").status_code == 401
+
+        headers = bearer(authority.login("user-99", strategy="session").session_token)
+        assert client.get("/me", headers=headers).status_code == 200
+        authority.revoke("subject", "user-99")
+        assert client.get("/me", headers=headers).json()["code"] == "revoked"
+
+
 def test_a_refusal_is_a_problem_document_that_says_what_to_do(project):
     answer = Client().get("/me")
 
@@ -229,19 +262,21 @@ def test_a_subject_that_is_no_user_of_the_project_is_nobody(authority, user):
         assert Client().get("/me", headers=headers).json()["subject"] == subject
 
 
-def test_a_client_that_acts_for_itself_is_no_user_even_with_the_name_of_one(authority, user):
-    from django.contrib.auth.models import User
+@pytest.mark.parametrize(("subject", "session_id"), [("machine", "0" * 32), ("alice", None)])
+def test_a_client_that_acts_for_itself_is_no_user_even_with_the_name_of_one(subject, session_id):
+    now = SystemClock().now()
+    principal = keyfob.Principal(
+        subject=Subject(subject),
+        client_id=ClientId("machine"),
+        strategy=None,
+        audience=("orders",),
+        issued_at=now,
+        expires_at=now,
+        as_of=Position(0),
+        session_id=session_id,
+    )
 
-    User.objects.create_user("machine")
-    with override_settings(KEYFOB={"SOURCE": lambda: authority, "USERS": SubjectsByName()}):
-
-        async def minted(inner):
-            added = await inner.clients.add("machine", scopes=["keyfob:feed"], actor="test")
-            credentials = ClientSecret("machine", added.secret)
-            return (await inner.machine_tokens.for_client(credentials, Wanted())).token.text
-
-        token = authority.call(minted)
-        assert Client().get("/anybody", headers=bearer(token)).json()["known"] is False
+    assert not is_person(principal)
 
 
 def test_a_subject_by_name_gets_a_user_without_a_password(authority, project):

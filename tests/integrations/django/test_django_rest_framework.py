@@ -90,6 +90,16 @@ def test_scopes_are_permissions(authority, user, strategy, handled):
     assert APIClient(enforce_csrf_checks=True).post("/orders", headers=headers).status_code == 200
 
 
+def test_what_depends_on_the_caller_is_kept_out_of_shared_caches(authority, user, handled):
+    headers = bearer(authority.login(f"user-{user.pk}", strategy="jwt", scopes=["orders:read"]).access_token)
+
+    answer = APIClient().get("/orders", headers=headers)
+
+    assert answer["Cache-Control"] == "private"
+    assert {"Cookie", "Authorization"} <= {name.strip() for name in answer["Vary"].split(",")}
+    assert "Cache-Control" not in APIClient().get("/public").headers
+
+
 def test_a_stranger_is_401_and_told_what_to_bring(project, handled):
     answer = APIClient().get("/orders")
 

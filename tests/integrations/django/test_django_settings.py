@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.conf import settings
 from django.core.management import ManagementUtility, call_command
@@ -14,6 +16,7 @@ from keyfob.integrations.django.system_checks import check_settings
 from keyfob.integrations.django.users import SubjectsByName, SubjectsByPrimaryKey
 from keyfob.sync import Authority
 
+MOMENT = datetime(2027, 1, 1, tzinfo=UTC)
 OWN = {"STORE": "sqlite:///keyfob.db", "ISSUER": "https://app.example"}
 
 
@@ -38,8 +41,16 @@ def open_nothing() -> Authority:
         ({**OWN, "TRUSTED_PROXIES": ["everybody"]}, "trusted_proxies"),
         ({**OWN, "TAKE_OVER": "django.contrib.sessions.backends.db"}, "ENGINE"),
         (
-            {**OWN, "TAKE_OVER": {"ENGINE": "django.contrib.sessions.backends.signed_cookies"}},
+            {
+                **OWN,
+                "TAKE_OVER": {"ENGINE": "django.contrib.sessions.backends.signed_cookies", "UNTIL": MOMENT},
+            },
             "cannot be ended",
+        ),
+        ({**OWN, "TAKE_OVER": {"ENGINE": "django.contrib.sessions.backends.db"}}, "UNTIL"),
+        (
+            {**OWN, "TAKE_OVER": {"ENGINE": "django.contrib.sessions.backends.db", "UNTIL": "2027-01-01"}},
+            "with a time zone",
         ),
         ({**OWN, "TAKE_OVER": {"COOKIE": "sessionid"}}, "ENGINE"),
     ],

@@ -18,8 +18,9 @@ from keyfob.base.identifiers import Subject
 from keyfob.stores.copying import Copier, Ends
 from keyfob.stores.moving import Mark, Role
 from keyfob.stores.opening import make_movable, migrate_store, open_movable, open_store
-from keyfob.stores.postgres import transfer
+from keyfob.stores.postgres import schema, transfer
 from keyfob.stores.postgres.holding_off import Hold, hold_off
+from keyfob.stores.postgres.listening import CHANNEL
 from keyfob.stores.postgres.locks import LockClass
 from keyfob.stores.postgres.moving import PostgresMovable
 from keyfob.stores.record_rows import FORMS
@@ -82,6 +83,24 @@ async def test_what_was_under_way_is_in_place_before_the_mark_is(
     assert isinstance(row, SessionRow)
     assert (row.key, row.session.generation) == (session.session_id, 7)
     assert not await noted(movable, Kind.SESSIONS)
+
+
+async def test_a_fence_waits_for_whoever_is_inside(
+    store: Store, movable: PostgresMovable, raw: Any, postgres_url: str, clock: FrozenClock
+) -> None:
+    session = await put_new(store, clock)
+    assert await movable.set_mark(SOURCE, replaces=None)
+    other = await asyncpg.connect(postgres_url)
+    under_way = other.transaction()
+    await under_way.start()
+    await other.execute("UPDATE keyfob.sessions SET replays = 4")
+    fencing = asyncio.create_task(movable.set_mark(FENCED, replaces=SOURCE))
+    await waits_for_a_lock(raw)
+    await other.execute("UPDATE keyfob.sessions SET replays = 8")
+    await under_way.commit()
+    await other.close()
+    assert await fencing
+    assert await noted(movable, Kind.SESSIONS) == [session.session_id]
 
 
 async def test_a_change_that_commits_late_under_an_early_number_is_not_forgotten(
@@ -167,15 +186,11 @@ async def test_a_store_that_moved_is_closed_to_every_reader_at_once(
             await attempt
 
 
-async def test_whoever_follows_a_store_that_moved_is_woken(
-    store: Store, movable: PostgresMovable, until_listening: Callable[[int], Awaitable[None]]
-) -> None:
-    await until_listening(1)
-    woken = asyncio.Event()
-    stop = store.feed.subscribe(woken.set)
+async def test_whoever_follows_a_store_that_moved_is_called(movable: PostgresMovable, raw: Any) -> None:
+    called = asyncio.Event()
+    await raw.add_listener(CHANNEL, lambda *_: called.set())
     assert await movable.set_mark(MOVED, replaces=None)
-    await asyncio.wait_for(woken.wait(), PATIENCE)
-    stop()
+    await asyncio.wait_for(called.wait(), PATIENCE)
 
 
 async def test_whoever_had_an_empty_store_open_before_it_was_filled_is_refused(
@@ -334,6 +349,23 @@ async def test_a_database_without_a_store_is_no_source_and_is_left_as_it_is(empt
     with pytest.raises(ConfigurationError, match="run `keyfob migrate`"):
         await make_movable(empty_postgres_url)
     await raw.close()
+
+
+async def test_a_store_that_is_copied_is_not_migrated_meanwhile(
+    movable: PostgresMovable, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def expand(connection: Any) -> None:
+        await connection.execute("CREATE TABLE keyfob.later (id integer)")
+
+    assert await movable.set_mark(SOURCE, replaces=None)
+    assert (await migrate_store(postgres_url)).before == schema.SCHEMA_VERSION  # nothing to do is no harm
+    with monkeypatch.context() as later:
+        later.setattr(schema, "_STEPS", (*schema._STEPS, expand))
+        later.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
+        with pytest.raises(ConfigurationError, match="being copied to elsewhere"):
+            await migrate_store(postgres_url)
+        assert await movable.set_mark(None, replaces=SOURCE)
+        await migrate_store(postgres_url)
 
 
 async def test_every_table_moves_and_is_held_off(raw: Any) -> None:

@@ -86,9 +86,7 @@ def test_once_it_prints_what_is_live(site: Any, tmp_path: Path) -> None:
     [
         (["--format", "envoy-rds"], None, "--template"),
         ([], ("gateway", "wrong"), "refuses client"),
-        (["--out", "/nowhere/at/all"], None, "cannot write"),
         (["--exec", "false"], None, "the command failed"),
-        (["--exec", "no-such-program-anywhere"], None, "the command failed"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_fails(
@@ -123,7 +121,7 @@ def test_nginx_denies_by_a_file_that_is_kept_current_and_refuses_one_that_is_not
         "--exec",
         nginx.reload,
         "--max-staleness",
-        "6s",
+        "4s",
     ]
     with nginx.running() as ask, exporting(tmp_path, site.api.url, site.gateway, *options) as exporter:
         eventually(lambda: ask(claims(first)) == "", "the file is in force")
@@ -134,7 +132,7 @@ def test_nginx_denies_by_a_file_that_is_kept_current_and_refuses_one_that_is_not
         assert ask(claims(again)) == ""
         assert ask(claims(other)) == ""
         # Renewed for as long as it is kept current, and for longer than one file is good.
-        until = time.monotonic() + 7
+        until = time.monotonic() + 5
         while time.monotonic() < until:
             assert (ask(claims(first)), ask(claims(again))) == ("revoked", "")
             time.sleep(0.2)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Protocol, cast
 
 from django.contrib.sessions.backends.base import SessionBase
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 from django.utils.functional import SimpleLazyObject, empty
 
 from keyfob.authority.sign_in import Device
@@ -17,6 +19,8 @@ from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import ANYBODY_SIGNED_IN, Requirement
 
+_ASKED, _GUARDED = "_keyfob_asked", "_keyfob_guarded"
+_VARY = ("Cookie", "Authorization")
 MAX_USER_AGENT = 256  # characters
 KEPT_TOKEN = "_keyfob_session_token"
 """Where Django's own session keeps the token of the session at an authority elsewhere."""
@@ -62,6 +66,7 @@ def admit(request: Request, requirement: Requirement) -> Principal:
     Raises:
         Denied, Unavailable: the cause.
     """
+    note_asked(request)
     head = head_of(request)
     session = _other_session(request, head)
     if session is not None:
@@ -71,11 +76,45 @@ def admit(request: Request, requirement: Requirement) -> Principal:
 
 async def aadmit(request: Request, requirement: Requirement) -> Principal:
     """Return who is calling if *requirement* is met, without keeping the event loop."""
+    note_asked(request)
     head = head_of(request)
     session = _other_session(request, head)
     if session is not None:
         head = _with_token(head, await session.aget(KEPT_TOKEN))
     return await current_sources().aadmit(head, requirement)
+
+
+def note_asked(request: Request) -> None:
+    """Note that the answer to *request* depends on who is calling."""
+    setattr(request, _ASKED, True)
+
+
+def note_guarded(request: Request) -> None:
+    """Note that *request* was let through to a view that not everybody may call."""
+    setattr(request, _GUARDED, True)
+
+
+def keep_apart(request: Request, response: object) -> None:
+    """Tell caches where *response* depends on who is calling, so that nobody is given the page of somebody else.
+
+    A guarded view is kept out of shared ones, unless it says otherwise itself: they would answer in the guard's place, and somebody who was
+    cut off since would still be let in.
+    """
+    if not isinstance(response, HttpResponseBase):
+        return
+    if getattr(request, _ASKED, False):
+        _vary(response)
+    if getattr(request, _GUARDED, False) and not response.has_header("Cache-Control"):
+        response["Cache-Control"] = "private"
+
+
+def _vary(response: HttpResponseBase) -> None:
+    stated = response.get("Vary")
+    # Nearly always there is none, and Django's way to add to a list takes as long as the check of the credential.
+    if stated is None:
+        response["Vary"] = ", ".join(_VARY)
+    elif stated != ", ".join(_VARY):
+        patch_vary_headers(response, _VARY)
 
 
 def head_of(request: Request) -> RequestHead:

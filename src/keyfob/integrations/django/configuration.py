@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.utils.module_loading import import_string
@@ -26,10 +27,11 @@ _EXAMPLE = '{"STORE": "sqlite:///keyfob.db", "ISSUER": "https://app.example"}'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeOver:
-    """Where the sessions are that a project had before: their engine, and the name of their cookie."""
+    """Where the sessions are that a project had before: their engine, the name of their cookie, and the end of taking them over."""
 
     engine: str
     cookie: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,15 +146,22 @@ def _proxies(value: object, where: str) -> TrustedProxies:
 
 
 def _take_over(value: object, where: str) -> TakeOver:
-    if not isinstance(value, Mapping) or set(value) - {"ENGINE", "COOKIE"} or "ENGINE" not in value:
+    if not isinstance(value, Mapping) or not {"ENGINE", "UNTIL"} <= set(value) <= {
+        "ENGINE",
+        "COOKIE",
+        "UNTIL",
+    }:
         raise ConfigurationError(
-            f'{where} is {{"ENGINE": "django.contrib.sessions.backends.db", "COOKIE": "sessionid"}}'
+            f'{where} has ENGINE, such as "django.contrib.sessions.backends.db", UNTIL, and COOKIE where that is not "sessionid"'
         )
-    if value["ENGINE"] in _NOT_TO_END:
+    engine, until = str(value["ENGINE"]), value["UNTIL"]
+    if engine in _NOT_TO_END:
         raise ConfigurationError(
-            f"{where}: sessions of {value['ENGINE']} cannot be ended, so that they would live on beside ours"
+            f"{where}: sessions of {engine} cannot be ended, so that they would live on beside ours"
         )
-    return TakeOver(engine=str(value["ENGINE"]), cookie=str(value.get("COOKIE", "sessionid")))
+    if not isinstance(until, datetime) or until.tzinfo is None:
+        raise ConfigurationError(f"{where}: UNTIL is a datetime with a time zone")
+    return TakeOver(engine=engine, cookie=str(value.get("COOKIE", "sessionid")), until=until)
 
 
 def _imported(value: object, where: str) -> object:

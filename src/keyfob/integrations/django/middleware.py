@@ -22,7 +22,15 @@ from django.utils.cache import patch_vary_headers
 from django.utils.functional import SimpleLazyObject
 
 from keyfob.base.errors import Denied
-from keyfob.integrations.django.caller import KEPT_TOKEN, LazyPrincipal, aadmit, device_of, principal_of
+from keyfob.integrations.django.caller import (
+    KEPT_TOKEN,
+    LazyPrincipal,
+    aadmit,
+    device_of,
+    keep_apart,
+    note_asked,
+    principal_of,
+)
 from keyfob.integrations.django.present import Present
 from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.django.sessions import SessionStore
@@ -57,12 +65,16 @@ class KeyfobMiddleware:
             return self._answer_async(request)
         _prepare(request)
         with Present(request):
-            return self._get_response(request)
+            response = self._get_response(request)
+        keep_apart(request, response)
+        return response
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponse:
         _prepare(request)
         with Present(request):
-            return await cast("Awaitable[HttpResponse]", self._get_response(request))
+            response = await cast("Awaitable[HttpResponse]", self._get_response(request))
+        keep_apart(request, response)
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer an error of Keyfob that a view did not handle."""
@@ -70,9 +82,8 @@ class KeyfobMiddleware:
 
 
 def _prepare(request: HttpRequest) -> None:
-    if _brings_token(
-        request
-    ):  # no browser adds it for a page of another site; with a session cookie beside it, it is refused
+    # No browser adds it for a page of another site; with a session cookie beside it, it is refused.
+    if _brings_token(request):
         request._dont_enforce_csrf_checks = True  # noqa: SLF001 - what Django's CSRF middleware asks
     request.principal = LazyPrincipal(request)
     request.user = SimpleLazyObject(partial(_user, request))
@@ -80,6 +91,7 @@ def _prepare(request: HttpRequest) -> None:
 
 
 def _user(request: HttpRequest) -> object:
+    note_asked(request)
     if not _brings_token(request) and hasattr(request, "session"):
         user = user_of_session(request)
         if user.is_authenticated and _stands(request):
@@ -94,6 +106,7 @@ def _user(request: HttpRequest) -> object:
 
 
 async def _auser(request: HttpRequest) -> object:
+    note_asked(request)
     if not _brings_token(request) and hasattr(request, "session"):
         user = await auser_of_session(request)
         if user.is_authenticated and await sync_to_async(_stands)(request):

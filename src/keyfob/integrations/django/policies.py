@@ -10,7 +10,7 @@ from asgiref.sync import iscoroutinefunction
 
 from keyfob.base.errors import Cause, Denied, KeyfobError
 from keyfob.base.principal import Principal
-from keyfob.integrations.django.caller import Request, aadmit, admit
+from keyfob.integrations.django.caller import Request, aadmit, admit, keep_apart, note_guarded
 from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.requirement import Requirement, Rules
 
@@ -90,7 +90,9 @@ class _Guard:
         except ANSWERED as error:
             if not self._passes(error):
                 return answer(error, request, requirement=self._requirement)
-        return view(request, *args, **kwargs)
+        response = view(request, *args, **kwargs)
+        keep_apart(request, response)
+        return response
 
     async def run_async(
         self, view: Callable[..., Awaitable[object]], request: Request, *args: object, **kwargs: object
@@ -101,11 +103,14 @@ class _Guard:
         except ANSWERED as error:
             if not self._passes(error):
                 return answer(error, request, requirement=self._requirement)
-        return await view(request, *args, **kwargs)
+        response = await view(request, *args, **kwargs)
+        keep_apart(request, response)
+        return response
 
     def _passes(self, error: KeyfobError) -> bool:
         return isinstance(error, Denied) and error.cause in self._passing
 
     def _note(self, request: Request, principal: Principal) -> None:
+        note_guarded(request)
         request.principal = principal  # type: ignore[attr-defined]  # what Django's requests are for
         request.keyfob_requirement = self._requirement  # type: ignore[attr-defined]

@@ -51,9 +51,9 @@ class Person:
     auth_time: datetime | None = None
 
 
-async def begin(authority: Authority) -> SignIn:
-    """Begin an attempt to sign in, before anything is read about the subject."""
-    return await authority.sign_in().__aenter__()
+async def begin(authority: Authority, *, as_of: int | None = None) -> SignIn:
+    """Begin an attempt to sign in, before anything is read about the subject; *as_of* where the subject signed in before that position."""
+    return await authority.sign_in(as_of=as_of).__aenter__()
 
 
 async def read(authority: Authority, token: str, codec: SessionCodec) -> Opened | None:

@@ -23,7 +23,7 @@ from django.core.exceptions import ObjectDoesNotExist
 
 from keyfob.authority.authority import Authority
 from keyfob.authority.sign_in import Device, SignIn
-from keyfob.base.errors import KeyfobError
+from keyfob.base.errors import Denied, KeyfobError
 from keyfob.base.identifiers import SessionId
 from keyfob.integrations.django import session_records as records
 from keyfob.integrations.django.session_content import Content, SessionCodec, SessionTooLarge
@@ -291,7 +291,10 @@ class SessionStore(SessionBase):
         """Return what the session of the engine before this one keeps, in a session of this engine."""
         assert self.former is not None
         former, self.former = self.former, None
-        attempt = self._call(records.begin)
+        if former.is_too_late(self._sources.authority):
+            return {}
+        # Whoever was ended since this authority began is not signed in: the old login was before anything that its feed knows.
+        attempt = self._call(partial(records.begin, as_of=0))
         taken = former.read()
         if taken is None:
             return {}
@@ -303,9 +306,12 @@ class SessionStore(SessionBase):
         self._session_cache = taken.kept
         try:
             self._open(taken.kept, person, former=None)
-        except KeyfobError:
-            self._session_cache = {}  # whoever was cut off meanwhile is not to be signed in by a later save
-            raise
+        except KeyfobError as error:
+            self._session_cache = {}  # whoever was cut off is not to be signed in by a later save
+            if not isinstance(error, Denied):
+                raise
+            former.retire()
+            return {}
         self.modified = True
         assert self._opened is not None
         if former.point_at(self._opened.session_id):

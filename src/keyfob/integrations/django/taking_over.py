@@ -7,7 +7,7 @@ the same browser find it too, and is worth nothing afterwards. Ended is ended: t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Final
@@ -15,9 +15,11 @@ from typing import Final
 from django.contrib.auth import SESSION_KEY, get_user
 from django.contrib.sessions.backends.base import UpdateError
 
+from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import SessionId
 from keyfob.integrations.django.configuration import TakeOver
 from keyfob.integrations.django.users import User
+from keyfob.sync import Authority
 
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """When the user of an old session proved who it is, for all that is known: whoever asks for a recent login gets one."""
@@ -39,7 +41,21 @@ class FormerSession:
 
     def __init__(self, take_over: TakeOver, key: str) -> None:
         self._open = import_module(take_over.engine).SessionStore
+        self._until = take_over.until
         self._key = key
+
+    def is_too_late(self, authority: Authority) -> bool:
+        """Say whether nothing is taken over any longer.
+
+        Raises:
+            ConfigurationError: the end is so far off that the authority may have forgotten by then whom it ended.
+        """
+        left, longest = self._until - authority.clock.now(), authority.policy.longest_session
+        if left > longest:
+            raise ConfigurationError(
+                f'settings.KEYFOB["TAKE_OVER"]["UNTIL"] is more than {longest} from now, and ends are not kept for longer'
+            )
+        return left <= timedelta(0)
 
     def read(self) -> Former | None:
         """Return what the session keeps; None where there is none, or its user may be signed in no longer (another password, not active)."""
@@ -54,6 +70,10 @@ class FormerSession:
         user = get_user(SimpleNamespace(session=store))
         self._key = store.session_key  # Django gives a new one where the key of its signatures has changed
         return Former(kept=dict(store.items()), user=user) if user.is_authenticated else None
+
+    def retire(self) -> None:
+        """Delete the session, whose user was ended since: its cookie is worth nothing."""
+        self._open(self._key).delete()
 
     def point_at(self, session_id: SessionId) -> bool:
         """Let the session say for a minute who has taken it over, and nothing else; False where another request was faster, or has ended it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from keyfob.base.clock import Clock
@@ -20,7 +21,9 @@ from keyfob.verifier.feed_view import FeedView
 from keyfob.verifier.jwks_source import JwksSource
 from keyfob.verifier.verifier import Verifier
 
-_PAUSE = 1.0  # seconds between two attempts to become level at the start
+_PAUSE = 1.0  # seconds between two attempts to become level
+PATIENCE = 5.0
+"""Seconds for which a start waits to be level: then requests are taken all the same, and refused as stale, so that somebody sees why."""
 
 
 class GatewayVerifier(Verifier):
@@ -35,7 +38,7 @@ class GatewayVerifier(Verifier):
 
 
 class Gateway:
-    """One gateway. `open` starts it; until it is level with the feed every check is refused as stale."""
+    """One gateway. `open` starts it; while it is not level with the feed every check is refused as stale."""
 
     def __init__(self, settings: GatewaySettings, *, clock: Clock, on_event: Callable[[Event], None]) -> None:
         following = settings.following()
@@ -63,13 +66,21 @@ class Gateway:
     async def open(
         cls, settings: GatewaySettings, *, clock: Clock, on_event: Callable[[Event], None]
     ) -> Gateway:
-        """Begin to follow the authority, without waiting for it.
+        """Follow the authority, and return when level, or after `PATIENCE`.
 
         Raises:
-            ConfigurationError: the settings do not fit, or `ca` cannot be read.
+            ConfigurationError: the settings do not fit, `ca` cannot be read, or the authority refuses the client.
         """
         gateway = cls(settings, clock=clock, on_event=on_event)
         gateway.verifier.start()
+        until = clock.elapsed() + PATIENCE
+        try:
+            while not gateway.verifier.is_level and clock.elapsed() < until:
+                with suppress(AuthorityUnavailable):
+                    await asyncio.to_thread(gateway.verifier.wait_until_level)
+        except BaseException:
+            await gateway.close()
+            raise
         gateway._start = asyncio.create_task(gateway._become_level(), name="keyfob-gateway")
         return gateway
 

@@ -36,6 +36,20 @@ async def why_closed(connection: Connection, name: str) -> StoreUnavailable | No
     return refusal(await read_mark(connection), name) if await is_closed(connection) else None
 
 
+async def require_unmarked(connection: Connection, name: str) -> None:
+    """Refuse to change the tables of a store that is being copied: what is new in them would not be noted.
+
+    Raises:
+        ConfigurationError: it is being copied.
+    """
+    has_marks = await connection.fetchval("SELECT to_regclass('keyfob.move') IS NOT NULL")
+    mark = await read_mark(connection) if has_marks else None
+    if mark is not None:
+        raise ConfigurationError(
+            f"the database {name} is being copied to {mark.place}; finish that, or abandon it, then migrate"
+        )
+
+
 async def require_open(connection: Connection, name: str) -> None:
     """Refuse a store that is closed.
 

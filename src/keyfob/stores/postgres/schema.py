@@ -18,7 +18,7 @@ from keyfob.revocation.entry import CHAIN_START
 from keyfob.stores.postgres.connecting import Connection, connect
 from keyfob.stores.postgres.faults import FAULTS, at_opening
 from keyfob.stores.postgres.locks import LockClass
-from keyfob.stores.postgres.marks import meta_of, require_open
+from keyfob.stores.postgres.marks import meta_of, require_open, require_unmarked
 from keyfob.stores.postgres.options import PostgresOptions
 
 OLDEST_SERVER = 140_000
@@ -352,6 +352,8 @@ async def _migrate(connection: Connection, name: str) -> int:
     before, oldest = await read_versions(connection, name)  # another process may have been faster
     if oldest > SCHEMA_VERSION:
         raise _is_newer(name, before)
+    if before < SCHEMA_VERSION:
+        await require_unmarked(connection, name)
     for step in _STEPS[before:]:
         await step(connection)
     if before < SCHEMA_VERSION:

@@ -192,8 +192,11 @@ async def _put_sessions(connection: Connection, records: Sequence[AnyRecord], ro
         for day, row, record in zip(days, rows, records, strict=True)
         if isinstance(record, SessionRow)
     ]
-    await connection.executemany(
-        "DELETE FROM keyfob.session_data WHERE day = $1 AND session_id = $2", [one[:2] for one in data]
+    await connection.execute(
+        "DELETE FROM keyfob.session_data AS d USING unnest($1::int[], $2::bytea[]) AS w (day, id)"
+        " WHERE d.day = w.day AND d.session_id = w.id",
+        days,
+        [row[0] for row in rows],
     )
     await connection.executemany(
         "INSERT INTO keyfob.session_data (day, session_id, version, data) VALUES ($1, $2, $3, $4)",

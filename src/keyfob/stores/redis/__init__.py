@@ -7,18 +7,28 @@ from keyfob.stores.redis.accounts import RedisAccountStore
 from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
 from keyfob.stores.redis.feed import RedisFeedStore
+from keyfob.stores.redis.inspecting import inspect_redis_store
 from keyfob.stores.redis.keys import RedisKeyStore
 from keyfob.stores.redis.mirroring import RedisMirror
+from keyfob.stores.redis.moving import open_movable
 from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.reports import RedisReportStore
 from keyfob.stores.redis.server import SCHEMA, Server
 from keyfob.stores.redis.sessions import RedisSessionStore
 from keyfob.stores.redis.throttle import RedisThrottleStore
-from keyfob.stores.redis.transfer import RedisTransfer
+from keyfob.stores.redis.transfer import Access, RedisTransfer
 from keyfob.stores.redis.url import SCHEMES, read_url
 from keyfob.stores.store import Store
 
-__all__ = ["SCHEMA", "SCHEMES", "RedisOptions", "open_redis_store", "read_url"]
+__all__ = [
+    "SCHEMA",
+    "SCHEMES",
+    "RedisOptions",
+    "inspect_redis_store",
+    "open_movable",
+    "open_redis_store",
+    "read_url",
+]
 
 
 async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
@@ -31,6 +41,12 @@ async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
         StoreUnavailable: no primary answers.
     """
     server = await Server.open(options, clock=clock)
+    access = Access(
+        connect=server.connect,
+        name=options.name,
+        at_home=server.at_home,
+        on_loaded=server.evidence.forget,
+    )
     return Store(
         sessions=RedisSessionStore(server, clock),
         feed=RedisFeedStore(server),
@@ -42,6 +58,6 @@ async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
         reports=RedisReportStore(server),
         salt=server.salt,
         close=server.close,
-        transfer=RedisTransfer(server),
+        transfer=RedisTransfer(access),
         mirror=RedisMirror(server, clock),
     )

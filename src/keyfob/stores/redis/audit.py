@@ -56,7 +56,7 @@ class RedisAuditStore:
         while gone < limit:
             portion = min(_PORTION, limit - gone)
             deleted = int(
-                await self._server.run("drop_events", (places.EVENTS,), (to_micros(before), portion))
+                await self._server.step("drop_events", (), {"before": to_micros(before), "limit": portion})
             )
             gone += deleted
             if deleted < portion:

@@ -13,7 +13,8 @@ from keyfob.clients.client import Client
 from keyfob.clients.store import UsedAssertion
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
-from keyfob.stores.records import ClientRow, encode
+from keyfob.stores.records import ClientRow, Kind, encode
+from keyfob.stores.redis.packing import raw
 from keyfob.stores.redis.places import ASSERTIONS, CLIENTS
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.settling import Step, settle
@@ -52,13 +53,13 @@ class RedisClientStore:
         """Return the client."""
         if not can_be_kept(client_id):
             return None
-        raw = await self._server.read(b"HGET", CLIENTS, client_id)
-        return None if raw is None else read_record(raw, ClientRow).client
+        found = await self._server.read(b"HGET", CLIENTS, client_id)
+        return None if found is None else read_record(found, ClientRow).client
 
     async def list(self) -> Sequence[Client]:
         """Return all clients, by id."""
         flat = await self._server.read(b"HGETALL", CLIENTS)
-        clients = [read_record(raw, ClientRow).client for raw in flat[1::2]]
+        clients = [read_record(one, ClientRow).client for one in flat[1::2]]
         return sorted(clients, key=lambda client: client.client_id)
 
     async def change(
@@ -72,11 +73,11 @@ class RedisClientStore:
 
         async def decide(step: Step) -> bool:
             nonlocal after
-            raw = await self._server.read(b"HGET", CLIENTS, client_id)
-            if raw is None:
+            found = await self._server.read(b"HGET", CLIENTS, client_id)
+            if found is None:
                 return False
-            after = changed(read_record(raw, ClientRow).client, change)
-            step.expect(CLIENTS, client_id, raw)
+            after = changed(read_record(found, ClientRow).client, change)
+            step.expect(CLIENTS, client_id, found)
             step.put(CLIENTS, client_id, encode(ClientRow(client=after)))
             if isinstance(order, Revocation):
                 step.revoke(order, order.event.at)
@@ -92,10 +93,10 @@ class RedisClientStore:
         check_client_revocation(revocation, client_id)
 
         async def decide(step: Step) -> bool:
-            raw = await self._server.read(b"HGET", CLIENTS, client_id)
-            if raw is None:
+            found = await self._server.read(b"HGET", CLIENTS, client_id)
+            if found is None:
                 return False
-            step.expect(CLIENTS, client_id, raw)
+            step.expect(CLIENTS, client_id, found)
             step.remove(CLIENTS, client_id)
             step.revoke(revocation, revocation.event.at)
             return True
@@ -106,9 +107,11 @@ class RedisClientStore:
     async def take_assertion(self, assertion: UsedAssertion) -> bool:
         """Remember *assertion*; False if it is remembered already."""
         check_digests((assertion.digest,))
-        until = to_micros(assertion.until)
-        return bool(await self._server.write(b"ZADD", ASSERTIONS, b"NX", until, assertion.digest))
+        arguments = ("NX", str(to_micros(assertion.until)), raw(assertion.digest))
+        record = (Kind.ASSERTIONS, assertion.digest.hex())
+        return bool(await self._server.change(ASSERTIONS, "ZADD", arguments, record=record))
 
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Forget up to *limit* assertions whose `until` is reached."""
-        return int(await self._server.run("drop_assertions", (ASSERTIONS,), (to_micros(now), limit)))
+        asked = {"now": to_micros(now), "limit": limit}
+        return int(await self._server.step("drop_assertions", (ASSERTIONS,), asked))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from redis.asyncio import Connection as DriverConnection
@@ -16,6 +18,7 @@ from keyfob.stores.redis.options import Address, RedisOptions, Tls, Topology
 
 _SECTIONS = ("server", "memory", "replication", "persistence", "cluster")
 _OLDEST_REDIS, _OLDEST_VALKEY = (7, 0), (7, 2)
+_FAREWELL = 0.5  # seconds
 EVICTS_NOTHING = "noeviction"
 
 
@@ -49,16 +52,25 @@ async def connect(options: RedisOptions) -> Connection:
     Raises:
         Exception: one of `faults.FAULTS`; `WrongServer` where it must not be used.
     """
-    address = options.addresses[0]
-    if options.topology is Topology.SENTINEL:
-        address = await find_primary(options)
-    connection = await _connect(address, options)
+    connection = await connect_unchecked(options)
     try:
         check_server(await read_state(connection))
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
     return connection
+
+
+async def connect_unchecked(options: RedisOptions) -> Connection:
+    """Connect to the primary, whatever it is like.
+
+    Raises:
+        Exception: one of `faults.FAULTS`.
+    """
+    address = options.addresses[0]
+    if options.topology is Topology.SENTINEL:
+        address = await find_primary(options)
+    return await _connect(address, options)
 
 
 async def find_primary(options: RedisOptions) -> Address:
@@ -81,6 +93,13 @@ async def find_primary(options: RedisOptions) -> Address:
         if found:
             return found[0].decode(), int(found[1])
     raise error
+
+
+async def take_leave(connection: Connection) -> None:
+    """Close *connection*, and wait for a moment until it is: TLS has a farewell."""
+    with suppress(*FAULTS):
+        async with asyncio.timeout(_FAREWELL):
+            await connection.disconnect()
 
 
 async def ask(connection: Connection, *command: object) -> Any:

@@ -23,7 +23,8 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
 )
 # What the driver has no class for: a word of the answer, and what it means.
 _WORDS: tuple[tuple[str, str], ...] = (
-    ("KEYFOB-EMPTY", "has lost its data; restore a backup, or start anew and let everybody sign in again"),
+    ("KEYFOB-MOVING", "takes no writes: it is being moved to another store"),
+    ("KEYFOB-EMPTY", "holds no store that is open: it has moved, or has lost its data"),
     ("MISCONF", "cannot write to its disk; make room"),
     ("NOREPLICAS", "has too few replicas (min-replicas-to-write)"),
     ("BUSY", "is busy with a script for too long"),

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from keyfob.base.identifiers import KeyId
 from keyfob.keys.store import Resealed, StoredKey
-from keyfob.stores.records import KeyRow, encode
+from keyfob.stores.records import KeyRow, Kind, encode
 from keyfob.stores.redis.places import SIGNING_KEYS
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.settling import Step, settle
@@ -80,7 +80,7 @@ class RedisKeyStore:
 
     async def delete(self, key_id: KeyId) -> bool:
         """Delete a key; say whether it was there."""
-        return bool(await self._server.write(b"HDEL", SIGNING_KEYS, key_id))
+        return bool(await self._server.change(SIGNING_KEYS, "HDEL", (key_id,), record=(Kind.KEYS, key_id)))
 
     async def _read(self) -> dict[bytes, bytes]:
         flat = await self._server.read(b"HGETALL", SIGNING_KEYS)

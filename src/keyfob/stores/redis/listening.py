@@ -8,24 +8,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from keyfob.stores.moving import Mark
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, ask, connect, find_primary
+from keyfob.stores.redis.connecting import Connection, ask, connect, find_primary, take_leave
 from keyfob.stores.redis.faults import FAULTS
+from keyfob.stores.redis.marks import read_mark
 from keyfob.stores.redis.options import Address, RedisOptions, Topology
 from keyfob.stores.wakers import Wakers
 
 POLL_INTERVAL = 1.0  # seconds
+_BETWEEN = 0.2  # seconds between looks at a store that is gone
 _ANSWER = 2.0  # seconds: how much longer than the poll interval an answer may take
 
 
 class Listener:
     """Wakes whoever follows the feed, from its making to `close`."""
 
-    def __init__(self, options: RedisOptions, wakers: Wakers, *, on_failover: Callable[[], None]) -> None:
-        """Begin. *on_failover* is called when the sentinels name another primary than before."""
+    def __init__(
+        self,
+        options: RedisOptions,
+        wakers: Wakers,
+        *,
+        on_failover: Callable[[], None],
+        on_gone: Callable[[Mark | None], None],
+    ) -> None:
+        """Begin. *on_failover* is called when the sentinels name another primary than before, *on_gone* with the mark of a store that is closed."""
         self._options = options
         self._wakers = wakers
         self._on_failover = on_failover
+        self._on_gone = on_gone
         self._connection: Connection | None = None
         self._primary: Address | None = None
         self._is_closed = False
@@ -36,7 +47,8 @@ class Listener:
         self._is_closed = True
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._hang_up()
+        if self._connection is not None:
+            await take_leave(self._connection)
 
     async def _run(self) -> None:
         known = b""
@@ -61,7 +73,11 @@ class Listener:
                 self._connection,
                 *(b"XREAD", b"COUNT", 1, b"BLOCK", block, b"STREAMS", places.ENTRIES, known + b"-0"),
             )
-        position: bytes = await ask(self._connection, b"HGET", places.META, b"position") or b"0"
+        position: bytes | None = await ask(self._connection, b"HGET", places.META, b"position")
+        if position is None:
+            self._on_gone(read_mark(await ask(self._connection, b"HGET", places.CLOSED, b"move")))
+            await asyncio.sleep(_BETWEEN)
+            return b""
         if position != known:
             self._wakers.wake()
         return position

@@ -62,8 +62,9 @@ class Listing:
             found, keys = await self._server.read(*_scan(start))
             for key in keys:
                 if gone < limit:
-                    arguments = (to_micros(now), limit - gone)
-                    gone += int(await self._server.run("sweep", (key, places.data_beside(key)), arguments))
+                    asked = {"now": to_micros(now), "limit": limit - gone}
+                    keys_of = (key, places.data_beside(key))
+                    gone += int(await self._server.step("sweep", keys_of, asked))
             looked += len(keys)
             if gone < limit:
                 self._swept = found

@@ -17,6 +17,7 @@ from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.session import Session
 from keyfob.stores.redis.places import field_of
+from keyfob.stores.redis.squeezing import expand, squeeze
 from keyfob.stores.rows import DamagedRow, details, event_to, replays, session_from, session_key, span_micros
 from keyfob.stores.standing import Over
 
@@ -71,7 +72,7 @@ def session_row(session: Session) -> bytes:
             subject,
             _LENGTH.pack(len(client)),
             client,
-            details(session),
+            squeeze(details(session)),
         )
     )
 
@@ -108,7 +109,7 @@ def _read_session(field: bytes, row: bytes) -> Session:
             _known(rotated_at),
             _known(ended_at),
             cast("Position | None", _known(ended_position)),
-            row[at:],
+            expand(row[at:]),
         )
     )
 

@@ -20,7 +20,7 @@ from hiredis import pack_command
 from redis import exceptions
 
 from keyfob.base.errors import StoreUnavailable
-from keyfob.stores.redis.connecting import Connection
+from keyfob.stores.redis.connecting import Connection, take_leave
 from keyfob.stores.redis.faults import FAULTS, TooFewReplicas, is_lost, unavailable
 from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.scripts import Script
@@ -103,7 +103,8 @@ class Pipeline:
         while self._waiting:
             self._refuse(self._waiting.popleft(), StoreUnavailable("the store is closed"))
         for line in self._free:
-            await self._hang_up(line)
+            if line.connection is not None:
+                await take_leave(line.connection)
 
     def _come_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_due and self._free and self._waiting:

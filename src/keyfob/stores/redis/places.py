@@ -9,6 +9,10 @@ from keyfob.base.identifiers import SessionId, Subject
 from keyfob.stores.rows import session_key
 
 META: Final = b"kf:{feed}:meta"
+CLOSED: Final = b"kf:{feed}:closed"
+"""Where `META` lies while nobody may use the store: it has moved, or is being filled."""
+CHANGES: Final = b"kf:{feed}:changes"
+COPIER: Final = b"kf:{feed}:copier"
 CUT_OFFS: Final = b"kf:{feed}:cut-offs"
 ENTRIES: Final = b"kf:{feed}:entries"
 UNTIL: Final = b"kf:{feed}:until"
@@ -27,7 +31,7 @@ ASSERTIONS: Final = b"kf:{feed}:assertions"
 VERIFIERS: Final = b"kf:{feed}:verifiers"
 CANARIES: Final = b"kf:{feed}:canaries"
 
-STATE: Final = (META, CUT_OFFS, ENTRIES, UNTIL, DROPS, EVENTS)
+STATE: Final = (META, CUT_OFFS, ENTRIES, UNTIL, DROPS, EVENTS, CHANGES)
 """What every step that writes takes first."""
 HASHES: Final = (
     META, CUT_OFFS, SIGNING_KEYS, CLIENTS, SUBJECTS, ACCOUNTS, NAMES, ATTEMPTS, VERIFIERS, CANARIES,

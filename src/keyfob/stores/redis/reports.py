@@ -10,7 +10,7 @@ from keyfob.base.identifiers import Position
 from keyfob.revocation.canary import KEPT_CANARIES, Canary, is_due, revocation_of
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.reports import FORGOTTEN_AFTER, Report, Reporter, Reports, VerifierRecord, noted
-from keyfob.stores.records import VerifierRow, encode
+from keyfob.stores.records import Kind, VerifierRow, encode
 from keyfob.stores.redis.places import CANARIES, VERIFIERS
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.settling import Step, settle
@@ -69,7 +69,8 @@ class RedisReportStore:
 
     async def leave(self, reporter: Reporter) -> None:
         """Forget a verifier."""
-        await self._server.write(b"HDEL", VERIFIERS, _place(reporter))
+        place = _place(reporter)
+        await self._server.change(VERIFIERS, "HDEL", (place,), record=(Kind.VERIFIERS, place))
 
     async def reports(self) -> Reports:
         """Return verifiers and canaries of one moment."""

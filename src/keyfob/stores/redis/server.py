@@ -10,14 +10,18 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from keyfob.base.clock import Clock
-from keyfob.base.errors import ConfigurationError, StoreUnavailable
+from keyfob.base.errors import ConfigurationError, StoreMoved, StoreUnavailable
 from keyfob.base.identifiers import Position, Timeline
 from keyfob.revocation.entry import Entry
+from keyfob.stores.moving import Mark, refusal
+from keyfob.stores.records import Kind
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, connect
-from keyfob.stores.redis.evidence import Evidence, Mark, is_behind
+from keyfob.stores.redis.connecting import Connection, connect, take_leave
+from keyfob.stores.redis.evidence import Evidence, is_behind
+from keyfob.stores.redis.evidence import Mark as Reached
 from keyfob.stores.redis.faults import FAULTS, WentBack, at_opening, unavailable
 from keyfob.stores.redis.listening import Listener
+from keyfob.stores.redis.marks import read_mark
 from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.packing import Reply, read_entry
 from keyfob.stores.redis.pipelining import Pipeline
@@ -50,7 +54,10 @@ class Server:
         self._pipeline = Pipeline(options, self.connect)
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
-        self._listener = Listener(options, self.wakers, on_failover=self._pipeline.leave)
+        self._refusal: StoreUnavailable | None = None
+        self._listener = Listener(
+            options, self.wakers, on_failover=self._pipeline.leave, on_gone=self._note_move
+        )
 
     @classmethod
     async def open(cls, options: RedisOptions, *, clock: Clock) -> Server:
@@ -66,7 +73,7 @@ class Server:
                 try:
                     salt = await _make(connection, Scripts()["open"], options)
                 finally:
-                    await connection.disconnect(nowait=True)
+                    await take_leave(connection)
         except FAULTS as error:
             raise at_opening(error, options.name) from None
         return cls(options, salt, clock=clock)
@@ -89,6 +96,14 @@ class Server:
         """Carry out the script *name*, which may write, on the feed's keys and then *keys*, with *asked* as its argument."""
         return await self.run(name, (*places.STATE, *keys), (self._packer.encode(asked),))
 
+    async def change(
+        self, key: bytes, command: str, arguments: Sequence[object], *, record: tuple[Kind, str]
+    ) -> Any:
+        """Carry out one command on *key*, which changes *record*, unless the store is held off."""
+        kind, name = record
+        asked = {"command": command, "arguments": arguments, "kind": kind.value, "record": name}
+        return await self.step("change", (key,), asked)
+
     async def run(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Any:
         """Carry out the script *name*, which may write."""
         return await self._script(name, keys, arguments, only_reads=False)
@@ -101,10 +116,6 @@ class Server:
         """Return the answer to one command that reads."""
         return await self._ask(command, only_reads=True)
 
-    async def write(self, *command: object) -> Any:
-        """Return the answer to one command that writes."""
-        return await self._ask(command, only_reads=False)
-
     async def _script(
         self, name: str, keys: Sequence[bytes], arguments: Sequence[object], *, only_reads: bool
     ) -> Any:
@@ -115,6 +126,8 @@ class Server:
     async def _ask(
         self, command: tuple[object, ...], *, script: Script | None = None, only_reads: bool
     ) -> Any:
+        if self._refusal is not None:
+            raise StoreMoved(str(self._refusal))
         if asyncio.get_running_loop() is self._loop:
             return await self._pipeline.ask(command, script=script, only_reads=only_reads)
         return await self.at_home(lambda: self._pipeline.ask(command, script=script, only_reads=only_reads))
@@ -127,7 +140,7 @@ class Server:
                 raise answer
         return [answer for answer in answers if not isinstance(answer, BaseException)]
 
-    def check_head(self, known: Mark, timeline: bytes | None, position: bytes | None) -> None:
+    def check_head(self, known: Reached, timeline: bytes | None, position: bytes | None) -> None:
         """Refuse an answer from a server that has no feed any more, or only one from before what was *known* when it was asked.
 
         Raises:
@@ -150,6 +163,9 @@ class Server:
     def too_busy(self) -> StoreUnavailable:
         """Return what to raise where others were faster, again and again."""
         return StoreUnavailable(f"too many change the same at {self.options.name}; try again")
+
+    def _note_move(self, mark: Mark | None) -> None:
+        self._refusal = None if mark is None else refusal(mark, self.options.name)
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call *wake* whenever the feed may have moved, by this process or another.
@@ -189,9 +205,20 @@ class Server:
 
 async def _make(connection: Connection, script: Script, options: RedisOptions) -> bytes:
     """Make the state of the feed, unless it is there; return the salt."""
-    command = (b"EVAL", script.text, 1, places.META, SCHEMA, os.urandom(32), new_timeline())
-    await connection.send_packed_command(connection.pack_commands([command]), check_health=False)
-    schema, salt = await connection.read_response()
+    schema, salt, move = await make_state(connection, script)
+    if move:
+        raise ConfigurationError(str(refusal(read_mark(move), options.name)))
     if schema is None or salt is None or int(schema) != SCHEMA:
         raise ConfigurationError(f"the data at {options.name} are not those of this version of Keyfob")
     return bytes(salt)
+
+
+async def make_state(connection: Connection, script: Script) -> tuple[bytes | None, bytes | None, bytes]:
+    """Make the state of the feed, unless it is there; return its schema, its salt, and the mark of a store that is closed (empty: it is not)."""
+    command = (
+        *(b"EVAL", script.text, 2, places.META, places.CLOSED),
+        *(SCHEMA, os.urandom(32), new_timeline()),
+    )
+    await connection.send_packed_command(connection.pack_commands([command]), check_health=False)
+    schema, salt, move = await connection.read_response()
+    return schema, salt, move or b""

@@ -14,11 +14,21 @@ from keyfob.base.clock import to_micros
 from keyfob.base.events import Event
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
+from keyfob.stores.records import Kind, number_key
+from keyfob.stores.redis import places
 from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import event_fields, order_fields, raw
 from keyfob.stores.redis.places import STATE
 from keyfob.stores.redis.server import Server
 
+_KINDS: Final = {
+    places.SIGNING_KEYS: Kind.KEYS,
+    places.CLIENTS: Kind.CLIENTS,
+    places.SUBJECTS: Kind.SUBJECTS,
+    places.ACCOUNTS: Kind.ACCOUNTS,
+    places.VERIFIERS: Kind.VERIFIERS,
+    places.CANARIES: Kind.CANARIES,
+}
 _TRIES: Final = 50  # others that were faster, one after another
 
 
@@ -29,7 +39,7 @@ class Step:
     keys: tuple[bytes, ...]
     checks: list[tuple[int, str, object]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    writes: list[tuple[int, str, object]] = field(default_factory=list)
+    writes: list[tuple[int, str, object, str, str]] = field(default_factory=list)
     names: list[tuple[int, str, bool]] = field(default_factory=list)
     more: dict[str, object] = field(default_factory=dict)
     revocation: Revocation | None = None
@@ -44,11 +54,11 @@ class Step:
 
     def put(self, key: bytes, field: str, value: bytes) -> None:
         """Write *field* of *key*."""
-        self.writes.append((self._place(key), field, raw(value)))
+        self.writes.append((self._place(key), field, raw(value), *_record(key, field)))
 
     def remove(self, key: bytes, field: str) -> None:
         """Remove *field* of *key*."""
-        self.writes.append((self._place(key), field, False))
+        self.writes.append((self._place(key), field, False, *_record(key, field)))
 
     def list_name(self, key: bytes, name: str) -> None:
         """Put *name* into the sorted list *key*."""
@@ -80,6 +90,14 @@ class Step:
 
     def _place(self, key: bytes) -> int:
         return len(STATE) + self.keys.index(key) + 1
+
+
+def _record(key: bytes, field: str) -> tuple[str, str]:
+    """Return kind and key of the record that lies under *field* of *key*; empty where it belongs to another one."""
+    kind = _KINDS.get(key)
+    if kind is None:
+        return "", ""
+    return kind.value, number_key(int(field)) if kind is Kind.CANARIES else field
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ _STREAMS: Final = {Kind.ENTRIES: places.ENTRIES, Kind.EVENTS: places.EVENTS}
 class Known:
     """What stands in the store and matters for what is put beside it: who holds which name, the streams, how many events were written.
 
-    It is changed as commands are made, so that they fit each other.
+    It is changed as commands are made, so that they fit each other. Of *appended* streams nothing is known: what comes lies behind their ends.
     """
 
     names: dict[str, str]
@@ -61,6 +61,7 @@ class Known:
     streams: dict[bytes, dict[int, Sequence[object]]]
     written_events: int
     dirty: set[bytes] = field(default_factory=set)
+    appended: frozenset[bytes] = frozenset()
 
     @classmethod
     def of(cls, dump: Dump) -> Known:
@@ -168,22 +169,31 @@ def _forget_account(known: Known, subject: str) -> list[Command]:
 
 def _entry(known: Known, entry: Entry) -> list[Command]:
     until = "" if entry.until is None else str(to_micros(entry.until))
-    known.streams[places.ENTRIES][entry.position] = (
+    fields = (
         *("a", to_micros(entry.at), "s", entry.scope.value, "i", entry.id, "r", entry.reach.value),
         *("x", entry.spared or "", "u", until, "c", entry.chain),
     )
-    known.dirty.add(places.ENTRIES)
+    written = _numbered(known, places.ENTRIES, entry.position, fields)
     if not until:
-        return [(b"ZREM", places.UNTIL, str(entry.position))]
-    return [(b"ZADD", places.UNTIL, until, str(entry.position))]
+        return [*written, (b"ZREM", places.UNTIL, str(entry.position))]
+    return [*written, (b"ZADD", places.UNTIL, until, str(entry.position))]
 
 
 def _event(known: Known, row: EventRow) -> list[Command]:
     at, code, subject, body = event_fields(row.event)
-    known.streams[places.EVENTS][row.number] = ("a", at, "c", code, "s", subject, "e", body)
-    known.dirty.add(places.EVENTS)
+    fields = ("a", at, "c", code, "s", subject, "e", body)
     known.written_events = max(known.written_events, row.number)
-    return [(b"HSET", places.META, "events", known.written_events)]
+    written = _numbered(known, places.EVENTS, row.number, fields)
+    return [*written, (b"HSET", places.META, "events", known.written_events)]
+
+
+def _numbered(known: Known, key: bytes, number: int, fields: Sequence[object]) -> list[Command]:
+    """Return what appends to a stream at once; nothing where it must be written anew."""
+    if key in known.appended:
+        return [(b"XADD", key, f"{number}-0", *fields)]
+    known.streams[key][number] = fields
+    known.dirty.add(key)
+    return []
 
 
 def _session(row: SessionRow) -> list[Command]:

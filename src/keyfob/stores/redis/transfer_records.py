@@ -71,16 +71,16 @@ def read_records(dump: Dump, now: datetime | None) -> dict[Kind, list[AnyRecord]
         kind: [read_record(raw, type_) for raw in dump.hashes[key].values()]  # type: ignore[misc]  # `_SAME` pairs kinds with records
         for kind, key, type_ in _SAME
     }
-    records[Kind.FEED] = [_feed(dump.hashes[places.META])]
+    records[Kind.FEED] = [read_feed_row(dump.hashes[places.META])]
     records[Kind.ENTRIES] = [
         EntryRow(entry=entry)
         for entry in map(read_stream_entry, dump.streams[places.ENTRIES])
         if entry.until is None or now is None or entry.until > now
     ]
-    records[Kind.EVENTS] = [_event(item) for item in dump.streams[places.EVENTS]]
+    records[Kind.EVENTS] = [read_event_row(item) for item in dump.streams[places.EVENTS]]
     records[Kind.CUT_OFFS] = [
         row
-        for row in map(_cut_off, *_columns(dump.hashes[places.CUT_OFFS]))
+        for row in map(read_cut_off_row, *_columns(dump.hashes[places.CUT_OFFS]))
         if now is None or row.until > now
     ]
     records[Kind.SESSIONS] = [row for row in _sessions(dump) if now is None or row.session.expires_at > now]
@@ -108,7 +108,8 @@ def _columns(table: dict[bytes, bytes]) -> tuple[list[bytes], list[bytes]]:
     return list(table), list(table.values())
 
 
-def _feed(meta: dict[bytes, bytes]) -> FeedRow:
+def read_feed_row(meta: dict[bytes, bytes]) -> FeedRow:
+    """Return the row of the feed from the fields of its state."""
     return FeedRow(
         salt=meta[b"salt"],
         timeline=Timeline(meta[b"timeline"].decode()),
@@ -120,12 +121,14 @@ def _feed(meta: dict[bytes, bytes]) -> FeedRow:
     )
 
 
-def _event(item: Any) -> EventRow:
+def read_event_row(item: Any) -> EventRow:
+    """Return the line of the trail that lies in its stream."""
     number, fields = item
     return EventRow(number=int(number.partition(b"-")[0]), event=read_event(fields[1], fields[7]))
 
 
-def _cut_off(place: bytes, packed: bytes) -> CutOffRow:
+def read_cut_off_row(place: bytes, packed: bytes) -> CutOffRow:
+    """Return the cut-off that lies under *place*."""
     scope, id_ = cut_off_place(place.decode())
     over, until = read_cut_off(packed)
     return CutOffRow(scope=Scope(scope), id=id_, position=over.position, at=over.at, until=until)

@@ -4,7 +4,7 @@ local LATE = 86400000000 -- microseconds: how long after its end a row that nobo
 local API_KEY = 3
 local SLACK = 3600000 -- milliseconds: by which the server keeps a key longer than its last row can live
 local feed, s, now = read_feed(), read_row(asked.row), asked.now
-local key, data_key, field = KEYS[7], KEYS[8], asked.field
+local key, data_key, field = KEYS[8], KEYS[9], asked.field
 
 local function made_room_for(old)
   local entry = carry_out(feed, {
@@ -19,10 +19,6 @@ local function made_room_for(old)
   end
   write_event(feed, { asked.event[1], 'revoked', old.session.subject, cjson.encode(event) })
   return shown(feed, entry)
-end
-
-local function hex(raw)
-  return (string.gsub(raw, '.', function(byte) return string.format('%02x', string.byte(byte)) end))
 end
 
 if s.as_of > feed.position then
@@ -64,6 +60,7 @@ for _, row in ipairs(all_rows(key)) do
   if now - other.expires >= LATE then
     redis.call('HDEL', key, row.field)
     redis.call('HDEL', data_key, row.field)
+    note('sessions', hex(row.field))
   elseif counts_with(other) and is_live(key, other, now) then
     live[#live + 1] = row
   end
@@ -91,6 +88,7 @@ for i, old in ipairs(oldest) do
   ended[i] = made_room_for(old)
 end
 redis.call('HSET', key, field, asked.row)
+note('sessions', hex(field))
 -- By the server's own clock, from now on: nobody else's can end a session early.
 local lifetime = math.ceil((s.expires - s.created) / 1000) + SLACK
 if redis.call('PTTL', key) < lifetime then

@@ -1,6 +1,9 @@
--- ClientStore.delete_expired: KEYS[1] assertions by their ends; ARGV: the moment, and at most how many.
-local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+--#include state
+-- ClientStore.delete_expired: KEYS[8] assertions by their ends.
+read_feed()
+local over = redis.call('ZRANGEBYSCORE', KEYS[8], '-inf', text(asked.now), 'LIMIT', 0, asked.limit)
 for _, digest in ipairs(over) do
-  redis.call('ZREM', KEYS[1], digest)
+  redis.call('ZREM', KEYS[8], digest)
+  note('assertions', hex(digest))
 end
 return #over

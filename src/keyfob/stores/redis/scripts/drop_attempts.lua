@@ -1,12 +1,16 @@
--- ThrottleStore.delete_expired: KEYS[1] counts, KEYS[2] when each was last raised, KEYS[3] what is familiar.
-local left = tonumber(ARGV[3])
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, left)) do
-  redis.call('HDEL', KEYS[1], key)
-  redis.call('ZREM', KEYS[2], key)
+--#include state
+-- ThrottleStore.delete_expired: KEYS[8] counts, KEYS[9] when each was last raised, KEYS[10] what is familiar.
+read_feed()
+local left = asked.limit
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[9], '-inf', text(asked.counted), 'LIMIT', 0, left)) do
+  redis.call('HDEL', KEYS[8], key)
+  redis.call('ZREM', KEYS[9], key)
+  note('attempts', key)
   left = left - 1
 end
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[2], 'LIMIT', 0, left)) do
-  redis.call('ZREM', KEYS[3], key)
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[10], '-inf', text(asked.familiar), 'LIMIT', 0, left)) do
+  redis.call('ZREM', KEYS[10], key)
+  note('familiar', key)
   left = left - 1
 end
-return tonumber(ARGV[3]) - left
+return asked.limit - left

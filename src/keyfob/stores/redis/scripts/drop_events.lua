@@ -1,11 +1,11 @@
--- AuditStore.delete_expired: KEYS[1] events; ARGV: the moment, and at most how many of the earliest.
+--#include state
+-- AuditStore.delete_expired, of the earliest *asked.limit*.
+read_feed()
 local gone = 0
-if ARGV[2] == '0' then
-  return gone
-end
-for _, item in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[2])) do
-  if tonumber(item[2][2]) < tonumber(ARGV[1]) then
-    redis.call('XDEL', KEYS[1], item[1])
+for _, item in ipairs(redis.call('XRANGE', EVENTS, '-', '+', 'COUNT', asked.limit)) do
+  if tonumber(item[2][2]) < asked.before then
+    redis.call('XDEL', EVENTS, item[1])
+    note('events', number_key(tonumber(string.sub(item[1], 1, -3))))
     gone = gone + 1
   end
 end

@@ -22,6 +22,7 @@ local function put_entry(feed, entry)
     'XADD', ENTRIES, number .. '-0', 'a', text(entry.at), 's', entry.scope, 'i', entry.id, 'r', entry.reach,
     'x', entry.spared, 'u', entry.until_at, 'c', entry.chain
   )
+  note('entries', number_key(entry.position))
   if entry.until_at ~= '' then
     redis.call('ZADD', UNTIL, entry.until_at, number)
   end
@@ -30,6 +31,7 @@ local function put_entry(feed, entry)
     local place, ends = entry.scope .. ' ' .. entry.id, entry.at + feed.session + MARGIN
     redis.call('HSET', CUT_OFFS, place, struct.pack('>i8i8i8', entry.position, entry.at, ends))
     redis.call('ZADD', DROPS, text(ends), place)
+    note('cut_offs', place)
   end
 end
 

@@ -1,6 +1,9 @@
--- ThrottleStore.forget: KEYS[1] counts, KEYS[2] when each was last raised.
-for _, key in ipairs(ARGV) do
-  redis.call('HDEL', KEYS[1], key)
-  redis.call('ZREM', KEYS[2], key)
+--#include state
+-- ThrottleStore.forget: KEYS[8] counts, KEYS[9] when each was last raised.
+read_feed()
+for _, key in ipairs(asked.keys) do
+  redis.call('HDEL', KEYS[8], key)
+  redis.call('ZREM', KEYS[9], key)
+  note('attempts', key)
 end
 return 0

@@ -1,6 +1,6 @@
 --#include sha256 state feed rows ending
 -- SessionStore.renew: *asked.row* takes the place of *asked.instead_of*, which the caller has read and decided upon.
-local feed, now, key = read_feed(), asked.now, KEYS[7]
+local feed, now, key = read_feed(), asked.now, KEYS[8]
 local present = redis.call('HGET', key, asked.field)
 if not present then
   return { 'unknown' }
@@ -17,6 +17,7 @@ local s = read_row(asked.row)
 s.as_of = entry.position
 local row = packed(s)
 redis.call('HSET', key, asked.field, row)
+note('sessions', hex(asked.field))
 write_event(feed, asked.event)
 save_feed(feed)
 return { 'renewed', row, shown(feed, entry) }

@@ -1,7 +1,7 @@
 --#include sha256 state feed rows ending
 -- SessionStore.rotate; the rules are those of keyfob/stores/rotation.py, in its order.
 local REFRESH, HAS_DIGEST, REPLAYED, CLOSED, ONE, LIMIT = 2, 1, 1, 2, 4, 3
-local feed, now, key = read_feed(), asked.now, KEYS[7]
+local feed, now, key = read_feed(), asked.now, KEYS[8]
 local s = find_row(key, asked.field)
 if not s or s.kind ~= REFRESH or bit.band(s.flags, HAS_DIGEST) == 0 or not is_live(key, s, now) then
   return { 'unknown' }
@@ -55,4 +55,5 @@ elseif outcome == 'replayed' and not was_replayed then
 end
 local row = packed(s)
 redis.call('HSET', key, asked.field, row)
+note('sessions', hex(asked.field))
 return { outcome, feed.position, row, closed }

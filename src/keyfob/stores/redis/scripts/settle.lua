@@ -28,13 +28,17 @@ if order and not (asked.only_if_session and not has_session(order)) then
 end
 if asked.canary then
   entry = append(feed, asked.canary, asked.now, 0)
-  redis.call('HSET', KEYS[7], asked.canary.number, struct.pack('>i8i8', entry.position, asked.now))
+  redis.call('HSET', KEYS[8], asked.canary.number, struct.pack('>i8i8', entry.position, asked.now))
+  note('canaries', number_key(tonumber(asked.canary.number)))
 end
 for _, write in ipairs(asked.writes) do
   if write[3] then
     redis.call('HSET', KEYS[write[1]], write[2], write[3])
   else
     redis.call('HDEL', KEYS[write[1]], write[2])
+  end
+  if write[4] ~= '' then
+    note(write[4], write[5])
   end
 end
 for _, name in ipairs(asked.names) do

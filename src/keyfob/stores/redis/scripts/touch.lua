@@ -1,7 +1,7 @@
 --#include state rows
 -- SessionStore.touch, of one session: *asked.uses* ascend.
 read_feed()
-local key, has_moved = KEYS[7], 0
+local key, has_moved = KEYS[8], 0
 local s = find_row(key, asked.field)
 if not s then
   return 0
@@ -13,5 +13,6 @@ for _, at in ipairs(asked.uses) do
 end
 if has_moved == 1 then
   redis.call('HSET', key, asked.field, packed(s))
+  note('sessions', hex(asked.field))
 end
 return has_moved

@@ -1,0 +1,147 @@
+"""Keyfob and its peers in one run: who signs in, is asked who it is, in rounds, each server on one core and the load on another."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from benchmarks import processes
+from benchmarks.figures import BenchmarkFailed
+from benchmarks.load import CONNECTIONS, Job, Pick
+from benchmarks.processes import Cores, Program
+
+PEOPLE = 200
+HEAD = " HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-Method: GET\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One contestant. `start` runs it and gives its port; `sign_in` gives what stands between
+    `head` and `suffix` in a request of somebody who is signed in now: a header line, as a rule."""
+
+    name: str
+    title: str
+    start: Callable[[Path, int | None], Iterator[tuple[int, Program | None]]]
+    sign_in: Callable[[int, str], str]
+    head: str = "GET /me" + HEAD
+    suffix: str = "\r\n\r\n"
+    expected: int = 200
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What one contestant reached: medians over the rounds, in requests per second and milliseconds."""
+
+    name: str
+    title: str
+    per_second: float
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    peer: Peer
+    job: Job
+
+
+def contest(
+    peers: Sequence[Peer], folder: Path, *, rounds: int, seconds: float, tell: Callable[[str], None]
+) -> tuple[list[Standing], list[str]]:
+    """Return what each of *peers* reached, and what could not be measured and why."""
+    cores, absent, entered = Cores.here(), [], []
+    with ExitStack() as stack:
+        generator = stack.enter_context(processes.load_generator(folder, cores.load))
+        for peer in peers:
+            tell(f"starting {peer.title}")
+            try:
+                entered.append(_enter(peer, folder, cores, stack, seconds))
+            except (BenchmarkFailed, OSError, http.client.HTTPException) as error:
+                absent.append(f"{peer.title}: {error}")
+        if not entered:
+            raise BenchmarkFailed(f"nobody takes part: {'; '.join(absent) or 'no such name'}")
+        results: dict[str, list[processes.Result]] = {one.peer.name: [] for one in entered}
+        for one in entered:  # warm: everybody once
+            _measure(generator, msgspec.structs.replace(one.job, pick=Pick.EACH, seconds=30.0, warm_up=0.0))
+        for number in range(rounds):
+            first = number % len(entered)
+            for one in (*entered[first:], *entered[:first]):
+                tell(f"round {number + 1} of {rounds}: {one.peer.title}")
+                results[one.peer.name].append(_measure(generator, one.job))
+    return [_standing(one.peer, results[one.peer.name]) for one in entered], absent
+
+
+def _enter(peer: Peer, folder: Path, cores: Cores, stack: ExitStack, seconds: float) -> _Entered:
+    port, _ = stack.enter_context(contextmanager(peer.start)(folder, cores.server))
+    lines = folder / f"{peer.name}.people"
+    lines.write_text(
+        "".join(f"{peer.sign_in(port, f'person-{number}')}\n" for number in range(PEOPLE)), "latin-1"
+    )
+    job = Job(
+        port=port,
+        prefix=peer.head,
+        suffix=peer.suffix,
+        lines=str(lines),
+        expected=peer.expected,
+        seconds=seconds,
+        connections=CONNECTIONS,
+    )
+    return _Entered(peer, job)
+
+
+def _measure(generator: Program, job: Job) -> processes.Result:
+    processes.begin(generator, job)
+    return processes.result_of(generator, job)
+
+
+def _standing(peer: Peer, results: Sequence[processes.Result]) -> Standing:
+    return Standing(
+        name=peer.name,
+        title=peer.title,
+        per_second=median(one.per_second for one in results),
+        p50=median(one.p50 for one in results),
+        p99=median(one.p99 for one in results),
+    )
+
+
+def post(port: int, path: str) -> tuple[Mapping[str, Sequence[str]], bytes]:
+    """Post nothing to *path*, waiting for the server to be there; return the headers and the body of the answer.
+
+    Raises:
+        BenchmarkFailed: it does not come, or refuses.
+    """
+    until = time.monotonic() + processes.START_SECONDS
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("POST", path, body=b"grant_type=client_credentials", headers=_FORM)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (ConnectionError, TimeoutError):
+            if time.monotonic() > until:
+                raise BenchmarkFailed("it does not answer") from None
+            time.sleep(0.1)
+            continue
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise BenchmarkFailed(f"signing in is answered with {answer.status}: {body[:200]!r}")
+        names = {name.lower() for name, _ in answer.getheaders()}
+        return {name: answer.headers.get_all(name) or [] for name in names}, body
+
+
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def cookie_of(headers: Mapping[str, Sequence[str]]) -> str:
+    """Return the header line that sends back the cookies that were set."""
+    cookies = [value.partition(";")[0] for value in headers.get("set-cookie", ())]
+    if not cookies:
+        raise BenchmarkFailed("signing in set no cookie")
+    return "Cookie: " + "; ".join(cookies)

@@ -1,0 +1,64 @@
+"""What is unsafe about a store in Redis. Pure functions of what the server says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keyfob.server.finding import Finding, consider, unsafe
+from keyfob.stores.condition import RedisCondition
+
+ENOUGH_LEFT = 0.8
+"""Of `maxmemory`: above it a burst of logins may fill the rest."""
+_PAGE = "docs/reference/redis.md"
+
+
+def check(condition: RedisCondition) -> Iterator[Finding]:
+    """Give every finding about *condition*."""
+    if condition.fault is not None:
+        yield unsafe("redis", condition.fault, "mend that first; what depends on it could not be looked at")
+    if condition.evicts:
+        yield unsafe(
+            "redis-evicts",
+            f"maxmemory-policy is {condition.policy}: full memory would drop sessions and revocations, and the server refuses to start",
+            "set maxmemory-policy noeviction",
+        )
+    if condition.fault is None:
+        yield from _durability(condition)
+        yield from _memory(condition)
+
+
+def _durability(condition: RedisCondition) -> Iterator[Finding]:
+    if not condition.has_append_file:
+        yield unsafe(
+            "redis-forgets",
+            "appendonly is off: a restart loses sessions, accounts, keys and revocations",
+            f"set appendonly yes; {_PAGE} says what appendfsync adds",
+        )
+    elif condition.is_behind_on_disk:
+        yield unsafe(
+            "redis-disk",
+            "the last write to the server's disk failed",
+            "make room on its disk, and look at its log",
+        )
+    if condition.has_append_file and condition.appendfsync not in {None, "always"}:
+        yield consider(
+            "redis-fsync",
+            f"appendfsync is {condition.appendfsync}: a loss of power takes the last moments; what was revoked in them is mended "
+            "by whoever still knows of it, else everybody signs in again",
+            f"set appendfsync always where that is too much; see {_PAGE}",
+        )
+    if condition.replicas and not condition.least_replicas:
+        yield consider(
+            "redis-split",
+            "min-replicas-to-write is 0: a primary that is cut off from its replicas takes writes that will be lost",
+            "set min-replicas-to-write 1, and ?replicas=1 in the store's URL",
+        )
+
+
+def _memory(condition: RedisCondition) -> Iterator[Finding]:
+    if condition.most_memory and condition.used_memory > ENOUGH_LEFT * condition.most_memory:
+        yield consider(
+            "redis-memory",
+            f"{condition.used_memory / condition.most_memory:.0%} of maxmemory are used; when it is full, nobody can sign in",
+            "raise maxmemory",
+        )
