@@ -66,11 +66,11 @@ class Elsewhere:
 
 
 class World:
-    """An authority, the service `orders` that follows it, and the client `billing` that calls it."""
+    """An authority, the client `billing`, and where the service `orders` is that it calls: nowhere, unless it is started."""
 
-    def __init__(self, authority: Any, orders: Any, secret: str) -> None:
+    def __init__(self, authority: Any, secret: str) -> None:
         self.authority = authority
-        self.orders = orders.api.url
+        self.orders = "http://127.0.0.1:9"
         self.secret = secret
 
     def auth(self, kind: Any = HttpxAuth, **options: Any) -> Any:
@@ -89,11 +89,19 @@ class World:
 
 
 @pytest.fixture
-def world(deploy: Callable[..., Any], eventually: Any) -> Iterator[World]:
-    authority, place = deploy(feed_heartbeat="0.5"), deploy()
-    client_id, follower_secret = authority.add_client("orders", "keyfob:feed")
+def desk(deploy: Callable[..., Any]) -> World:
+    """An authority that runs, and no service."""
+    authority = deploy(feed_heartbeat="0.5")
     _, secret = authority.add_client("billing", "orders:read")
     authority.start()
+    return World(authority, secret)
+
+
+@pytest.fixture
+def world(desk: World, deploy: Callable[..., Any], eventually: Any) -> Iterator[World]:
+    """An authority, and the service `orders` that follows it."""
+    authority, place = desk.authority, deploy()
+    client_id, follower_secret = authority.add_client("orders", "keyfob:feed")
     with (place.folder / "orders.log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -113,7 +121,8 @@ def world(deploy: Callable[..., Any], eventually: Any) -> Iterator[World]:
         )
     try:
         eventually(lambda: _answers(place.api), "the service answers", within=40.0)
-        yield World(authority, place, secret)
+        desk.orders = place.api.url
+        yield desk
     finally:
         process.terminate()
         process.wait(20)
@@ -174,11 +183,11 @@ def test_a_body_that_cannot_be_sent_again_is_not(world: World) -> None:
         assert (refused.status_code, refused.headers["X-Auth-Cause"]) == (401, "stale_claims")
 
 
-def test_a_token_never_leaves_for_another_origin(world: World) -> None:
+def test_a_token_never_leaves_for_another_origin(desk: World) -> None:
     here, away = Elsewhere(), Elsewhere()
     try:
         here.target = f"{away.url}/stolen"
-        auth, other = world.auth(origins=here.url), world.auth(RequestsAuth, origins=here.url)
+        auth, other = desk.auth(origins=here.url), desk.auth(RequestsAuth, origins=here.url)
         with httpx.Client(auth=auth, follow_redirects=True) as client:
             assert client.get(f"{here.url}/away").status_code == 401
             with pytest.raises(ConfigurationError, match="none of the origins"):
@@ -252,14 +261,14 @@ def test_the_example_goes_on_through_a_rotation_and_stops_when_compromised(world
         assert process.wait(20) == 1
 
 
-def test_a_wrong_secret_is_named_as_what_it_is(world: World) -> None:
+def test_a_wrong_secret_is_named_as_what_it_is(desk: World) -> None:
     with pytest.raises(Denied, match="bad_credentials"):
-        httpx.get(f"{world.orders}/orders", auth=world.auth(credentials=("billing", "kfc_wrong")))
+        httpx.get(f"{desk.orders}/orders", auth=desk.auth(credentials=("billing", "kfc_wrong")))
     with pytest.raises(ConfigurationError, match="invalid_scope"):
-        httpx.get(f"{world.orders}/orders", auth=world.auth(scopes={"orders:write"}))
+        httpx.get(f"{desk.orders}/orders", auth=desk.auth(scopes={"orders:write"}))
     for wrong in ({"credentials": "kfs_nonsense"}, {"scopes": "orders:read"}, {"ca": "/nowhere.pem"}):
         with pytest.raises(ConfigurationError):
-            world.auth(**wrong)
+            desk.auth(**wrong)
 
 
 def test_the_page_shows_the_example_as_it_is() -> None:
