@@ -156,9 +156,11 @@ async def _rate(operation: Operation, seconds: float) -> float:
 
     async def worker() -> None:
         nonlocal done
-        while time.perf_counter() < end:
+        is_over = False
+        while not is_over:  # each at least once, however busy the machine is
             await operation()
             done += 1
+            is_over = time.perf_counter() >= end
             await asyncio.sleep(0)  # SQLite answers without waiting; a server would read the next request now
 
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
@@ -216,7 +218,7 @@ async def _times(
     end = time.perf_counter() + seconds
 
     async def worker() -> None:
-        while (now := time.perf_counter()) < end or not at_least_until():
+        while (now := time.perf_counter()) < end or not took or not at_least_until():
             await operation()
             took.append(time.perf_counter() - now)
             await asyncio.sleep(0)  # as above: or the clean-up would never have its turn

@@ -309,3 +309,27 @@ def test_many_threads_may_close_it_while_others_call() -> None:
 
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(act, range(8), timeout=DEADLINE))
+
+
+def test_who_calls_while_a_fork_waits_for_others_waits_for_the_fork(tmp_path) -> None:
+    door = Door()
+    url = f"sqlite:///{tmp_path}/keyfob.db"
+    with Authority.open(url, issuer=ISSUER, claims_source=door) as authority, ThreadPoolExecutor(3) as pool:
+        home = authority._home
+        under_way = pool.submit(authority.login, "alice")
+        assert door.reached.wait(DEADLINE)
+        forking = pool.submit(home.before_fork)
+        while not home._is_forking:
+            assert not forking.done()
+        late = pool.submit(authority.list_sessions)
+        with pytest.raises(TimeoutError):
+            late.result(0.2)
+
+        home._running.thread.loop.call_soon_threadsafe(door.open.set)
+
+        assert under_way.result(DEADLINE).subject == "alice"
+        forking.result(DEADLINE)
+        assert home._running is None
+        assert not late.done()
+        home.after_fork_in_parent()
+        assert [found.subject for found in late.result(DEADLINE).sessions] == ["alice"]

@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
     assert "keyfob/py.typed" in packed
     assert all(re.match(r"keyfob-[0-9.]+\.dist-info/", name) for name in described), described
-    assert not any("test_" in name or name.startswith("tests/") for name in names)
+    assert not any("/test_" in name or name.startswith("tests/") for name in names)
     assert told["License-Expression"] == "Apache-2.0"
     assert told["Requires-Python"] == ">=3.11"
     bare = {

@@ -33,8 +33,8 @@ from keyfob.integrations.former_sessions import FileFormerSessions
 from keyfob.integrations.take_over import TakeOver
 from keyfob.pytest_plugin.authority_races import AuthorityRaces
 from keyfob.pytest_plugin.logging_in import LoggedIn, Login
+from keyfob.pytest_plugin.moved_clock import TestClock
 from keyfob.pytest_plugin.server import TestServer
-from keyfob.pytest_plugin.test_clock import TestClock
 from keyfob.revocation.entry import Entry
 from keyfob.sessions.store import SessionData
 from keyfob.sync import Authority

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,4 +25,27 @@ def test_the_public_names_are_fully_typed(names: str) -> None:
         text=True,
         check=False,
     )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(shutil.which("pyright") is None, reason="pyright is not installed")
+def test_they_are_to_pyright_as_well() -> None:
+    settings = {
+        "include": [str(Path(__file__).parent.relative_to(ROOT))],
+        "venvPath": str(ROOT),
+        "venv": ".venv",
+        "typeCheckingMode": "strict",
+        "reportUnusedFunction": "none",  # the examples of these files are not called
+        "reportUnusedVariable": "none",
+    }
+    place = ROOT / ".pyright-of-tests.json"  # paths are relative to where it lies
+    place.write_text(json.dumps(settings))
+    try:
+        checked = subprocess.run(
+            ["pyright", "-p", str(place)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    finally:
+        place.unlink()
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -19,7 +19,7 @@ BATCH: Final = 200  # rows deleted in one step: a few milliseconds
 SHARE: Final = 0.05  # of the time
 LARGEST_SHARE: Final = 0.5
 PATIENCE: Final = 120.0  # seconds of one cleaning after which the share doubles, and again after as many
-LONGEST_PAUSE: Final = 2.0  # seconds: after a step that waited for others
+LONGEST_PAUSE: Final = 15.0  # seconds: after a step that waited for others, or for a store that is overloaded
 AUDIT_RETENTION = timedelta(days=365)
 
 

@@ -1,7 +1,7 @@
 """The one credential of a request: a Bearer token or the session cookie.
 
-With both, two readers could take different ones, so it is refused. `__Host-refresh` is no credential here; `/refresh` and `/logout` alone
-read it. Nor is the token of a visitor who has not signed in, which applications keep in the session cookie.
+With both, two readers could take different ones, so it is refused. `__Host-refresh` is no credential here; it is one
+for `/refresh` and `/logout` alone. Nor is the token of a visitor who has not signed in, which applications keep in the session cookie.
 """
 
 from __future__ import annotations

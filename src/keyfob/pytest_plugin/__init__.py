@@ -25,15 +25,15 @@ import pytest
 if TYPE_CHECKING:
     from keyfob.authority.options import OpenOptions
     from keyfob.pytest_plugin.logging_in import Login
+    from keyfob.pytest_plugin.moved_clock import TestClock
     from keyfob.pytest_plugin.server import TestServer
-    from keyfob.pytest_plugin.test_clock import TestClock
     from keyfob.sync import Authority
 
 
 @pytest.fixture
 def keyfob_clock() -> TestClock:
     """Return the clock of `keyfob_authority`: it stands still until `advance`."""
-    from keyfob.pytest_plugin.test_clock import TestClock
+    from keyfob.pytest_plugin.moved_clock import TestClock
 
     return TestClock()
 

@@ -14,7 +14,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from keyfob.base.clock import to_micros
 from keyfob.base.errors import StoreUnavailable
 from keyfob.revocation.entry import Head
-from keyfob.stores.postgres.connecting import Connection, DirectConnection, connect
+from keyfob.stores.postgres.connecting import Connection, DirectConnection, OpenTransaction, connect
 from keyfob.stores.postgres.database import Transaction, Unsure, commit
 from keyfob.stores.postgres.faults import FAULTS, is_lost, unavailable
 from keyfob.stores.postgres.feed import read_head
@@ -79,26 +79,21 @@ class PostgresTransfer:
 
     @asynccontextmanager
     async def snapshot(self, now: datetime) -> AsyncIterator[PostgresSnapshot]:
-        """Open one moment of the store."""
+        """Open one moment of the store, on a connection of its own, which the next snapshot takes over."""
         connection, self._idle = self._idle, None
+        if connection is None:
+            connection = await self._connect_or_raise()
         try:
-            if connection is None:
-                connection = await self._connect()
-            moment = connection.transaction(isolation="repeatable_read", readonly=True)
-            await moment.start()
-            meta = await meta_of(connection)
-            await connection.fetchval(f"SELECT 1 FROM {meta}")  # noqa: S608 - constants; the moment is that of the first read
+            moment, meta = await self._begin(connection)
+            yield PostgresSnapshot(connection, self.name, meta=meta, now=now)
+        except BaseException:
+            await _hang_up(connection)
+            raise
+        try:
+            await moment.rollback()
         except FAULTS as error:
             await _hang_up(connection)
             raise unavailable(error, self.name) from None
-        try:
-            yield PostgresSnapshot(connection, self.name, meta=meta, now=now)
-            await moment.rollback()
-        except BaseException as error:
-            await _hang_up(connection)
-            if isinstance(error, FAULTS):
-                raise unavailable(error, self.name) from None
-            raise
         spare, self._idle = self._idle, connection
         await _hang_up(spare)
 
@@ -192,6 +187,23 @@ class PostgresTransfer:
         self._connection = self._idle = None
         for connection in connections:
             await _hang_up(connection)
+
+    async def _begin(self, connection: DirectConnection) -> tuple[OpenTransaction, str]:
+        """Begin a snapshot; return it, and what the table `meta` is called in it."""
+        moment = connection.transaction(isolation="repeatable_read", readonly=True)
+        try:
+            await moment.start()
+            meta = await meta_of(connection)
+            await connection.fetchval(f"SELECT 1 FROM {meta}")  # noqa: S608 - constants; the moment is that of the first read
+        except FAULTS as error:
+            raise unavailable(error, self.name) from None
+        return moment, meta
+
+    async def _connect_or_raise(self) -> DirectConnection:
+        try:
+            return await self._connect()
+        except FAULTS as error:
+            raise unavailable(error, self.name) from None
 
     async def _connected(self) -> DirectConnection:
         """Return the connection that writes."""
