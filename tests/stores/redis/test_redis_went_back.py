@@ -18,6 +18,7 @@ from keyfob.base.identifiers import SessionId
 from keyfob.revocation.entry import Scope
 from keyfob.sessions.store import Added, Ended
 from keyfob.stores.redis import open_redis_store, read_url
+from keyfob.stores.redis.connecting import take_leave
 from keyfob.stores.redis.rescue import GRACE
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
@@ -164,15 +165,18 @@ async def test_a_history_that_others_have_continued_is_cut_off(
 async def test_connections_that_are_made_in_the_middle_of_load_see_nothing_amiss(
     redis_url: str, clock: FrozenClock
 ) -> None:
-    for turn in range(12):
-        store = await open_redis_store(replace(read_url(redis_url), connections=8), clock=clock)
-        orders = [revocation(Scope.TOKEN, f"{turn}-{number}", clock.now()) for number in range(60)]
+    store = await open_redis_store(replace(read_url(redis_url), connections=8), clock=clock)
+    numbers = iter(range(1_200))
 
-        async def late(number: int, store: Store = store, orders: object = orders) -> object:
-            for _ in range(number % 8):
-                await asyncio.sleep(0)
-            return await store.sessions.end(orders[number], now=clock.now())  # type: ignore[index]
+    async def work() -> None:
+        for number in numbers:
+            order = revocation(Scope.TOKEN, str(number), clock.now())
+            assert isinstance(await store.sessions.end(order, now=clock.now()), Ended)
 
-        outcomes = await asyncio.gather(*(late(number) for number in range(60)))
-        assert all(isinstance(outcome, Ended) for outcome in outcomes)
-        await store.close()
+    async def connect() -> None:
+        server = store.sessions._server
+        for _ in range(150):
+            await take_leave(await server.connect())
+
+    await asyncio.gather(*(work() for _ in range(40)), connect(), connect())
+    await store.close()
