@@ -7,7 +7,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup packages lock run test check format bench bench-peers distributed fuzz soak clean
+.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed fuzz soak clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -35,11 +35,15 @@ run: .venv/ready  ## Start the server on SQLite, play the demo, stay up (ARGS=--
 	@$(BIN)/keyfob demo $(ARGS)
 
 test: .venv/ready  ## Run the tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+coverage: .venv/ready  ## Run the tests and say which lines and branches they miss (a quarter slower)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 soak: .venv/ready  ## Kill a server a few hundred times, revoke a hundred thousand at once, and see that nothing is lost (about half an hour)
 	@$(BIN)/python -m pytest tests/system/test_distributed.py --burst 100000 -s
 	@$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds 300 --timeout 7200 $(ARGS)
+	@$(BIN)/python -m pytest tests/sync/test_forking.py --forks-under-load 200 --timeout 7200 $(ARGS)
 	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py tests/stores/postgres/test_postgres_races.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
 
 fuzz: .venv/ready  ## Fuzz the parser of tokens for a minute (FUZZ_SECONDS=60; puts atheris into .venv)

@@ -23,6 +23,7 @@ from benchmarks import (
     report,
     revocation_bench,
     store_bench,
+    store_http_bench,
 )
 from benchmarks.figures import BenchmarkFailed, Figure
 from benchmarks.plot import as_svg
@@ -128,6 +129,11 @@ def _measure(sections: Sequence[Section], scale: Scale, console: Console) -> lis
         ),
         Section.REVOCATION: lambda tell: revocation_bench.run(
             verifiers=scale.verifiers, revocations=scale.revocations, tell=tell
+        ),
+        Section.STORE_HTTP: lambda tell: store_http_bench.run(
+            scale.store_names,
+            http_bench.Size(sessions=scale.sessions, rounds=scale.rounds, seconds=scale.seconds),
+            tell=tell,
         ),
         Section.STORES: lambda tell: store_bench.run(
             scale.store_names, sizes=scale.stores, seconds=scale.seconds, tell=tell

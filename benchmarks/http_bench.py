@@ -28,6 +28,7 @@ WARM = 2_000  # different sessions, and different access tokens, of the warm cel
 LOGINS_AT_ONCE = 16  # accounts, each with one login after the other: they keep the password threads busy, and are fewer than there are seats
 ISSUER = "http://127.0.0.1:8080"  # nobody is there; it is only a name here
 _CHECK = "GET /check HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-Method: GET\r\n"
+CHECK = _CHECK + "Cookie: __Host-session="
 _CONTENT = "Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
 _TOKEN_REQUEST = (
     "POST /oauth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
@@ -128,7 +129,7 @@ def _cells(
     cold: tuple[int, Program],
 ) -> list[Cell]:
     sessions = str(population.session_tokens)
-    by_cookie = _CHECK + "Cookie: __Host-session="
+    by_cookie = CHECK
 
     def cell(name: str, place: tuple[int, Program], job: Job) -> Cell:
         return Cell(name=name, job=job, server=place[1], is_warm=place is warm and job.pick is Pick.RANDOM)
@@ -154,15 +155,7 @@ def _cells(
         cell(
             "http.refresh",
             warm,
-            Job(
-                port=warm[0],
-                prefix=f'POST /refresh HTTP/1.1\r\n{_CONTENT}Content-Length: {_TOKEN_LENGTH + 20}\r\n\r\n{{"refresh_token":"',
-                suffix='"}',
-                lines=str(population.refresh_tokens),
-                pick=Pick.CHAIN,
-                expected=200,
-                seconds=size.seconds,
-            ),
+            refresh_job(warm[0], str(population.refresh_tokens), size),
         ),
         cell(
             "http.token",
@@ -177,6 +170,19 @@ def _cells(
             ),
         ),
     ]
+
+
+def refresh_job(port: int, tokens: str, size: Size) -> Job:
+    """Return the job of refreshes: a chain of each connection, that begins with a token of the file *tokens*."""
+    return Job(
+        port=port,
+        prefix=f'POST /refresh HTTP/1.1\r\n{_CONTENT}Content-Length: {_TOKEN_LENGTH + 20}\r\n\r\n{{"refresh_token":"',
+        suffix='"}',
+        lines=tokens,
+        pick=Pick.CHAIN,
+        expected=200,
+        seconds=size.seconds,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ _SECTIONS = {
     Section.PROXIES: "Behind proxies",
     Section.FRAMEWORKS: "In frameworks",
     Section.REVOCATION: "Revocation",
+    Section.STORE_HTTP: "Stores over HTTP, one core for Keyfob",
     Section.STORES: "Stores, in one process, 32 operations at a time",
 }
 

@@ -16,6 +16,7 @@ class Section(StrEnum):
     FRAMEWORKS = "frameworks"
     REVOCATION = "revocation"
     STORES = "stores"
+    STORE_HTTP = "store-http"
 
 
 class Of(StrEnum):
@@ -146,6 +147,22 @@ def _frameworks() -> Iterable[Measure]:
 _FRAMEWORKS = {"fastapi": "FastAPI", "django": "Django", "flask": "Flask"}
 
 
+def _store_http() -> Iterable[Measure]:
+    def measure(name: str, title: str, target: Target | None = None) -> Measure:
+        return Measure(
+            name=f"store-http.{name}",
+            section=Section.STORE_HTTP,
+            title=title,
+            unit="requests/s",
+            target=target,
+        )
+
+    yield measure("bare", "Bare ASGI, beside the stores")
+    for store, bound in (("sqlite", 0.55), ("postgresql", 0.30), ("redis", 0.45)):
+        yield measure(f"{store}.cold", f"{STORES[store]}: GET /check, cache off", at_least(bound))
+        yield measure(f"{store}.refresh", f"{STORES[store]}: POST /refresh", at_least(0.18))
+
+
 def _proxies() -> Iterable[Measure]:
     def measure(name: str, title: str, target: Target | None = None) -> Measure:
         return Measure(name=name, section=Section.PROXIES, title=title, unit="requests/s", target=target)
@@ -201,6 +218,14 @@ def _stores() -> Iterable[Measure]:
 STORES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "redis": "Valkey"}
 MEASURES: dict[str, Measure] = {
     measure.name: measure
-    for measure in (*_jwt(), *_http(), *_proxies(), *_frameworks(), *_revocation(), *_stores())
+    for measure in (
+        *_jwt(),
+        *_http(),
+        *_proxies(),
+        *_frameworks(),
+        *_store_http(),
+        *_revocation(),
+        *_stores(),
+    )
 }
 """Every measure by its name, in the order of the report."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from keyfob import ConfigurationError, Denied, Verifier
+from keyfob.revocation.mending import KEPT_ENTRIES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -336,6 +337,10 @@ def test_a_server_on_an_older_copy_of_its_database_ends_all_that_was_issued_befo
     before, ended = site.login("alice"), site.login("carol")
     backup = _back_up(site.deployment)
     site.revoke("session", ended["session_id"])
+    for number in range(
+        KEPT_ENTRIES + 1
+    ):  # more than the server has kept beside the database, so that they cannot be appended again
+        site.revoke("subject", f"somebody-{number}")
     after = site.login("bob")
     eventually(lambda: follower.says(ended) == "revoked", "denied")
     site.server.kill()

@@ -49,6 +49,7 @@ class Listener:
         await asyncio.gather(self._task, return_exceptions=True)
         if self._connection is not None:
             await take_leave(self._connection)
+        await asyncio.sleep(0)  # what was hung up before is closed by the loop's next turn
 
     async def _run(self) -> None:
         known = b""

@@ -105,6 +105,7 @@ class Pipeline:
         for line in self._free:
             if line.connection is not None:
                 await take_leave(line.connection)
+        await asyncio.sleep(0)  # whatever was hung up before is closed by the loop's next turn
 
     def _come_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_due and self._free and self._waiting:
