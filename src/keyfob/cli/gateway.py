@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keyfob.cli.listening import Host, TlsCert, TlsKey, Workers
 from keyfob.cli.opened import ConfigFile
 from keyfob.cli.output import examples
 
@@ -42,18 +43,14 @@ def gateway(
     socket: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Listen at this Unix socket, not at a port.")
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Listen here. [default: 127.0.0.1]")
-    ] = None,
+    host: Host = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one. [default: 8082]"),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=64, metavar="N", help="Processes. [default: 1]")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key, PEM.")] = None,
+    workers: Workers = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     config: ConfigFile = None,
 ) -> None:
     """Answer /check beside a proxy, from memory: a verifier with no store and no private key."""

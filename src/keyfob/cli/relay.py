@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keyfob.cli.listening import Host, TlsCert, TlsKey
 from keyfob.cli.opened import ConfigFile
 from keyfob.cli.output import examples
 
@@ -33,15 +34,13 @@ def relay(
     ca: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Trust these certificates for the upstream, PEM.")
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Listen here. [default: 127.0.0.1]")
-    ] = None,
+    host: Host = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one. [default: 8081]"),
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key, PEM.")] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     config: ConfigFile = None,
 ) -> None:
     """Follow one feed and serve it on, so that the verifiers of a region cost the authority one connection."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from keyfob.cli.listening import Host, TlsCert, TlsKey, Workers
 from keyfob.cli.opened import ConfigFile
 from keyfob.cli.output import examples
 from keyfob.server.settings import Settings
@@ -25,9 +25,7 @@ def register(commands: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Listen here. [default: 127.0.0.1]")
-    ] = None,
+    host: Host = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one. [default: 8080]"),
@@ -47,11 +45,9 @@ def serve(
             help="Accounts, clients and keys apart from a store in Redis. [default: in the store]",
         ),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=64, metavar="N", help="Processes. [default: 1]")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key, PEM.")] = None,
+    workers: Workers = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     config: ConfigFile = None,
 ) -> None:
     """Serve until told to stop. Settings come from keyfob.toml, then KEYFOB_*, then these options."""
