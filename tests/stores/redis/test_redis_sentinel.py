@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -36,16 +35,6 @@ sentinel down-after-milliseconds main 500
 sentinel failover-timeout main 4000
 sentinel parallel-syncs main 2
 """
-
-# A connection to a sentinel that is given up while it is being made is closed by the collector alone, whose warnings come whenever it runs: known,
-# and kept here, where it is caused.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 class Trio:
@@ -118,7 +107,13 @@ async def until_open(options: object, clock: FrozenClock) -> Store:
     while True:
         try:
             store = await open_redis_store(options, clock=clock)  # type: ignore[arg-type]
-            await store.feed.extend_retention(credential=timedelta(seconds=1), session=timedelta(seconds=1))
+            try:
+                await store.feed.extend_retention(
+                    credential=timedelta(seconds=1), session=timedelta(seconds=1)
+                )
+            except BaseException:
+                await store.close()
+                raise
             return store
         except (StoreUnavailable, ConfigurationError):
             if time.monotonic() > until:
