@@ -1,4 +1,4 @@
-"""`keyfob serve` on Redis: several workers, a kill, and what it says when it cannot start."""
+"""`keyfob serve` on PostgreSQL and on Redis: several workers, a kill, and what it says when it cannot start."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from keyfob import Denied, Verifier
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 MASTER_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode().rstrip("=")
-ASKED = 12  # requests, each over a connection of its own: enough to come to both workers
+ASKED = 24  # requests, each over a connection of its own: enough to come to both workers
+
+
+@pytest.fixture(params=["postgres_url", "redis_url"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
 
 
 @pytest.fixture
-def deployment(deploy: Any, redis_url: str) -> Any:
-    return deploy(store=redis_url, master_key=MASTER_KEY)
+def deployment(deploy: Any, store_url: str) -> Any:
+    return deploy(store=store_url, master_key=MASTER_KEY)
 
 
 def _statuses(deployment: Any, token: str) -> set[int]:
@@ -68,7 +74,24 @@ def _is_denied(verifier: Verifier, token: str) -> bool:
     return False
 
 
-def test_without_a_master_key_it_does_not_start(deploy: Any, redis_url: str) -> None:
-    refused = deploy(store=redis_url).command("serve")
+def test_a_database_without_a_schema_asks_for_migrate(deploy: Any, postgres_server: Any) -> None:
+    # The database of the server itself: nobody has migrated it.
+    empty = postgres_server.url("postgres").replace("keyfob@", "keyfob:hunter2@")
+    deployment = deploy(store=empty, master_key=MASTER_KEY)
+    refused = deployment.command("serve")
+    assert refused.returncode == 1
+    assert "keyfob migrate" in refused.stderr
+    assert "hunter2" not in refused.stderr + refused.stdout
+
+
+def test_migrate_says_what_it_did(deploy: Any, postgres_url: str) -> None:
+    deployment = deploy(store=postgres_url)
+    done = deployment.command("migrate")
+    assert done.returncode == 0
+    assert "nothing changed" in done.stdout
+
+
+def test_without_a_master_key_it_does_not_start(deploy: Any, store_url: str) -> None:
+    refused = deploy(store=store_url).command("serve")
     assert refused.returncode == 1
     assert "KEYFOB_MASTER_KEY" in refused.stderr
