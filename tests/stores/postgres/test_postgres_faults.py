@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,11 +21,15 @@ from keyfob.stores.postgres.options import PostgresOptions
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.line import Line
+from keyfob.testing.remote_store_contract import (
+    WITHIN,
+    RemoteStoreContract,
+    every_connection_works,
+)
 from keyfob.testing.rotation_contract import rotate
-from keyfob.testing.store_contract import ALICE, a_session, found, position, put, put_new, revocation
+from keyfob.testing.store_contract import a_session, found, position, put, put_new, revocation
 
 CONNECTIONS = 3
-WITHIN = 10.0  # seconds: a deadline, not an expectation
 
 
 @pytest.fixture
@@ -64,19 +66,8 @@ async def remote(options: PostgresOptions, line: Line, clock: FrozenClock) -> As
     await store.close()
 
 
-async def every_connection_works(store: Store) -> None:
-    """More at once than there are connections: one that leaked would be missed."""
-    for _ in range(2):
-        await asyncio.gather(*(store.feed.head() for _ in range(3 * CONNECTIONS)))
-
-
-async def eventually(store: Store) -> None:
-    async with asyncio.timeout(WITHIN):
-        while True:
-            with suppress(StoreUnavailable):
-                await store.feed.head()
-                return
-            await asyncio.sleep(0.01)
+class TestPostgresFromAfar(RemoteStoreContract):
+    """Silent, gone, asked from elsewhere, closed."""
 
 
 async def test_connections_that_were_cut_are_replaced_without_an_error(
@@ -134,40 +125,6 @@ async def test_a_table_that_is_locked_is_waited_for_only_so_long(
     await every_connection_works(impatient)
 
 
-async def test_a_silent_server_is_given_up_by_the_deadline_and_used_again(
-    remote: Store, line: Line, clock: FrozenClock
-) -> None:
-    session = await put_new(remote, clock)
-    line.fall_silent()
-    began = time.monotonic()
-    orders = [
-        remote.sessions.find(session.session_id),
-        remote.feed.head(),
-        rotate(remote, session.session_id, 0, clock.now()),
-        remote.sessions.end(revocation(Scope.SUBJECT, ALICE, clock.now()), now=clock.now()),
-    ]
-    answers = await asyncio.gather(*orders, return_exceptions=True)
-    assert time.monotonic() - began < WITHIN
-    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
-    line.speak()
-    await eventually(remote)
-    await every_connection_works(remote)
-
-
-async def test_a_server_that_hangs_up_is_used_again_without_a_restart(
-    remote: Store, line: Line, clock: FrozenClock
-) -> None:
-    session = await put_new(remote, clock)
-    await line.close()
-    for _ in range(3):
-        with pytest.raises(StoreUnavailable, match="does not answer"):
-            await remote.sessions.find(session.session_id)
-    await line.open()
-    await eventually(remote)
-    assert await found(remote, session.session_id) == session
-    await every_connection_works(remote)
-
-
 async def test_what_was_begun_is_done_though_its_caller_is_gone(
     store: Store, raw: Any, clock: FrozenClock
 ) -> None:
@@ -212,27 +169,3 @@ async def test_a_text_that_cannot_be_kept_is_not_found(store: Store, clock: Froz
         assert await store.accounts.find_subject(Subject(text)) is None
         assert (await store.sessions.list(Subject(text), now=clock.now(), after=None, limit=5)).sessions == []
         assert (await store.audit.list(subject=Subject(text), limit=5)).events == []
-
-
-async def test_another_event_loop_may_use_it(store: Store, clock: FrozenClock) -> None:
-    session = await put_new(store, clock)
-    answers = []
-
-    async def ask() -> None:
-        answers.append((await store.feed.head()).position)
-        answers.append((await store.sessions.find(session.session_id)) is not None)
-
-    thread = threading.Thread(target=lambda: asyncio.run(ask()))
-    thread.start()
-    await asyncio.to_thread(thread.join, WITHIN)
-    assert answers == [0, True]
-
-
-async def test_a_closed_store_refuses(store: Store, clock: FrozenClock) -> None:
-    await store.close()
-    await store.close()
-    for attempt in (store.feed.head(), store.sessions.find(SessionId("0" * 32))):
-        with pytest.raises(StoreUnavailable, match="closed"):
-            await attempt
-    with pytest.raises(StoreUnavailable, match="closed"):
-        store.feed.subscribe(lambda: None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +22,12 @@ from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.line import Line
 from keyfob.testing.redis_server import RedisServer
+from keyfob.testing.remote_store_contract import (
+    WITHIN,
+    RemoteStoreContract,
+    answers_again,
+    every_connection_works,
+)
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     ALICE,
@@ -35,8 +39,6 @@ from keyfob.testing.store_contract import (
     put_new,
     revocation,
 )
-
-WITHIN = 10.0  # seconds: a deadline, not an expectation
 
 
 @pytest.fixture
@@ -70,21 +72,6 @@ async def on_own(own_server: RedisServer, clock: FrozenClock) -> AsyncIterator[S
     await store.close()
 
 
-async def every_connection_works(store: Store) -> None:
-    """More batches than there are connections: one that leaked would be missed."""
-    for _ in range(12):
-        await asyncio.gather(*(store.feed.head() for _ in range(3)))
-
-
-async def eventually(store: Store) -> None:
-    async with asyncio.timeout(WITHIN):
-        while True:
-            with suppress(StoreUnavailable):
-                await store.feed.head()
-                return
-            await asyncio.sleep(0.01)
-
-
 async def refused(store: Store, session_id: SessionId, clock: FrozenClock, match: str) -> None:
     """See that nothing is written, and that nobody is told anything else."""
     for step in (
@@ -94,6 +81,10 @@ async def refused(store: Store, session_id: SessionId, clock: FrozenClock, match
     ):
         with pytest.raises(StoreUnavailable, match=match):
             await step
+
+
+class TestRedisFromAfar(RemoteStoreContract):
+    """Silent, gone, asked from elsewhere, closed."""
 
 
 async def test_connections_that_were_cut_are_replaced_without_an_error(
@@ -114,40 +105,6 @@ async def test_connections_that_were_cut_are_replaced_without_an_error(
     assert await position(store) == 1
 
 
-async def test_a_silent_server_is_given_up_by_the_deadline_and_used_again(
-    remote: Store, line: Line, clock: FrozenClock
-) -> None:
-    session = await put_new(remote, clock)
-    line.fall_silent()
-    began = time.monotonic()
-    orders = [
-        remote.sessions.find(session.session_id),
-        remote.feed.head(),
-        rotate(remote, session.session_id, 0, clock.now()),
-        remote.sessions.end(revocation(Scope.SUBJECT, ALICE, clock.now()), now=clock.now()),
-    ]
-    answers = await asyncio.gather(*orders, return_exceptions=True)
-    assert time.monotonic() - began < WITHIN
-    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
-    line.speak()
-    await eventually(remote)
-    await every_connection_works(remote)
-
-
-async def test_a_server_that_hangs_up_is_used_again_without_a_restart(
-    remote: Store, line: Line, clock: FrozenClock
-) -> None:
-    session = await put_new(remote, clock)
-    await line.close()
-    for _ in range(3):
-        with pytest.raises(StoreUnavailable, match="does not answer"):
-            await remote.sessions.find(session.session_id)
-    await line.open()
-    await eventually(remote)
-    assert await found(remote, session.session_id) == session
-    await every_connection_works(remote)
-
-
 async def test_resets_in_the_middle_of_load_lose_nothing_that_was_acknowledged(
     remote: Store, line: Line, clock: FrozenClock
 ) -> None:
@@ -165,7 +122,7 @@ async def test_resets_in_the_middle_of_load_lose_nothing_that_was_acknowledged(
             await asyncio.sleep(0)
         line.hang_up()
         await asyncio.gather(*logins)
-    await eventually(remote)
+    await answers_again(remote)
     assert acknowledged
     for session_id in acknowledged:
         assert await is_live(remote, session_id, clock.now())
@@ -180,7 +137,7 @@ async def test_a_replica_is_never_written_to_and_a_primary_again_is(
         await refused(store, session.session_id, clock, "replica|demoted|does not answer")
     finally:
         await raw.execute_command("REPLICAOF", "NO", "ONE")
-    await eventually(store)
+    await answers_again(store)
 
 
 async def test_a_full_server_refuses_and_changes_nothing(store: Store, raw: Any, clock: FrozenClock) -> None:
@@ -243,7 +200,7 @@ async def test_what_was_acknowledged_survives_that_the_server_is_killed(
     with pytest.raises(StoreUnavailable):
         await on_own.feed.head()
     own_server.start()
-    await eventually(on_own)
+    await answers_again(on_own)
     assert (await found(on_own, session.session_id)).generation == 1
     assert await on_own.sessions.end(order, now=clock.now()) == AlreadyEnded(ended.entry.position)
 
@@ -258,7 +215,7 @@ async def test_a_server_that_stands_still_answers_nobody_and_goes_on(
             await on_own.sessions.find(session.session_id)
     finally:
         own_server.resume()
-    await eventually(on_own)
+    await answers_again(on_own)
     assert await is_live(on_own, session.session_id, clock.now())
 
 
@@ -302,7 +259,7 @@ async def test_a_policy_that_changes_later_is_seen_with_the_next_connection(
             await every_connection_works(store)
     finally:
         await raw.config_set("maxmemory-policy", "noeviction")
-    await eventually(store)
+    await answers_again(store)
 
 
 async def test_a_replica_is_refused_at_the_start(
@@ -355,30 +312,6 @@ async def test_a_text_that_cannot_be_written_is_not_found_and_harms_nobody(
         assert answers[2] is not None
         assert (await store.sessions.list(Subject(text), now=clock.now(), after=None, limit=5)).sessions == []
         assert (await store.audit.list(subject=Subject(text), limit=5)).events == []
-
-
-async def test_another_event_loop_may_use_it(store: Store, clock: FrozenClock) -> None:
-    session = await put_new(store, clock)
-    answers = []
-
-    async def ask() -> None:
-        answers.append((await store.feed.head()).position)
-        answers.append((await store.sessions.find(session.session_id)) is not None)
-
-    thread = threading.Thread(target=lambda: asyncio.run(ask()))
-    thread.start()
-    await asyncio.to_thread(thread.join, WITHIN)
-    assert answers == [0, True]
-
-
-async def test_a_closed_store_refuses(store: Store, clock: FrozenClock) -> None:
-    await store.close()
-    await store.close()
-    for attempt in (store.feed.head(), store.sessions.find(SessionId("0" * 32))):
-        with pytest.raises(StoreUnavailable, match="closed"):
-            await attempt
-    with pytest.raises(StoreUnavailable, match="closed"):
-        store.feed.subscribe(lambda: None)
 
 
 async def test_what_was_sent_is_done_though_its_caller_is_gone(
