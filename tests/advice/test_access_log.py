@@ -80,6 +80,12 @@ def test_what_is_no_line_is_counted_and_nothing_else() -> None:
     assert traffic.requests == 1 / 60
 
 
+@pytest.mark.parametrize(("longer", "malformed"), [(-1, 0), (0, 0), (1, 1)])
+def test_a_line_is_read_up_to_its_longest(longer: int, malformed: int) -> None:
+    padding = MAX_LINE + longer - len(line(agent=b""))
+    assert read_access_log([line(agent=b"a" * padding)]).malformed == malformed
+
+
 def test_a_log_without_a_request_answers_nothing() -> None:
     assert read_access_log([]).answers() == {}
     assert read_access_log([b"hello\n"]).answers() == {}
