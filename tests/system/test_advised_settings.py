@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyfob.advice.rules import read_rules
-from keyfob.testing.chromium import chromium, installed
+from keyfob.testing.chromium import BrowserFailed, chromium, installed
 
 
 def keyfob(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -62,9 +62,28 @@ def test_the_page_advises_in_a_browser(deploy: Any) -> None:
         page.evaluate("document.querySelector('input[name=services]').value = '12'")
         page.evaluate("document.querySelector('input[name=run_by][value=others]').click()")
         page.evaluate("document.querySelector('button[type=submit]').click()")
-        page.wait_for("document.querySelector('#advice') !== null")
+        page.wait_for("document.readyState === 'complete' && document.querySelector('#advice') !== null")
         assert "(rule others-at-once)" in page.evaluate("document.querySelector('#advice').innerText")
         assert 'access_lifetime = "300s"' in page.evaluate("document.querySelector('#settings').innerText")
         assert page.evaluate("document.querySelector('input[name=services]').value") == "12"
         # The style is the page's own, and allowed by its digest.
         assert page.evaluate("getComputedStyle(document.querySelector('fieldset')).borderRadius") == "6px"
+
+
+@pytest.mark.skipif(installed() is None, reason="there is no Chromium here")
+def test_waiting_in_a_browser_outlasts_the_page_and_not_a_script_that_throws(deploy: Any) -> None:
+    program = installed()
+    assert program is not None
+    site = deploy()
+    site.start()
+    with chromium(program) as browser:
+        page = browser.page()
+        page.open(f"{site.url}/advise")
+        page.evaluate("void setTimeout(() => location.reload(), 50)")
+        # Asked of the old page, which is gone before it can answer, and then of the new one.
+        page.wait_for(
+            "new Promise(keep => setTimeout(() => keep("
+            "performance.getEntriesByType('navigation')[0].type === 'reload'), 200))"
+        )
+        with pytest.raises(BrowserFailed, match="ReferenceError"):
+            page.wait_for("absent.name")

@@ -37,6 +37,10 @@ class BrowserFailed(Exception):
     """The browser did not start, did not answer in time, or said that something went wrong."""
 
 
+class _Refused(BrowserFailed):
+    """The browser does not carry out a command, in whatever words it says so."""
+
+
 def installed() -> str | None:
     """Return the path of Chromium, None where there is none."""
     return next(
@@ -89,9 +93,8 @@ class Page:
             try:
                 if self.evaluate(script):
                     return
-            except BrowserFailed as gone:  # a page that is just being replaced has no context to ask
-                if "context" not in str(gone):
-                    raise
+            except _Refused:  # a page that is just being replaced cannot be asked; a script that throws is not this
+                pass
             time.sleep(0.02)
         raise BrowserFailed(f"not within {seconds} s: {script}")
 
@@ -175,7 +178,7 @@ def _asked(socket: ClientConnection, command: dict[str, Any]) -> dict[str, Any]:
         if answer.get("id") != command["id"] or answer.get("sessionId") != command.get("sessionId"):
             continue
         if "error" in answer:
-            raise BrowserFailed(f"{command['method']}: {answer['error']['message']}")
+            raise _Refused(f"{command['method']}: {answer['error']['message']}")
         result: dict[str, Any] = answer["result"]
         return result
     raise BrowserFailed(f"{command['method']} is not answered")
