@@ -67,7 +67,7 @@ class TestKeysInMemory(OnMemory, KeyStoreContract):
 
 
 class TestAccountsInMemory(OnMemory, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestThrottleInMemory(OnMemory, ThrottleStoreContract):

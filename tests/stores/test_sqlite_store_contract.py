@@ -63,7 +63,7 @@ class TestKeysInSqlite(OnSqlite, KeyStoreContract):
 
 
 class TestAccountsInSqlite(OnSqlite, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestThrottleInSqlite(OnSqlite, ThrottleStoreContract):

@@ -62,7 +62,7 @@ class TestKeysInPostgres(OnPostgres, KeyStoreContract):
 
 
 class TestAccountsInPostgres(OnPostgres, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestThrottleInPostgres(OnPostgres, ThrottleStoreContract):
