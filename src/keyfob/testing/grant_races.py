@@ -50,7 +50,7 @@ async def take_or_amend(
     store: Store, order: tuple[OneTimeKind, bytes, datetime] | Amendment
 ) -> TakeOutcome | AmendOutcome:
     """Take a record, or amend it."""
-    return await amend(store, order) if len(order) > 3 else await take(store, order)  # type: ignore[arg-type]  # told apart by their lengths
+    return await amend(store, order) if len(order) > 3 else await take(store, order)
 
 
 async def enqueue(store: Store, order: tuple[Delivery, Cursor | None, Cursor]) -> bool:
