@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from keyfob.base.identifiers import FIRST_PARTY, ClientId, Strategy
 
@@ -13,10 +14,19 @@ _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,100}")
 
 
 class GrantType(StrEnum):
-    """For what a client may come to the token endpoint (RFC 6749, section 4.4; RFC 8693, section 2.1)."""
+    """For what a client may come to the token endpoint (RFC 6749, sections 4.1, 4.4 and 6; RFC 8628, section 3.4; RFC 8693, section 2.1)."""
 
     CLIENT_CREDENTIALS = "client_credentials"
     TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+    AUTHORIZATION_CODE = "authorization_code"
+    REFRESH_TOKEN = "refresh_token"
+    DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+
+
+OF_CONFIDENTIAL_CLIENTS: Final = frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.TOKEN_EXCHANGE})
+"""Grants by which a client acts for itself or for what it was entrusted with: only one that can prove who it is has them."""
+FOR_PEOPLE: Final = frozenset({GrantType.AUTHORIZATION_CODE, GrantType.DEVICE_CODE})
+"""Grants by which somebody signs in at a client."""
 
 
 def is_scope(text: str) -> bool:
@@ -32,6 +42,11 @@ class Client:
     without downtime; `public_keys` is a JWK Set, as JSON, of the keys with which it signs assertions, empty for none. A client with neither
     cannot say that it is itself. `strategies` are those allowed. `audiences` are those that it may ask for; empty means any.
     `access_lifetime` None means the deployment's. `grant_types` are what it may ask the token endpoint for.
+
+    The rest is of clients at which people sign in. `name` is what they are shown. Redirect URIs are compared octet for octet
+    (`redirect_uri.is_registered` has the one exception). A `public` client (a native app, a page) has nothing to prove itself with. For a
+    `first_party` one nobody is asked for consent. With `require_par` it must push its requests (RFC 9126, section 6). `cors_origins` are
+    those whose scripts may read answers that are for this client.
     """
 
     client_id: ClientId
@@ -44,8 +59,17 @@ class Client:
     access_lifetime: timedelta | None = None
     public_keys: bytes = b""
     grant_types: frozenset[GrantType] = frozenset({GrantType.CLIENT_CREDENTIALS})
+    name: str = ""
+    redirect_uris: frozenset[str] = frozenset()
+    post_logout_redirect_uris: frozenset[str] = frozenset()
+    backchannel_logout_uri: str | None = None
+    backchannel_logout_session_required: bool = False
+    cors_origins: frozenset[str] = frozenset()
+    first_party: bool = False
+    public: bool = False
+    require_par: bool = False
 
     @property
-    def is_first_party(self) -> bool:
+    def is_built_in(self) -> bool:
         """Say whether it is the built-in client, which needs no row in a store."""
         return self.client_id == FIRST_PARTY
