@@ -14,6 +14,8 @@ from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.claims import ClaimsSource
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
+from keyfob.base.identifiers import Strategy
+from keyfob.clients.client import Client
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.tokens.rules import DEFAULT_ACCESS_LIFETIME, checked_lifetime
 
@@ -77,6 +79,12 @@ class Options:
         checked_lifetime(self.access_lifetime)
         if self.canary and not SHORTEST_CANARY <= self.canary <= LONGEST_CANARY:
             raise ConfigurationError("canary must be 0, or 1 second to 1 minute")
+
+    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
+        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
+        if strategy is Strategy.JWT:
+            return self.policy.lifetimes[Strategy.JWT].absolute
+        return client.access_lifetime or self.access_lifetime
 
 
 def require_issuer(issuer: str) -> None:

@@ -15,6 +15,7 @@ from keyfob.accounts.throttle import Throttle
 from keyfob.audit.trail import Trail
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.api_keys import ApiKeys
+from keyfob.authority.authorizations import Authorizations
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
@@ -22,15 +23,17 @@ from keyfob.authority.endings import Endings
 from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.introspection import Introspection
+from keyfob.authority.kept_requests import KeptRequests
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
+from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.user_tokens import UserTokens
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
-from keyfob.clients.client import Client
 from keyfob.clients.clients import Clients
 from keyfob.jwt import jws
 from keyfob.keys.key_ring import KeyRing
@@ -60,7 +63,7 @@ class Parts:
     keys: KeyRing
     feed: Feed
     sessions: Sessions
-    refresh: Refresh
+    renewals: Renewals
     issuing: Issuer
     checks: Checks
     endings: Endings
@@ -71,6 +74,8 @@ class Parts:
     clients: Clients
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
+    authorizations: Authorizations
+    user_tokens: UserTokens
     api_keys: ApiKeys
     trail: Trail
     activity: Activity
@@ -78,12 +83,6 @@ class Parts:
     previews: Previews
     claims: TodaysClaims
     housekeeping: Housekeeping
-
-    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
-        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
-        if strategy is Strategy.JWT:
-            return self.options.policy.lifetimes[Strategy.JWT].absolute
-        return client.access_lifetime or self.options.access_lifetime
 
 
 async def build(store: Store, *, master_key: bytes, options: Options, head_file: Path | None = None) -> Parts:
@@ -145,13 +144,26 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     throttle = Throttle(store.throttle, clock=clock)
     clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
+    refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
     return Parts(
         options=options,
         store=store,
         keys=keys,
         feed=feed,
         sessions=sessions,
-        refresh=Refresh(store.sessions, sessions, policy=policy, clock=clock),
+        renewals=Renewals(
+            sessions,
+            refresh,
+            store=store.sessions,
+            clients=clients,
+            claims=claims,
+            issuing=issuing,
+            lifetime_of=options.access_lifetime_of,
+            endings=endings,
+            feed=feed,
+            trail=trail,
+            clock=clock,
+        ),
         issuing=issuing,
         checks=checks,
         endings=endings,
@@ -184,6 +196,30 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             feed_store=store.feed,
             issuing=issuing,
             issuer=options.issuer,
+            clock=clock,
+        ),
+        authorizations=Authorizations(
+            clients,
+            checks,
+            kept=KeptRequests(store.grants, store.feed, clock=clock),
+            store=store.grants,
+            consents=store.consents,
+            keys=keys,
+            issuer=options.issuer,
+            clock=clock,
+        ),
+        user_tokens=UserTokens(
+            sessions,
+            refresh,
+            grants=store.grants,
+            store=store.sessions,
+            claims_source=claims.source,
+            issuing=issuing,
+            endings=endings,
+            activity=activity,
+            trail=trail,
+            feed=feed,
+            policy=policy,
             clock=clock,
         ),
         api_keys=ApiKeys(

@@ -148,7 +148,7 @@ class SignIn:
                 as_of=head.position,
                 timeline=head.timeline,
                 now=created.session.created_at,
-                lifetime=parts.access_lifetime_of(client, chosen),
+                lifetime=parts.options.access_lifetime_of(client, chosen),
             )
         return issued_of(created.session, token=created.token, access_token=access_token)
 
@@ -233,6 +233,6 @@ def _scopes(client: Client, asked: Iterable[str]) -> tuple[str, ...]:
             status=422,
         )
     # The built-in client is the caller's own code, which is trusted to name the scopes; no request can.
-    if not client.is_first_party and not wanted <= client.scopes:
+    if not client.is_built_in and not wanted <= client.scopes:
         raise Denied(Cause.INSUFFICIENT_SCOPE, f"client {client.client_id} may not ask for this scope")
     return tuple(sorted(wanted))
