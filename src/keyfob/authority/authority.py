@@ -179,7 +179,9 @@ class Authority:
         # Whatever may fail comes before the rotation; nobody has the access token before that has succeeded.
         client = await self._client_of(presented.session)
         if client.refreshes_at_endpoint or presented.session.parent_session_id is not None:
-            raise Denied(Cause.WRONG_TYPE, "a refresh token for the token endpoint, where its client says who it is")
+            raise Denied(
+                Cause.WRONG_TYPE, "a refresh token for the token endpoint, where its client says who it is"
+            )
         access_token = await self._access_token(presented.session, client, as_of=presented.as_of)
         outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
         match outcome:
@@ -221,9 +223,7 @@ class Authority:
         await self.endings.applied(entry)
         if renewed.kind is OpaqueKind.SESSION:
             return issued_of(renewed, token=token, access_token=None)
-        access_token = await self._access_token(
-            renewed, await self._client_of(renewed), as_of=entry.position
-        )
+        access_token = await self._access_token(renewed, await self._client_of(renewed), as_of=entry.position)
         return issued_of(renewed, token=token, access_token=access_token)
 
     async def change_password(

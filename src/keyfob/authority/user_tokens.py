@@ -287,16 +287,15 @@ class UserTokens:
         """
         now = self._clock.now()
         grant = grant_of_session(session, ready.subject_claims, used_at=now)
-        kept = scopes | (frozenset(session.scopes) & {scope.OFFLINE_ACCESS})
         token = self._issuing.issue(
-            replace_struct(grant, scopes=kept, ends_at=min(grant.ends_at, _end_of(ready.login, now))),
+            replace_struct(grant, scopes=scopes, ends_at=min(grant.ends_at, _end_of(ready.login, now))),
             as_of=as_of,
             timeline=self._feed.live.head.timeline,
             now=now,
             lifetime=client.access_lifetime,
         )
         return UserGranted(
-            session=session, access_token=token, refresh_token=refresh_token, scopes=kept, nonce=nonce
+            session=session, access_token=token, refresh_token=refresh_token, scopes=scopes, nonce=nonce
         )
 
     async def _end_given(self, code: AuthorizationCode) -> None:
