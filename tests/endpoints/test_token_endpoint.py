@@ -19,7 +19,6 @@ from joserfc.jwk import KeySet
 import jwt
 from keyfob.base import base64url
 from keyfob.clients.assertion import ASSERTION_TYPE
-from keyfob.clients.client import GrantType
 from keyfob.endpoints import token
 from keyfob.jwt import jws
 from keyfob.jwt.algorithms import Algorithm

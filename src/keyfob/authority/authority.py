@@ -25,7 +25,7 @@ from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.session import Session
-from keyfob.sessions.store import SessionData, SessionPage
+from keyfob.sessions.store import Holder, SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import grant_of_principal, grant_of_session
@@ -68,7 +68,6 @@ class Authority:
         self.reports = parts.reports
         self.endings = parts.endings
         self.issuing = parts.issuing
-        self.claims_source = parts.claims_source
 
     @classmethod
     def open(
@@ -182,7 +181,9 @@ class Authority:
             raise Denied(
                 Cause.WRONG_TYPE, "a refresh token for the token endpoint, where its client says who it is"
             )
-        access_token = await self._access_token(presented.session, client, as_of=presented.as_of)
+        access_token = await self._access_token(
+            presented.session, client, as_of=presented.as_of, holder=presented.holder
+        )
         outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
         match outcome:
             case TheftDetected():
@@ -383,9 +384,11 @@ class Authority:
             raise Denied(Cause.REVOKED, "the client was deleted")
         return client
 
-    async def _access_token(self, session: Session, client: Client, *, as_of: Position) -> AccessToken:
-        """Issue an access token for *session* at *client* with what holds today; *as_of* was read before."""
-        subject_claims = await self.claims_source(session.subject, session.client_id)
+    async def _access_token(
+        self, session: Session, client: Client, *, as_of: Position, holder: Holder | None = None
+    ) -> AccessToken:
+        """Issue an access token for *session* at *client* with what holds today; *as_of* was read before, *holder* with it."""
+        subject_claims = await self._parts.claims.of(session, holder)
         now = self.clock.now()
         return self.issuing.issue(
             grant_of_session(session, subject_claims, used_at=now),
