@@ -213,7 +213,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             refresh,
             grants=store.grants,
             store=store.sessions,
-            claims_source=claims.source,
+            claims=claims,
             issuing=issuing,
             endings=endings,
             activity=activity,
