@@ -17,6 +17,7 @@ from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.ended_children_contract import EndedChildrenContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
@@ -43,6 +44,10 @@ class TestSessionsInMemory(OnMemory, SessionStoreContract):
 
 
 class TestRotationInMemory(OnMemory, RotationContract):
+    pass
+
+
+class TestEndedChildrenInMemory(OnMemory, EndedChildrenContract):
     pass
 
 

@@ -68,6 +68,9 @@ class Authority:
         self.endings = parts.endings
         self.issuing = parts.issuing
         self.claims_source = parts.claims_source
+        self.id_tokens = parts.id_tokens
+        self.user_info = parts.user_info
+        self.backchannel = parts.backchannel
 
     @classmethod
     def open(

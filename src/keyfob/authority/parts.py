@@ -15,19 +15,25 @@ from keyfob.accounts.throttle import Throttle
 from keyfob.audit.trail import Trail
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.api_keys import ApiKeys
+from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import ClaimsSource, RecordedClaims
 from keyfob.authority.client_authentication import ClientAuthentication
 from keyfob.authority.endings import Endings
 from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
+from keyfob.authority.id_tokens import IdTokens
 from keyfob.authority.introspection import Introspection
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
+from keyfob.authority.logout_delivery import LogoutDelivery
+from keyfob.authority.logout_post import LogoutPost
+from keyfob.authority.logout_queue import LogoutQueue
 from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.user_info import UserInfo
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.client import Client
@@ -77,6 +83,9 @@ class Parts:
     reports: RevocationReports
     previews: Previews
     claims_source: ClaimsSource
+    id_tokens: IdTokens
+    user_info: UserInfo
+    backchannel: Backchannel
     housekeeping: Housekeeping
 
     def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
@@ -145,6 +154,8 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     throttle = Throttle(store.throttle, clock=clock)
     clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
+    id_tokens = IdTokens(options.issuer, keys, clock=clock)
+    backchannel = _backchannel(store, feed, id_tokens, trail=trail, options=options)
     return Parts(
         options=options,
         store=store,
@@ -200,8 +211,34 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         reports=reports,
         previews=Previews(store.sessions, endings, reports, clock=clock),
         claims_source=claims_source,
-        housekeeping=Housekeeping(store, activity, keys, reports, clock=clock),
+        id_tokens=id_tokens,
+        user_info=UserInfo(store.accounts, claims_source),
+        backchannel=backchannel,
+        housekeeping=Housekeeping(store, activity, keys, reports, backchannel, clock=clock),
     )
+
+
+def _backchannel(
+    store: Store, feed: Feed, id_tokens: IdTokens, *, trail: Trail, options: Options
+) -> Backchannel:
+    queue = LogoutQueue(
+        feed,
+        feed_store=store.feed,
+        sessions=store.sessions,
+        clients=store.clients,
+        outbox=store.outbox,
+        clock=options.clock,
+        tell=trail.tell,
+    )
+    delivery = LogoutDelivery(
+        store.outbox,
+        store.clients,
+        sign=id_tokens.logout_token,
+        post=LogoutPost(options.backchannel),
+        clock=options.clock,
+        tell=trail.tell,
+    )
+    return Backchannel(queue, delivery, clock=options.clock)
 
 
 def _cut_off(keys: KeyRing, event: Event) -> list[Revocation]:

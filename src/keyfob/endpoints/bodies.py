@@ -12,7 +12,7 @@ import msgspec
 
 from keyfob.base.errors import InvalidRequest
 from keyfob.http.messages import HttpRequest
-from keyfob.http.query import parse_fields
+from keyfob.http.query import Fields, parse_fields, parse_query
 
 MAX_DEPTH = 8
 """How deep JSON may nest. Our own bodies nest two deep."""
@@ -71,7 +71,19 @@ async def read_oauth_form(request: HttpRequest, shape: type[Body]) -> Body:
     Raises:
         InvalidRequest: 400, 413, 415 or 422.
     """
-    fields = await _fields(request)
+    return _known(await _fields(request), shape)
+
+
+def read_oauth_query(request: HttpRequest, shape: type[Body]) -> Body:
+    """Read the query of *request* as `read_oauth_form` does a body (RFC 6749, section 3.1).
+
+    Raises:
+        InvalidRequest: 400 or 422.
+    """
+    return _known(_once(parse_query(request.query)), shape)
+
+
+def _known(fields: dict[str, str], shape: type[Body]) -> Body:
     known = set(shape.__struct_fields__)
     return _converted({name: value for name, value in fields.items() if value and name in known}, shape)
 
@@ -80,8 +92,12 @@ async def _fields(request: HttpRequest) -> dict[str, str]:
     raw = await request.body()
     if not is_form(request):
         raise _unsupported(_FORM)
+    return _once(parse_fields(raw))
+
+
+def _once(pairs: Fields) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for name, value in parse_fields(raw):
+    for name, value in pairs:
         if name in fields:
             raise InvalidRequest("invalid_request", "A field is there twice.", status=422)
         fields[name] = value
