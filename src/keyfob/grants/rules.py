@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from keyfob.base.identifiers import ClientId, Subject
+from keyfob.grants.consent import Consent
 from keyfob.grants.delivery import MAX_DELIVERY_BODY, Delivery
 from keyfob.grants.one_time import DIGEST, MAX_BODY, OneTime
 from keyfob.grants.store import AmendOutcome, Amended, Missing, Outdated, TakeOutcome, Taken, TakenBefore
@@ -57,6 +59,30 @@ def amend(
         return Outdated(), None
     after = replace(present, body=body, version=version + 1)
     return Amended(after), after
+
+
+def given(
+    present: Consent | None,
+    subject: Subject,
+    client_id: ClientId,
+    *,
+    made_at: datetime,
+    scopes: frozenset[str],
+    now: datetime,
+) -> Consent:
+    """Return the consent once *scopes* are added at *now*; *made_at* is when the client was made.
+
+    One that was *present* before and given to another client of that id counts for nothing.
+    """
+    before = present if present is not None and present.client_created_at == made_at else None
+    return Consent(
+        subject=subject,
+        client_id=client_id,
+        client_created_at=made_at,
+        scopes=scopes if before is None else before.scopes | scopes,
+        given_at=now if before is None else before.given_at,
+        changed_at=now,
+    )
 
 
 def check_one_time(record: OneTime) -> None:
