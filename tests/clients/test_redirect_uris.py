@@ -193,7 +193,9 @@ def test_what_a_client_states_has_rules(fields: dict[str, object], code: str) ->
 
 
 def test_as_many_uris_as_are_allowed_are_taken() -> None:
-    assert len(set(Registration(redirect_uris=[f"{CB}{n}" for n in range(MAX_URIS)]).redirect_uris)) == MAX_URIS
+    assert (
+        len(set(Registration(redirect_uris=[f"{CB}{n}" for n in range(MAX_URIS)]).redirect_uris)) == MAX_URIS
+    )
 
 
 @pytest.mark.parametrize(

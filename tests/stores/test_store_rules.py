@@ -186,7 +186,9 @@ def test_over_is_what_is_not_live(after: timedelta, idle: timedelta | None, ende
     assert (over_since(session, now) is None) == (standing(session, now) is Standing.LIVE)
 
 
-@pytest.mark.parametrize("details", [b"", msgspec.msgpack.encode([b"{}"]), msgspec.msgpack.encode([b"{}", []])])
+@pytest.mark.parametrize(
+    "details", [b"", msgspec.msgpack.encode([b"{}"]), msgspec.msgpack.encode([b"{}", []])]
+)
 def test_a_client_of_an_earlier_version_takes_nobody_anywhere(details: bytes) -> None:
     row = (*client_to(Client(client_id=ClientId("orders"), created_at=START))[:-1], details)
     client = client_from(row)

@@ -78,7 +78,7 @@ def retry_after(attempts: int, spread: float) -> timedelta:
 
     So clients that failed together are not asked together.
     """
-    longest = min(FIRST_RETRY * 2 ** min(max(attempts - 1, 0), _DOUBLINGS), LONGEST_RETRY)
+    longest = min(FIRST_RETRY * (1 << min(max(attempts - 1, 0), _DOUBLINGS)), LONGEST_RETRY)
     return longest * (1 - spread / 2)
 
 

@@ -20,6 +20,10 @@ class IdTokens:
         self._keys = keys
         self._clock = clock
 
+    def algorithms(self) -> tuple[str, ...]:
+        """Return the algorithms by which ID tokens are signed now."""
+        return (self._keys.signer().algorithm.value,)
+
     def issue(
         self,
         session: Session,

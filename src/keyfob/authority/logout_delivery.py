@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 
 from keyfob.authority.backchannel_rules import notice_of, retry_after
-from keyfob.authority.logout_post import DEADLINE, NotDelivered, PostLogoutToken
+from keyfob.authority.logout_post import NotDelivered, PostLogoutToken
 from keyfob.base.clock import Clock
 from keyfob.base.errors import KeyfobError, StoreUnavailable
 from keyfob.base.events import Event

@@ -31,7 +31,7 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 _ACCEPTED: Final = frozenset({200, 204})  # 204: what some frameworks make of an empty 200 (section 2.8)
 
 
-class NotDelivered(Exception):  # noqa: N818 - a name for what happened
+class NotDelivered(Exception):
     """The client's server has not taken it. The message says why, for the log."""
 
 

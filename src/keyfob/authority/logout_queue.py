@@ -83,7 +83,9 @@ class LogoutQueue:
 
     async def _step(self) -> bool:
         """Make one step; say whether the cursor is level with the feed."""
-        cursor = await self._outbox.cursor(CONSUMER)  # before the head: so it is behind it, never past what was read
+        cursor = await self._outbox.cursor(
+            CONSUMER
+        )  # before the head: so it is behind it, never past what was read
         head = await self._feed_store.head()
         at_head = Cursor(timeline=head.timeline, position=head.position)
         if cursor is None:

@@ -230,9 +230,13 @@ class Clients:
 
     async def _change(self, client_id: str, change: ClientChange, order: Event | Revocation) -> Changed:
         present = await self.find(client_id)
-        if present is not None and present.public:  # it never becomes another: whether it is one does not change
+        if (
+            present is not None and present.public
+        ):  # it never becomes another: whether it is one does not change
             raise InvalidRequest(
-                "public_client", "A public client has no secret and no keys; revoke what it holds.", status=422
+                "public_client",
+                "A public client has no secret and no keys; revoke what it holds.",
+                status=422,
             )
         known = _CLIENT_ID.fullmatch(client_id) is not None
         after = await self._store.change(ClientId(client_id), change, order=order) if known else None

@@ -112,9 +112,7 @@ def is_origin(text: str) -> bool:
     return port[1] != default and not port[1].startswith("0") and int(port[1]) <= 65_535
 
 
-def _checked(
-    texts: Iterable[str], is_fit: Callable[[str], bool], *, code: str, rule: str
-) -> frozenset[str]:
+def _checked(texts: Iterable[str], is_fit: Callable[[str], bool], *, code: str, rule: str) -> frozenset[str]:
     checked = frozenset(texts)
     if isinstance(texts, str) or len(checked) > MAX_URIS or not all(map(is_fit, checked)):
         raise InvalidRequest(code, rule, status=422)

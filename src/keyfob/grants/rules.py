@@ -10,7 +10,7 @@ from keyfob.base.identifiers import ClientId, Subject
 from keyfob.grants.consent import Consent
 from keyfob.grants.delivery import MAX_DELIVERY_BODY, Delivery
 from keyfob.grants.one_time import DIGEST, MAX_BODY, OneTime
-from keyfob.grants.store import AmendOutcome, Amended, Missing, Outdated, TakeOutcome, Taken, TakenBefore
+from keyfob.grants.store import Amended, AmendOutcome, Missing, Outdated, Taken, TakenBefore, TakeOutcome
 
 KEPT: Final = timedelta(days=1)
 """How long past its expiry a record that was taken is kept: so late is a second use still known for what it is."""

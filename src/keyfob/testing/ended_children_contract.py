@@ -62,9 +62,7 @@ class EndedChildrenContract(StoreContract):
         children = [await put_child(store, clock, login) for login in logins for _ in range(2)]
         bobs = await put_child(store, clock, await put_new(store, clock, BOB))
         entry = await _end(store, clock, scope, id)
-        assert await _ended(store, entry) == _ids(
-            children if scope is Scope.SUBJECT else [*children, bobs]
-        )
+        assert await _ended(store, entry) == _ids(children if scope is Scope.SUBJECT else [*children, bobs])
 
     async def test_pages_show_each_child_once(self, store: Store, clock: FrozenClock) -> None:
         for scope, target in ENDING:

@@ -52,7 +52,11 @@ def logout_error(error: Exception, refusal: Refusal = DEFAULT_REFUSAL) -> HttpRe
     """Return the page for *error*: status and headers are those of the problem that it is. Nobody is sent anywhere."""
     told = problem(error, refusal)
     headers = [header for header in told.headers if header[0] not in {b"content-type", NO_STORE[0]}]
-    text = "This cannot be done at the moment. Try again." if told.status >= 500 else "This request is not right."
+    text = (
+        "This cannot be done at the moment. Try again."
+        if told.status >= 500
+        else "This request is not right."
+    )
     return _page("Not signed out", f"<p>{text} Nothing was changed.</p>", status=told.status, headers=headers)
 
 

@@ -39,7 +39,7 @@ async def _asking(site: Site, request: HttpRequest) -> Principal:
     principal = await site.authority.authenticate(token)
     if not {issuer, userinfo_audience(issuer)} & set(principal.audience):
         raise Denied(Cause.WRONG_AUDIENCE, f"for {list(principal.audience)}, not this endpoint")
-    if not _OPENID <= principal.scopes or principal.session_id is None or principal.auth_time is None:
+    if not principal.scopes >= _OPENID or principal.session_id is None or principal.auth_time is None:
         raise Denied(Cause.INSUFFICIENT_SCOPE, "no login with the scope openid")
     return principal
 

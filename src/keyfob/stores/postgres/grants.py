@@ -18,9 +18,7 @@ _MARKS = ", ".join(f"${number}" for number in range(1, len(ONE_TIME_COLUMNS.spli
 _INSERT = (
     f"INSERT INTO keyfob.one_times ({ONE_TIME_COLUMNS}) VALUES ({_MARKS}) ON CONFLICT DO NOTHING RETURNING 1"  # noqa: S608 - constants
 )
-_UPDATE = (
-    f"UPDATE keyfob.one_times SET ({ONE_TIME_COLUMNS}) = ROW ({_MARKS}) WHERE kind = $1 AND digest = $2"  # noqa: S608 - constants
-)
+_UPDATE = f"UPDATE keyfob.one_times SET ({ONE_TIME_COLUMNS}) = ROW ({_MARKS}) WHERE kind = $1 AND digest = $2"  # noqa: S608 - constants
 
 
 class PostgresGrantStore:

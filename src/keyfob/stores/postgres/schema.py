@@ -17,9 +17,9 @@ from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.revocation.entry import CHAIN_START
 from keyfob.stores.postgres.connecting import Connection, connect
 from keyfob.stores.postgres.faults import FAULTS, at_opening
+from keyfob.stores.postgres.later_tables import GRANT_TABLES, MACHINE_TABLES
 from keyfob.stores.postgres.locks import LockClass
 from keyfob.stores.postgres.marks import meta_of, require_open, require_unmarked
-from keyfob.stores.postgres.later_tables import GRANT_TABLES, MACHINE_TABLES
 from keyfob.stores.postgres.options import PostgresOptions
 
 OLDEST_SERVER = 140_000

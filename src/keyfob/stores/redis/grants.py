@@ -86,9 +86,7 @@ class RedisGrantStore:
         step.remove(key, present, record)
         return await self._carry_out(step)
 
-    async def _settle(
-        self, key: str, decide: Callable[[OneTime | None], tuple[O, OneTime | None]]
-    ) -> O:
+    async def _settle(self, key: str, decide: Callable[[OneTime | None], tuple[O, OneTime | None]]) -> O:
         """Read the record, decide, and write if nobody was faster; else begin again."""
         for _ in range(_TRIES):
             present = await self._read(key)

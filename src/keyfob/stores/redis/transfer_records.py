@@ -106,7 +106,9 @@ def read_records(dump: Dump, now: datetime | None) -> dict[Kind, list[AnyRecord]
         for row in (read_record(raw, OneTimeRow) for raw in dump.hashes[places.ONE_TIMES].values())
         if now is None or kept_until(row.record) > now
     ]
-    records[Kind.DELIVERIES] = [row for row in _deliveries(dump) if now is None or row.delivery.expires_at > now]
+    records[Kind.DELIVERIES] = [
+        row for row in _deliveries(dump) if now is None or row.delivery.expires_at > now
+    ]
     records[Kind.CANARIES] = [
         CanaryRow(number=canary.number, position=canary.position, at=canary.at)
         for canary in map(read_canary, *_columns(dump.hashes[places.CANARIES]))
