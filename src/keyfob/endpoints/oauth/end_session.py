@@ -118,7 +118,7 @@ async def _confirmed(site: Site, request: HttpRequest, asked: EndSessionRequest)
 async def _sign_out(site: Site, signed_in: Mapping[str, SessionId], onward: str | None) -> HttpResponse:
     for token in signed_in:
         await site.authority.logout(token)
-    return _done(onward)
+    return _done(onward, *(_FORGET if signed_in else ()))
 
 
 def _path(site: Site) -> str:
@@ -126,10 +126,10 @@ def _path(site: Site) -> str:
     return urlsplit(site.authority.issuer).path + PATH
 
 
-def _done(onward: str | None) -> HttpResponse:
+def _done(onward: str | None, *headers: Header) -> HttpResponse:
     if onward is None:
-        return signed_out_page(_FORGET)
-    return HttpResponse(status=303, headers=((b"location", onward.encode("ascii")), NO_STORE, *_FORGET))
+        return signed_out_page(headers)
+    return HttpResponse(status=303, headers=((b"location", onward.encode("ascii")), NO_STORE, *headers))
 
 
 def _hint(site: Site, asked: EndSessionRequest) -> IdTokenHint | None:
