@@ -19,7 +19,6 @@ from keyfob.authority.sign_in import Device, LoginOptions, SignIn
 from keyfob.authority.start import start
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
-from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, SessionId, Subject, is_identifier
 from keyfob.base.opaque import OpaqueKind
 from keyfob.base.principal import Principal
@@ -30,7 +29,7 @@ from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import grant_of_principal, grant_of_session
-from keyfob.tokens.refresh import Refreshed, TheftDetected
+from keyfob.tokens.refresh import Refreshed, TheftDetected, window_closed
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.policy import require
 
@@ -61,6 +60,8 @@ class Authority:
         self.clients = parts.clients
         self.client_authentication = parts.client_authentication
         self.machine_tokens = parts.machine_tokens
+        self.authorizations = parts.authorizations
+        self.user_tokens = parts.user_tokens
         self.api_keys = parts.api_keys
         self.trail = parts.trail
         self.activity = parts.activity
@@ -175,11 +176,14 @@ class Authority:
 
         Raises:
             Denied: `reused` (the session was ended: an earlier token came back), `revoked`, `expired`, `idle`, `unknown_session` or
-                `malformed`.
+                `malformed`; `wrong_type` for one that its client exchanges at the token endpoint, where it says who it is.
         """
         presented = await self._parts.refresh.present(token)
         # Whatever may fail comes before the rotation; nobody has the access token before that has succeeded.
-        access_token = await self._access_token(presented.session, as_of=presented.as_of)
+        client = await self._client_of(presented.session)
+        if client.refreshes_at_endpoint or presented.session.parent_session_id is not None:
+            raise Denied(Cause.WRONG_TYPE, "a refresh token for the token endpoint, where its client says who it is")
+        access_token = await self._access_token(presented.session, client, as_of=presented.as_of)
         outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
         match outcome:
             case TheftDetected():
@@ -187,7 +191,7 @@ class Authority:
                 raise Denied(Cause.REUSED, f"ended by the entry at position {outcome.entry.position}")
             case Refreshed():
                 if outcome.closed_window:
-                    await self._record_closed_window(outcome.session)
+                    await self.trail.record(window_closed(outcome.session, self.clock.now()))
                 return issued_of(outcome.session, token=outcome.token, access_token=access_token)
             case _:
                 assert_never(outcome)
@@ -212,13 +216,17 @@ class Authority:
             entry = await self.endings.carry_out(order)
             if entry is None:
                 raise Denied(Cause.REVOKED, "ended by another request")
-            access_token = await self._access_token(session, as_of=entry.position)
+            access_token = await self._access_token(
+                session, await self._client_of(session), as_of=entry.position
+            )
             return issued_of(session, token=None, access_token=access_token)
         renewed, token, entry = await self.sessions.renew(session)
         await self.endings.applied(entry)
         if renewed.kind is OpaqueKind.SESSION:
             return issued_of(renewed, token=token, access_token=None)
-        access_token = await self._access_token(renewed, as_of=entry.position)
+        access_token = await self._access_token(
+            renewed, await self._client_of(renewed), as_of=entry.position
+        )
         return issued_of(renewed, token=token, access_token=access_token)
 
     async def change_password(
@@ -372,11 +380,14 @@ class Authority:
         self.sessions.require_live(found.session, self.clock.now())
         return found.session
 
-    async def _access_token(self, session: Session, *, as_of: Position) -> AccessToken:
-        """Issue an access token for *session* with what holds today; *as_of* was read before."""
+    async def _client_of(self, session: Session) -> Client:
         client = await self.clients.find(session.client_id)
         if client is None:
             raise Denied(Cause.REVOKED, "the client was deleted")
+        return client
+
+    async def _access_token(self, session: Session, client: Client, *, as_of: Position) -> AccessToken:
+        """Issue an access token for *session* at *client* with what holds today; *as_of* was read before."""
         subject_claims = await self.claims_source(session.subject, session.client_id)
         now = self.clock.now()
         return self.issuing.issue(
@@ -385,18 +396,6 @@ class Authority:
             timeline=self.feed.live.head.timeline,
             now=now,
             lifetime=self._parts.access_lifetime_of(client, session.strategy),
-        )
-
-    async def _record_closed_window(self, session: Session) -> None:
-        await self.trail.record(
-            Event(
-                at=self.clock.now(),
-                code="refresh_window_closed",
-                subject=session.subject,
-                session_id=session.session_id,
-                client_id=session.client_id,
-                reason="replays in consecutive rotations",
-            )
         )
 
 

@@ -16,6 +16,7 @@ from keyfob.audit.trail import Trail
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.api_keys import ApiKeys
 from keyfob.authority.backchannel import Backchannel
+from keyfob.authority.authorizations import Authorizations
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import ClaimsSource, RecordedClaims
 from keyfob.authority.client_authentication import ClientAuthentication
@@ -24,6 +25,7 @@ from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.id_tokens import IdTokens
 from keyfob.authority.introspection import Introspection
+from keyfob.authority.kept_requests import KeptRequests
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.logout_delivery import LogoutDelivery
@@ -34,6 +36,7 @@ from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.authority.user_info import UserInfo
+from keyfob.authority.user_tokens import UserTokens
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.client import Client
@@ -77,6 +80,8 @@ class Parts:
     clients: Clients
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
+    authorizations: Authorizations
+    user_tokens: UserTokens
     api_keys: ApiKeys
     trail: Trail
     activity: Activity
@@ -156,13 +161,14 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
     id_tokens = IdTokens(options.issuer, keys, clock=clock)
     backchannel = _backchannel(store, feed, id_tokens, trail=trail, options=options)
+    refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
     return Parts(
         options=options,
         store=store,
         keys=keys,
         feed=feed,
         sessions=sessions,
-        refresh=Refresh(store.sessions, sessions, policy=policy, clock=clock),
+        refresh=refresh,
         issuing=issuing,
         checks=checks,
         endings=endings,
@@ -195,6 +201,30 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             feed_store=store.feed,
             issuing=issuing,
             issuer=options.issuer,
+            clock=clock,
+        ),
+        authorizations=Authorizations(
+            clients,
+            checks,
+            kept=KeptRequests(store.grants, store.feed, clock=clock),
+            store=store.grants,
+            consents=store.consents,
+            keys=keys,
+            issuer=options.issuer,
+            clock=clock,
+        ),
+        user_tokens=UserTokens(
+            sessions,
+            refresh,
+            grants=store.grants,
+            store=store.sessions,
+            claims_source=claims_source,
+            issuing=issuing,
+            endings=endings,
+            activity=activity,
+            trail=trail,
+            feed=feed,
+            policy=policy,
             clock=clock,
         ),
         api_keys=ApiKeys(

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from keyfob.base.identifiers import FIRST_PARTY, ClientId, Strategy
+from keyfob.clients.redirect_uri import is_claimed, is_registered
 
 _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,100}")
 
@@ -68,6 +69,24 @@ class Client:
     first_party: bool = False
     public: bool = False
     require_par: bool = False
+
+    @property
+    def takes_codes(self) -> bool:
+        """Say whether people can be sent to it with a code."""
+        return GrantType.AUTHORIZATION_CODE in self.grant_types
+
+    @property
+    def refreshes_at_endpoint(self) -> bool:
+        """Say whether its refresh tokens are exchanged at the token endpoint, and nowhere else."""
+        return GrantType.REFRESH_TOKEN in self.grant_types
+
+    def returns_to(self, uri: str) -> bool:
+        """Say whether *uri* is one of its redirect URIs (`redirect_uri.is_registered`)."""
+        return is_registered(uri, self.redirect_uris, public=self.public)
+
+    def is_assured_at(self, uri: str) -> bool:
+        """Say whether nobody else can pose as it at *uri*: it proves who it is, or *uri* is claimed by the owner of its domain."""
+        return not self.public or is_claimed(uri)
 
     @property
     def is_built_in(self) -> bool:
