@@ -15,8 +15,8 @@ from keyfob.accounts.throttle import Throttle
 from keyfob.audit.trail import Trail
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.api_keys import ApiKeys
-from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.authorizations import Authorizations
+from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import ClaimsSource, RecordedClaims
 from keyfob.authority.client_authentication import ClientAuthentication
