@@ -25,7 +25,7 @@ from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.session import Session
-from keyfob.sessions.store import SessionData, SessionPage
+from keyfob.sessions.store import Holder, SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import grant_of_principal, grant_of_session
@@ -68,7 +68,6 @@ class Authority:
         self.reports = parts.reports
         self.endings = parts.endings
         self.issuing = parts.issuing
-        self.claims_source = parts.claims_source
         self.id_tokens = parts.id_tokens
         self.user_info = parts.user_info
         self.backchannel = parts.backchannel
@@ -182,8 +181,12 @@ class Authority:
         # Whatever may fail comes before the rotation; nobody has the access token before that has succeeded.
         client = await self._client_of(presented.session)
         if client.refreshes_at_endpoint or presented.session.parent_session_id is not None:
-            raise Denied(Cause.WRONG_TYPE, "a refresh token for the token endpoint, where its client says who it is")
-        access_token = await self._access_token(presented.session, client, as_of=presented.as_of)
+            raise Denied(
+                Cause.WRONG_TYPE, "a refresh token for the token endpoint, where its client says who it is"
+            )
+        access_token = await self._access_token(
+            presented.session, client, as_of=presented.as_of, holder=presented.holder
+        )
         outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
         match outcome:
             case TheftDetected():
@@ -224,9 +227,7 @@ class Authority:
         await self.endings.applied(entry)
         if renewed.kind is OpaqueKind.SESSION:
             return issued_of(renewed, token=token, access_token=None)
-        access_token = await self._access_token(
-            renewed, await self._client_of(renewed), as_of=entry.position
-        )
+        access_token = await self._access_token(renewed, await self._client_of(renewed), as_of=entry.position)
         return issued_of(renewed, token=token, access_token=access_token)
 
     async def change_password(
@@ -386,9 +387,11 @@ class Authority:
             raise Denied(Cause.REVOKED, "the client was deleted")
         return client
 
-    async def _access_token(self, session: Session, client: Client, *, as_of: Position) -> AccessToken:
-        """Issue an access token for *session* at *client* with what holds today; *as_of* was read before."""
-        subject_claims = await self.claims_source(session.subject, session.client_id)
+    async def _access_token(
+        self, session: Session, client: Client, *, as_of: Position, holder: Holder | None = None
+    ) -> AccessToken:
+        """Issue an access token for *session* at *client* with what holds today; *as_of* was read before, *holder* with it."""
+        subject_claims = await self._parts.claims.of(session, holder)
         now = self.clock.now()
         return self.issuing.issue(
             grant_of_session(session, subject_claims, used_at=now),

@@ -122,7 +122,9 @@ class KeptRequests:
         if not is_secret(secret):
             return None
         record = await self._store.find(OneTimeKind.REQUEST, digest_of(secret), now=self._clock.now())
-        return None if record is None else Found(kept=_decoder.decode(record.body), record=record, secret=secret)
+        return (
+            None if record is None else Found(kept=_decoder.decode(record.body), record=record, secret=secret)
+        )
 
     async def _add(self, secret: str, kept: KeptRequest, lifetime: timedelta) -> None:
         now = self._clock.now()
@@ -141,7 +143,8 @@ class KeptRequests:
 def no_request() -> InvalidRequest:
     """Return the refusal of a request that is not kept (any more)."""
     return InvalidRequest(
-        "no_request", "This request was answered already, or its time is over. Begin again at the application."
+        "no_request",
+        "This request was answered already, or its time is over. Begin again at the application.",
     )
 
 

@@ -18,7 +18,7 @@ from keyfob.authority.api_keys import ApiKeys
 from keyfob.authority.authorizations import Authorizations
 from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
-from keyfob.authority.claims import ClaimsSource, RecordedClaims
+from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
 from keyfob.authority.endings import Endings
 from keyfob.authority.head_file import HeadFile
@@ -87,10 +87,10 @@ class Parts:
     activity: Activity
     reports: RevocationReports
     previews: Previews
-    claims_source: ClaimsSource
     id_tokens: IdTokens
     user_info: UserInfo
     backchannel: Backchannel
+    claims: TodaysClaims
     housekeeping: Housekeeping
 
     def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
@@ -141,11 +141,11 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)
     activity = Activity(store.sessions)
     reports = RevocationReports(store.reports, feed, clock=clock, period=options.canary)
-    claims_source = options.claims_source or RecordedClaims(store.accounts)
+    claims = TodaysClaims(store.accounts, options.claims_source)
     checks = Checks(
         options.issuer,
         sessions=sessions,
-        claims_source=claims_source,
+        claims=claims,
         feed=feed,
         feed_store=store.feed,
         keys=keys,
@@ -218,7 +218,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             refresh,
             grants=store.grants,
             store=store.sessions,
-            claims_source=claims_source,
+            claims=claims,
             issuing=issuing,
             endings=endings,
             activity=activity,
@@ -232,7 +232,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             clients,
             endings,
             keys=keys,
-            claims_source=claims_source,
+            claims_source=claims.source,
             policy=options.api_keys,
             clock=clock,
         ),
@@ -240,10 +240,10 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         activity=activity,
         reports=reports,
         previews=Previews(store.sessions, endings, reports, clock=clock),
-        claims_source=claims_source,
         id_tokens=id_tokens,
-        user_info=UserInfo(store.accounts, claims_source),
+        user_info=UserInfo(store.accounts, claims.source),
         backchannel=backchannel,
+        claims=claims,
         housekeeping=Housekeeping(store, activity, keys, reports, backchannel, clock=clock),
     )
 

@@ -25,7 +25,7 @@ import msgspec
 from msgspec.structs import replace as replace_struct
 
 from keyfob.audit.trail import Trail
-from keyfob.authority.claims import ClaimsSource
+from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.endings import Endings
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, GrantRefused
@@ -43,7 +43,7 @@ from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.rules import idle_limit
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Login, Sessions
-from keyfob.sessions.store import SessionStore
+from keyfob.sessions.store import Holder, SessionStore
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import SubjectClaims, grant_of_session
 from keyfob.tokens.issuer import Issuer
@@ -82,7 +82,7 @@ class UserTokens:
         *,
         grants: GrantStore,
         store: SessionStore,
-        claims_source: ClaimsSource,
+        claims: TodaysClaims,
         issuing: Issuer,
         endings: Endings,
         activity: Activity,
@@ -95,7 +95,7 @@ class UserTokens:
         self._refresh = refresh
         self._grants = grants
         self._store = store
-        self._claims_source = claims_source
+        self._claims = claims
         self._issuing = issuing
         self._endings = endings
         self._activity = activity
@@ -162,7 +162,7 @@ class UserTokens:
             raise _not_good()
         scopes = scope.narrowed(asked_scope, frozenset(session.scopes))
         try:
-            ready = await self._ready_for(session)
+            ready = await self._ready_for(session, presented.holder)
             granted = self._granted(
                 session, None, as_of=presented.as_of, ready=ready, client=client, scopes=scopes
             )
@@ -195,13 +195,13 @@ class UserTokens:
     async def _ready(self, code: AuthorizationCode) -> _Ready | None:
         """Return what a session for *code* needs; None where its subject may not sign in, or its login is over."""
         try:
-            subject_claims = await self._claims_source(code.subject, code.client_id)
+            subject_claims = await self._claims.source(code.subject, code.client_id)
             return _Ready(subject_claims, await self._live(code.session_id))
         except Denied:
             return None
 
-    async def _ready_for(self, session: Session) -> _Ready:
-        subject_claims = await self._claims_source(session.subject, session.client_id)
+    async def _ready_for(self, session: Session, holder: Holder | None) -> _Ready:
+        subject_claims = await self._claims.of(session, holder)
         parent = session.parent_session_id
         return _Ready(subject_claims, session if parent is None else await self._live(parent))
 
@@ -287,16 +287,15 @@ class UserTokens:
         """
         now = self._clock.now()
         grant = grant_of_session(session, ready.subject_claims, used_at=now)
-        kept = scopes | (frozenset(session.scopes) & {scope.OFFLINE_ACCESS})
         token = self._issuing.issue(
-            replace_struct(grant, scopes=kept, ends_at=min(grant.ends_at, _end_of(ready.login, now))),
+            replace_struct(grant, scopes=scopes, ends_at=min(grant.ends_at, _end_of(ready.login, now))),
             as_of=as_of,
             timeline=self._feed.live.head.timeline,
             now=now,
             lifetime=client.access_lifetime,
         )
         return UserGranted(
-            session=session, access_token=token, refresh_token=refresh_token, scopes=kept, nonce=nonce
+            session=session, access_token=token, refresh_token=refresh_token, scopes=scopes, nonce=nonce
         )
 
     async def _end_given(self, code: AuthorizationCode) -> None:

@@ -6,6 +6,7 @@ field given twice in a form, and another content type are refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -71,7 +72,7 @@ async def read_oauth_form(request: HttpRequest, shape: type[Body]) -> Body:
     Raises:
         InvalidRequest: 400, 413, 415 or 422.
     """
-    return _known(await _fields(request), shape)
+    return of_fields(await read_oauth_fields(request), shape)
 
 
 def read_oauth_query(request: HttpRequest, shape: type[Body]) -> Body:
@@ -80,19 +81,43 @@ def read_oauth_query(request: HttpRequest, shape: type[Body]) -> Body:
     Raises:
         InvalidRequest: 400 or 422.
     """
-    return _known(_once(parse_query(request.query)), shape)
+    fields = _once(parse_query(request.query))
+    return of_fields({name: value for name, value in fields.items() if value}, shape)
 
 
-def _known(fields: dict[str, str], shape: type[Body]) -> Body:
+async def read_oauth_fields(request: HttpRequest) -> dict[str, str]:
+    """Read the body of *request* as an endpoint of OAuth does, whatever fields it has; those without a value are left out.
+
+    Raises:
+        InvalidRequest: 400, 413, 415, or 422 for a field that is there twice.
+    """
+    return {name: value for name, value in (await _fields(request)).items() if value}
+
+
+def of_fields(fields: Mapping[str, str], shape: type[Body]) -> Body:
+    """Return the *shape* of those of *fields* that it knows.
+
+    Raises:
+        InvalidRequest: 422.
+    """
     known = set(shape.__struct_fields__)
-    return _converted({name: value for name, value in fields.items() if value and name in known}, shape)
+    return _converted({name: value for name, value in fields.items() if name in known}, shape)
 
 
-async def _fields(request: HttpRequest) -> dict[str, str]:
+async def read_pairs(request: HttpRequest) -> Fields:
+    """Read the body of *request* as a form post: names and values in their order, repeated or not.
+
+    Raises:
+        InvalidRequest: 400, 413 or 415.
+    """
     raw = await request.body()
     if not is_form(request):
         raise _unsupported(_FORM)
-    return _once(parse_fields(raw))
+    return parse_fields(raw)
+
+
+async def _fields(request: HttpRequest) -> dict[str, str]:
+    return _once(await read_pairs(request))
 
 
 def _once(pairs: Fields) -> dict[str, str]:

@@ -31,7 +31,7 @@ from keyfob.endpoints.admin import (
     users,
 )
 from keyfob.endpoints.admin import sessions as all_sessions
-from keyfob.endpoints.oauth import end_session, userinfo
+from keyfob.endpoints.oauth import authorize, consent, end_session, par, sign_in, userinfo
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 
@@ -51,6 +51,10 @@ _MODULES = (
     token,
     userinfo,
     end_session,
+    authorize,
+    sign_in,
+    consent,
+    par,
     api_keys,
     users,
     all_sessions,

@@ -1,1 +1,1 @@
-"""The endpoints of OAuth and OpenID Connect at which people are: one file a route."""
+"""OAuth 2.1 and OpenID Connect for people: where they sign in, and what they let applications do."""

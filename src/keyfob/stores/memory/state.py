@@ -127,5 +127,7 @@ class State:
     def drop_one_time(self, kind: OneTimeKind, digest: bytes) -> None:
         """Remove the record, and its alias if that is still its own."""
         gone = self.one_times.pop((kind, digest), None)
-        if gone is not None and gone.alias is not None:
-            self.aliases.pop((kind, gone.alias), None)
+        if gone is None or gone.alias is None:
+            return
+        if self.aliases.get((kind, gone.alias)) == digest:
+            del self.aliases[kind, gone.alias]

@@ -117,10 +117,8 @@ def _put(known: Known, record: AnyRecord) -> list[Command]:
             return _cut_off(record)
         case AttemptsRow() | FamiliarRow() | CanaryRow() | AssertionRow():
             return _small(record)
-        case OneTimeRow():
-            return _one_time(known, record)
-        case ConsentRow() | DeliveryRow() | CursorRow():
-            return _granted(record)
+        case OneTimeRow() | ConsentRow() | DeliveryRow() | CursorRow():
+            return _granted(known, record)
         case _:
             assert_never(record)
 
@@ -161,8 +159,10 @@ def _forget_alias(known: Known, key: str) -> list[Command]:
     return [] if name is None else [(b"HDEL", places.ALIASES, name)]
 
 
-def _granted(record: ConsentRow | DeliveryRow | CursorRow) -> list[Command]:
+def _granted(known: Known, record: OneTimeRow | ConsentRow | DeliveryRow | CursorRow) -> list[Command]:
     match record:
+        case OneTimeRow():
+            return _one_time(known, record)
         case ConsentRow():
             return [
                 (b"HSET", places.CONSENTS, record.key, encode(record)),
@@ -286,16 +286,22 @@ def _remove(known: Known, kind: Kind, key: str) -> list[Command]:
             return [(b"HDEL", places.CUT_OFFS, key), (b"ZREM", places.DROPS, key)]
         case Kind.ATTEMPTS:
             return [(b"HDEL", places.ATTEMPTS, key), (b"ZREM", places.ATTEMPTS_AT, key)]
-        case Kind.FAMILIAR:
-            return [(b"ZREM", places.FAMILIAR, key)]
-        case Kind.ASSERTIONS:
-            return [(b"ZREM", places.ASSERTIONS, bytes.fromhex(key))]
-        case Kind.CANARIES:
-            return [(b"HDEL", places.CANARIES, str(int(key)))]
+        case Kind.FAMILIAR | Kind.ASSERTIONS | Kind.CANARIES:
+            return [_remove_small(kind, key)]
         case Kind.ONE_TIMES | Kind.CONSENTS | Kind.DELIVERIES:
             return _remove_granted(known, kind, key)
         case _:
             return [(b"HDEL", _TABLES[kind], key)]
+
+
+def _remove_small(kind: Kind, key: str) -> Command:
+    match kind:
+        case Kind.FAMILIAR:
+            return (b"ZREM", places.FAMILIAR, key)
+        case Kind.ASSERTIONS:
+            return (b"ZREM", places.ASSERTIONS, bytes.fromhex(key))
+        case _:
+            return (b"HDEL", places.CANARIES, str(int(key)))
 
 
 def _remove_granted(known: Known, kind: Kind, key: str) -> list[Command]:
