@@ -65,6 +65,9 @@ class Authority:
         self.reports = parts.reports
         self.endings = parts.endings
         self.issuing = parts.issuing
+        self.id_tokens = parts.id_tokens
+        self.user_info = parts.user_info
+        self.backchannel = parts.backchannel
 
     @classmethod
     def open(

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from keyfob.accounts.passwords import PasswordPolicy
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.claims import ClaimsSource
+from keyfob.authority.logout_post import BackchannelPolicy
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Strategy
@@ -41,6 +42,7 @@ class OpenOptions(TypedDict, total=False):
     followers: int
     accounts_store: str | None
     state_folder: Path | None
+    backchannel: BackchannelPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Options:
     revoked while verifiers report: 1 second to 1 minute, or 0 for never. `accounts_store` is the URL of where accounts, clients and keys
     lie apart from a store in Redis. `state_folder` is where this server keeps, across its restarts,
     how far the feed of a store on another machine has come; None: nowhere. It is made where it is not there. Servers on several machines have
-    one each; processes of one machine may share it.
+    one each; processes of one machine may share it. `backchannel` says to where logout tokens may be sent.
 
     Raises:
         ConfigurationError: a bound is broken, or the issuer is no URL.
@@ -73,6 +75,7 @@ class Options:
     followers: int = 2_000
     accounts_store: str | None = None
     state_folder: Path | None = None
+    backchannel: BackchannelPolicy = field(default_factory=BackchannelPolicy)
 
     def __post_init__(self) -> None:
         require_issuer(self.issuer)
