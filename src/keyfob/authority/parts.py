@@ -20,7 +20,9 @@ from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
+from keyfob.authority.device_flow import DeviceFlow
 from keyfob.authority.endings import Endings
+from keyfob.authority.hand_offs import HandOffs
 from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.id_tokens import IdTokens
@@ -82,6 +84,8 @@ class Parts:
     machine_tokens: MachineTokens
     authorizations: Authorizations
     user_tokens: UserTokens
+    device_flow: DeviceFlow
+    hand_offs: HandOffs
     api_keys: ApiKeys
     trail: Trail
     activity: Activity
@@ -156,6 +160,20 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     id_tokens = IdTokens(options.issuer, keys, clock=clock)
     backchannel = _backchannel(store, feed, id_tokens, trail=trail, options=options)
     refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
+    user_tokens = UserTokens(
+        sessions,
+        refresh,
+        grants=store.grants,
+        store=store.sessions,
+        claims=claims,
+        issuing=issuing,
+        endings=endings,
+        activity=activity,
+        trail=trail,
+        feed=feed,
+        policy=policy,
+        clock=clock,
+    )
     return Parts(
         options=options,
         store=store,
@@ -219,20 +237,19 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             issuer=options.issuer,
             clock=clock,
         ),
-        user_tokens=UserTokens(
-            sessions,
-            refresh,
-            grants=store.grants,
-            store=store.sessions,
-            claims=claims,
-            issuing=issuing,
-            endings=endings,
-            activity=activity,
+        user_tokens=user_tokens,
+        device_flow=DeviceFlow(
+            clients,
+            user_tokens,
+            throttle,
+            store=store.grants,
+            consents=store.consents,
+            feed_store=store.feed,
             trail=trail,
-            feed=feed,
-            policy=policy,
+            issuer=options.issuer,
             clock=clock,
         ),
+        hand_offs=HandOffs(clients, user_tokens, store=store.grants, issuer=options.issuer, clock=clock),
         api_keys=ApiKeys(
             store,
             clients,

@@ -32,6 +32,7 @@ from msgspec.structs import replace as replace_struct
 from keyfob.audit.trail import Trail
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.endings import Endings
+from keyfob.authority.redemption import Redemption
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, GrantRefused
 from keyfob.base.identifiers import Position, SessionId, Strategy
@@ -118,29 +119,41 @@ class UserTokens:
                 used right, and where what it rests on was ended meanwhile.
         """
         # 1 and 2.
-        _require_grant(client, GrantType.AUTHORIZATION_CODE)
+        require_grant(client, GrantType.AUTHORIZATION_CODE)
         record = await self._find(use.secret)
         if record is None:
             raise not_good()
         code = _body(record)
         require_right(code, use, client.client_id)
+        right = Redemption(
+            record=record, code=code, as_of=record.as_of, read=_body, write=msgspec.json.encode
+        )
+        return await self.redeem(client, right, origin=origin)
+
+    async def redeem(self, client: Client, right: Redemption, *, origin: Origin) -> UserGranted:
+        """Take a record whose use by *client* is *right*, and give what it stands for; a second use ends that.
+
+        Raises:
+            GrantRefused: `invalid_grant`: it was used before, or what it rests on was ended meanwhile.
+        """
+        code, record = right.code, right.record
         # 3. Where the subject may not sign in any more the code is taken all the same: a second use must show.
         ready = await self._ready(code)
         # 4.
-        match await self._grants.take(OneTimeKind.CODE, record.digest, now=self._clock.now()):
+        match await self._grants.take(record.kind, record.digest, now=self._clock.now()):
             case Taken(taken) if ready is not None:
                 pass
             case TakenBefore(before):
-                await self._end_given(_body(before))
+                await self._end_given(right.read(before))
                 raise not_good()
             case _:
                 raise not_good()
         # 5 and 6.
-        made = await self._make_sessions(client, code, taken, ready=ready, origin=origin)
+        made = await self._make_sessions(client, right, taken, ready=ready, origin=origin)
         granted = self._granted(
             made.session,
             None if made.token is None else made.token.text(),
-            as_of=taken.as_of,
+            as_of=right.as_of,
             ready=ready,
             client=client,
             scopes=code.scopes,
@@ -159,7 +172,7 @@ class UserTokens:
             GrantRefused: `unauthorized_client`, `invalid_scope`; `invalid_grant` for a token that is unknown, over or another client's, and
                 for an earlier one of the chain: then the session was ended.
         """
-        _require_grant(client, GrantType.REFRESH_TOKEN)
+        require_grant(client, GrantType.REFRESH_TOKEN)
         try:
             presented = await self._refresh.present(text)
         except Denied as denied:
@@ -220,19 +233,20 @@ class UserTokens:
         return found.session
 
     async def _make_sessions(
-        self, client: Client, code: AuthorizationCode, taken: OneTime, *, ready: _Ready, origin: Origin
+        self, client: Client, right: Redemption, taken: OneTime, *, ready: _Ready, origin: Origin
     ) -> _Made:
         """Make the session that *code* gives, and the one beside it, in the order of 5 and 6."""
-        login = self._login(client, code, as_of=taken.as_of, browser=ready.login, origin=origin)
+        code = right.code
+        login = self._login(client, code, as_of=right.as_of, browser=ready.login, origin=origin)
         beside = self._login_beside(login, code, browser=ready.login)
         given = replace(
             code, given=login.session_id, given_beside=None if beside is None else beside.session_id
         )
         noted = await self._grants.amend(
-            OneTimeKind.CODE,
+            taken.kind,
             taken.digest,
             version=taken.version,
-            body=msgspec.json.encode(given),
+            body=right.write(given),
             now=self._clock.now(),
         )
         if not isinstance(noted, Amended) or noted.record.reused_at is not None:
@@ -244,7 +258,7 @@ class UserTokens:
             raise not_good() from denied
         for entry in chain.from_iterable(one.ended for one in created):
             await self._endings.applied(entry)
-        after = await self._grants.find(OneTimeKind.CODE, taken.digest, now=self._clock.now())
+        after = await self._grants.find(taken.kind, taken.digest, now=self._clock.now())
         if after is None or after.reused_at is not None:
             await self._end_given(given)
             raise not_good()
@@ -360,7 +374,12 @@ def _end_of(login: Session, now: datetime) -> datetime:
     return login.expires_at if limit is None else min(login.expires_at, now + limit)
 
 
-def _require_grant(client: Client, grant_type: GrantType) -> None:
+def require_grant(client: Client, grant_type: GrantType) -> None:
+    """Refuse a *client* that may not ask for this.
+
+    Raises:
+        GrantRefused: `unauthorized_client`.
+    """
     if grant_type not in client.grant_types:
         raise GrantRefused("unauthorized_client", "This client may not use this grant type.")
 
