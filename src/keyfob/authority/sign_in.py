@@ -149,7 +149,7 @@ class SignIn:
                 as_of=head.position,
                 timeline=head.timeline,
                 now=created.session.created_at,
-                lifetime=parts.access_lifetime_of(client, chosen),
+                lifetime=parts.options.access_lifetime_of(client, chosen),
             )
         return issued_of(created.session, token=created.token, access_token=access_token)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from keyfob.base.errors import InvalidRequest
 from keyfob.http.messages import HttpRequest
-from keyfob.http.query import Fields, parse_fields
+from keyfob.http.query import Fields, parse_fields, parse_query
 
 MAX_DEPTH = 8
 """How deep JSON may nest. Our own bodies nest two deep."""
@@ -75,6 +75,16 @@ async def read_oauth_form(request: HttpRequest, shape: type[Body]) -> Body:
     return of_fields(await read_oauth_fields(request), shape)
 
 
+def read_oauth_query(request: HttpRequest, shape: type[Body]) -> Body:
+    """Read the query of *request* as `read_oauth_form` does a body (RFC 6749, section 3.1).
+
+    Raises:
+        InvalidRequest: 400 or 422.
+    """
+    fields = _once(parse_query(request.query))
+    return of_fields({name: value for name, value in fields.items() if value}, shape)
+
+
 async def read_oauth_fields(request: HttpRequest) -> dict[str, str]:
     """Read the body of *request* as an endpoint of OAuth does, whatever fields it has; those without a value are left out.
 
@@ -107,8 +117,12 @@ async def read_pairs(request: HttpRequest) -> Fields:
 
 
 async def _fields(request: HttpRequest) -> dict[str, str]:
+    return _once(await read_pairs(request))
+
+
+def _once(pairs: Fields) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for name, value in await read_pairs(request):
+    for name, value in pairs:
         if name in fields:
             raise InvalidRequest("invalid_request", "A field is there twice.", status=422)
         fields[name] = value

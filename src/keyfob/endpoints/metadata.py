@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from keyfob.authority.user_info import IDENTITY_CLAIMS, IDENTITY_SCOPES
 from keyfob.endpoints import introspect, jwks, token
 from keyfob.endpoints.answers import public_document
-from keyfob.endpoints.oauth import paths
+from keyfob.endpoints.oauth import end_session, paths, userinfo
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
-from keyfob.grants import pkce
+from keyfob.grants import pkce, scope
 from keyfob.grants.prompting import Prompt
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.jwt.algorithms import Algorithm
+from keyfob.tokens.id_token import ID_CLAIMS
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,14 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     request_parameter_supported: bool
     request_uri_parameter_supported: bool
     subject_types_supported: list[str]
+    userinfo_endpoint: str
+    end_session_endpoint: str
+    id_token_signing_alg_values_supported: list[str]
+    scopes_supported: list[str]
+    claims_supported: list[str]
+    claims_parameter_supported: bool
+    backchannel_logout_supported: bool
+    backchannel_logout_session_supported: bool
 
 
 async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
@@ -69,6 +79,14 @@ async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
             request_parameter_supported=False,
             request_uri_parameter_supported=False,
             subject_types_supported=["public"],
+            userinfo_endpoint=base + userinfo.PATH,
+            end_session_endpoint=base + end_session.PATH,
+            id_token_signing_alg_values_supported=list(site.authority.id_tokens.algorithms()),
+            scopes_supported=[*IDENTITY_SCOPES, scope.OFFLINE_ACCESS],
+            claims_supported=[*ID_CLAIMS, *IDENTITY_CLAIMS],
+            claims_parameter_supported=False,
+            backchannel_logout_supported=True,
+            backchannel_logout_session_supported=True,
         )
     )
 

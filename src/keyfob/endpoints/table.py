@@ -31,7 +31,7 @@ from keyfob.endpoints.admin import (
     users,
 )
 from keyfob.endpoints.admin import sessions as all_sessions
-from keyfob.endpoints.oauth import authorize, consent, par, sign_in
+from keyfob.endpoints.oauth import authorize, consent, end_session, par, sign_in, userinfo
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 
@@ -49,6 +49,8 @@ _MODULES = (
     metadata,
     introspect,
     token,
+    userinfo,
+    end_session,
     authorize,
     sign_in,
     consent,

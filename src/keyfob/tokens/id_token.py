@@ -42,7 +42,7 @@ _HASHES: Final = {
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-class IdClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class IdClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What an ID token says. Moments are whole seconds since the epoch; None and the empty tuple stand for an absent claim."""
 
     iss: str
