@@ -66,6 +66,7 @@ class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     scope: str | None = None
     issued_token_type: str | None = None
     refresh_token: str | None = None
+    id_token: str | None = None
 
 
 GRANT_TYPES = (
@@ -88,12 +89,13 @@ async def token(site: Site, request: HttpRequest) -> HttpResponse:
             use = CodeUse(
                 secret=asked.code or "", redirect_uri=asked.redirect_uri, verifier=asked.code_verifier
             )
-            return _user_answer(await user_grants.for_code(site, request, credentials, use=use))
+            return _user_answer(site, await user_grants.for_code(site, request, credentials, use=use))
         case GrantType.REFRESH_TOKEN:
             return _user_answer(
+                site,
                 await user_grants.for_refresh_token(
                     site, request, credentials, token=asked.refresh_token, scope=asked.scope
-                )
+                ),
             )
         case GrantType.CLIENT_CREDENTIALS:
             if credentials is None:
@@ -133,8 +135,13 @@ def _subject_token(asked: TokenRequest) -> str:
     return asked.subject_token
 
 
-def _user_answer(granted: UserGranted) -> HttpResponse:
-    """Answer with what a client gets for somebody who signed in at it."""
+def _user_answer(site: Site, granted: UserGranted) -> HttpResponse:
+    """Answer with what a client gets for somebody who signed in at it; an OpenID client with an ID token."""
+    id_token = None
+    if granted.identity is not None:
+        id_token = site.authority.id_tokens.issue(
+            granted.identity, nonce=granted.nonce, access_token=granted.access_token.text
+        )
     return json_answer(
         TokenAnswer(
             access_token=granted.access_token.text,
@@ -142,6 +149,7 @@ def _user_answer(granted: UserGranted) -> HttpResponse:
             expires_in=granted.access_token.expires_in,
             scope=" ".join(sorted(granted.scopes)) or None,
             refresh_token=granted.refresh_token,
+            id_token=id_token,
         ),
         _NO_CACHE,
     )
