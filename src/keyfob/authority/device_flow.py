@@ -4,8 +4,8 @@
 2. Whoever types the second has signed in, not long ago. Each try counts before it is looked at (`Throttle.admit_guess`).
 3. They see who asks, for what, and from where, and answer once. What is allowed has the `as_of` of the read of their login: whatever ends
    that login from then on ends what the device gets (design.md, precondition 3).
-4. The device, which asks no faster than it was told to, gets a session under that login. Of any number of questions at once one gets it; a
-   question with the same secret after that ends what it gave (`UserTokens.redeem`).
+4. The device, which asks no faster than it was told to, gets a session under that login. Of any number of questions at once one gets it, and
+   the others are told to wait; one that comes with the same secret after that ends what it gave (`UserTokens.redeem`).
 """
 
 from __future__ import annotations
@@ -188,14 +188,18 @@ class DeviceFlow:
         require_grant(client, GrantType.DEVICE_CODE)
         for _ in range(_TRIES):
             record, request = await self._of_device(client, secret)
-            if record.taken_at is not None:
-                return await self._user_tokens.redeem(client, _redemption(record, request), origin=origin)
             outcome = device.turn(request, self._clock.now())
+            if record.taken_at is not None:
+                # A device that asked twice at once is told to wait; whoever comes later has found the code.
+                if outcome.error is DeviceError.SLOW_DOWN:
+                    break
+                return await self._user_tokens.redeem(client, _redemption(record, request), origin=origin)
             if outcome.after is not None and not await self._note(record, outcome.after):
                 continue  # somebody has answered meanwhile, or the device asks twice at once
             if outcome.error is not None:
                 raise GrantRefused(outcome.error.value, _DETAILS[outcome.error])
-            return await self._user_tokens.redeem(client, _redemption(record, request), origin=origin)
+            asked = outcome.after or request
+            return await self._user_tokens.redeem(client, _redemption(record, asked), origin=origin)
         raise GrantRefused(DeviceError.SLOW_DOWN.value, _DETAILS[DeviceError.SLOW_DOWN])
 
     async def _of_device(self, client: Client, secret: str) -> tuple[OneTime, DeviceRequest]:

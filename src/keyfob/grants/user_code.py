@@ -1,7 +1,7 @@
 """User codes of the device flow: what a person reads on one screen and types on another (RFC 8628, section 6.1).
 
 Eight letters of twenty: no vowels, so that no words come out, nothing that looks like a digit, and no Y. That is 34 bits, for ten minutes,
-behind a login and a throttle: at the pace that the throttle leaves, somebody guesses right once in some ten million lives of a code.
+behind a login and a throttle that leaves one account some fourteen tries in that time: it finds one particular code once in a billion lives.
 """
 
 from __future__ import annotations
