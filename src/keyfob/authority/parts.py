@@ -32,7 +32,7 @@ from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.logout_delivery import LogoutDelivery
 from keyfob.authority.logout_post import LogoutPost
-from keyfob.authority.logout_queue import LogoutQueue
+from keyfob.authority.logout_queue import LogoutQueue, begin_queue
 from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
@@ -107,6 +107,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     """
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
+    await begin_queue(store.outbox, store.feed)
     if store.prepare is not None:
         await store.prepare()
     keys = await KeyRing.open(
