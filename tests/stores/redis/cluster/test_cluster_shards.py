@@ -199,7 +199,7 @@ class TestNobodyHasCarriedIt:
         new, outcome = await sign_in(on_own, old.subject, clock)
         assert outcome == Added()
         raw_row = await on_own.sessions._server.read(b"HGETALL", rows_of(on_own, old.subject)[0])
-        assert len(raw_row) == 2 * 2
+        assert len({name[:16] for name in raw_row[::2]}) == 2
         assert await is_live(on_own, new.session_id, clock.now())
         assert (await found(on_own, old.session_id)).ended_position == 1
         assert await put(on_own, under_way) == CutOff()

@@ -9,9 +9,12 @@ from keyfob.stores.redis.cluster.accounts import ClusterAccountStore
 from keyfob.stores.redis.cluster.feed import ClusterFeedStore
 from keyfob.stores.redis.cluster.server import ClusterServer
 from keyfob.stores.redis.cluster.sessions import ClusterSessionStore
+from keyfob.stores.redis.consents import RedisConsentStore
+from keyfob.stores.redis.grants import RedisGrantStore
 from keyfob.stores.redis.keys import RedisKeyStore
 from keyfob.stores.redis.mirroring import RedisMirror
 from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.outbox import RedisOutboxStore
 from keyfob.stores.redis.reports import RedisReportStore
 from keyfob.stores.redis.throttle import RedisThrottleStore
 from keyfob.stores.store import Store
@@ -40,4 +43,7 @@ async def open_cluster_store(options: RedisOptions, *, clock: Clock) -> Store:
         salt=server.salt,
         close=server.close,
         mirror=RedisMirror(server, clock),
+        grants=RedisGrantStore(server),
+        consents=RedisConsentStore(server),
+        outbox=RedisOutboxStore(server),
     )

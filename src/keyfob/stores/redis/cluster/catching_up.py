@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -46,9 +46,9 @@ class Steps(Protocol):
 
     salt: bytes
 
-    async def run(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Any: ...
-    async def look(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Any: ...
-    async def read(self, *command: object) -> Any: ...
+    def run(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Awaitable[Any]: ...
+    def look(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Awaitable[Any]: ...
+    def read(self, *command: object) -> Awaitable[Any]: ...
     async def read_news(self) -> object: ...
     async def read_stock(self) -> object: ...
     async def tell(self, event: Event) -> None: ...
@@ -71,25 +71,41 @@ class CatchingUp:
     # steps
 
     async def step(
-        self, name: str, tag: str, keys: Sequence[bytes], asked: Mapping[str, object]
+        self,
+        name: str,
+        tag: str,
+        keys: Sequence[bytes],
+        asked: Mapping[str, object],
+        *,
+        arguments: Sequence[object] = (),
     ) -> Sequence[Answer]:
         """Carry out the script *name*, which may write, on the rows at *tag* and the state of their slot.
+
+        *asked* is its last argument, behind *arguments*.
 
         Raises:
             StoreUnavailable: the node that has them does not answer, or the feed, where it must be asked.
         """
-        return await self._server.at_home(partial(self._step, name, tag, keys, asked))
+        return await self._server.at_home(partial(self._step, name, tag, keys, asked, arguments))
 
     async def _step(
-        self, name: str, tag: str, keys: Sequence[bytes], asked: Mapping[str, object]
+        self,
+        name: str,
+        tag: str,
+        keys: Sequence[bytes],
+        asked: Mapping[str, object],
+        arguments: Sequence[object],
     ) -> Sequence[Answer]:
         slot = slot_of_tag(tag)
         pending: Mapping[str, object] = {}
         more: Sequence[bytes] = ()
         for _ in range(_TRIES):
             told = {**asked, **self._known(slot), **pending}
-            arguments = (self._packer.encode(told),)
-            answer = await self._server.run(f"cluster/{name}", (*state_keys(slot), *keys, *more), arguments)
+            answer = await self._server.run(
+                f"cluster/{name}",
+                (*state_keys(slot), *keys, *more),
+                (*arguments, self._packer.encode(told)),
+            )
             if not isinstance(answer, list) or answer[0] not in {b"behind", b"elsewhere"}:
                 return answer if isinstance(answer, list) else [answer]
             if answer[0] == b"elsewhere":

@@ -10,7 +10,7 @@ Whoever is killed in between leaves it to the next one who wants something of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class Server(Protocol):
     """What is needed of a server."""
 
     def orders(self, *keys: bytes) -> Orders: ...
-    async def step(self, name: str, keys: Sequence[bytes], asked: Mapping[str, object]) -> Any: ...
+    def step(self, name: str, keys: Sequence[bytes], asked: Mapping[str, object]) -> Awaitable[Any]: ...
     def appended(self, reply: Reply) -> Entry: ...
     async def carry(self, entries: Sequence[Entry]) -> None: ...
 

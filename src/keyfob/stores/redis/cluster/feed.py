@@ -11,8 +11,10 @@ from keyfob.base.clock import to_micros
 from keyfob.base.errors import Unavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
+from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.revocation import Revocation
+from keyfob.stores.redis import places
 from keyfob.stores.redis.cluster.keys import SLOTS
 from keyfob.stores.redis.cluster.server import ClusterServer
 from keyfob.stores.redis.feed import RedisFeedStore
@@ -60,8 +62,8 @@ class ClusterFeedStore(RedisFeedStore):
         gone = 0
         while gone < limit:
             portion = min(_PORTION, limit - gone)
-            asked = {"now": to_micros(now), "limit": portion}
-            dropped = int(await self._cluster.step("cluster/drop", (SLOTS,), asked))
+            asked = {"now": to_micros(now), "unread": to_micros(now - READ_WITHIN), "limit": portion}
+            dropped = int(await self._cluster.step("cluster/drop", (places.CURSORS, SLOTS), asked))
             gone += dropped
             if dropped < portion:
                 break

@@ -8,13 +8,18 @@ from datetime import datetime
 from keyfob.base.clock import to_micros
 from keyfob.base.errors import Unavailable
 from keyfob.base.identifiers import Subject
+from keyfob.revocation.entry import Entry
 from keyfob.sessions.session import Session
+from keyfob.sessions.store import SessionPage
+from keyfob.stores.children import is_ended_by
 from keyfob.stores.redis import places
 from keyfob.stores.redis.cluster.keys import state_at
 from keyfob.stores.redis.cluster.server import ClusterServer
 from keyfob.stores.redis.listing import MAX_SWEPT, START, Listing, live_of, scan
 from keyfob.stores.redis.options import Address
+from keyfob.stores.redis.packing import read_session
 
+_LISTED = 256  # slots looked through for one page
 _TIDIED = 200  # slots whose cut-offs one deletion looks at
 
 
@@ -81,6 +86,22 @@ class ClusterListing(Listing):
                 seen |= fresh
                 found = await self._cluster.together(self._rows(_tag(key), now) for key in fresh)
                 yield [session for sessions in found for session in sessions]
+
+    async def _ended_everywhere(self, entry: Entry, place: int) -> SessionPage:
+        """Return what *entry* ended in the next slots from *place* on, whatever nodes have them."""
+        await self._cluster.read_stock()  # another process may use slots of which this one has not heard
+        following = [slot for slot in sorted(self._cluster.journal.used) if slot >= place]
+        some = following[:_LISTED]
+        keys = await self._cluster.together(self._cluster.keys_in(slot) for slot in some)
+        rows = [key for of_slot in keys for key in of_slot if key.endswith(b":s")]
+        found = await self._cluster.together(self._ended_at(key, entry) for key in rows)
+        everyone = [session for sessions in found for session in sessions]
+        return SessionPage(everyone, str(some[-1] + 1) if len(following) > len(some) else None)
+
+    async def _ended_at(self, key: bytes, entry: Entry) -> list[Session]:
+        _, rest = await self._cluster.catching_up.look("rows_of", _tag(key), ())
+        sessions = (read_session(field, row) for field, row, _ in rest[0])
+        return [session for session in sessions if is_ended_by(session, entry)]
 
     async def _rows(self, tag: str, now: datetime) -> list[Session]:
         _, rest = await self._cluster.catching_up.look("rows_of", tag, ())

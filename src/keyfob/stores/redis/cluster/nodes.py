@@ -18,11 +18,12 @@ from keyfob.base.errors import StoreUnavailable
 from keyfob.stores.redis.cluster.keys import FEED_SLOT
 from keyfob.stores.redis.cluster.slots import slot_of
 from keyfob.stores.redis.cluster.topology import Topology, read_nodes
-from keyfob.stores.redis.connecting import Connection, ask, connect_to
+from keyfob.stores.redis.connecting import ask, connect_to
 from keyfob.stores.redis.faults import FAULTS, unavailable
 from keyfob.stores.redis.options import Address, RedisOptions
 from keyfob.stores.redis.pipelining import Command, Pipeline
 from keyfob.stores.redis.scripts import Script
+from keyfob.stores.redis.wire import Connection
 
 REDIRECTS: Final = (exceptions.AskError, exceptions.TryAgainError)  # MovedError is an AskError
 _PAUSE: Final = 0.02  # seconds before a slot on its way is asked again
@@ -74,6 +75,14 @@ class Nodes:
     async def at(self, address: Address, *command: object) -> Any:
         """Return the answer of one node to a command that reads and has no key."""
         return await self._pipeline(address).ask(command, only_reads=True)
+
+    async def keys_in(self, slot: int) -> list[bytes]:
+        """Return the keys of *slot*, as the node that has it knows them."""
+        address = self._topology.owner(slot)
+        if address is None:
+            raise unavailable(exceptions.ClusterDownError("nobody has the slot"), self._options.name)
+        count = await self.at(address, b"CLUSTER", b"COUNTKEYSINSLOT", slot)
+        return list(await self.at(address, b"CLUSTER", b"GETKEYSINSLOT", slot, count)) if count else []
 
     def primaries(self) -> list[Address]:
         """Return the nodes that have slots."""
@@ -194,6 +203,6 @@ class Nodes:
         try:
             text = await ask(connection, b"CLUSTER", b"NODES")
         finally:
-            await connection.disconnect(nowait=True)
+            connection.abort()
         by_name = self._options.tls is not None
         self._topology.learn(read_nodes(text.decode(), asked=address, by_name=by_name))

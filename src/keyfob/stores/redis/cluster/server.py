@@ -24,7 +24,6 @@ from keyfob.stores.redis.cluster.keys import SLOTS
 from keyfob.stores.redis.cluster.nodes import Nodes
 from keyfob.stores.redis.cluster.orders import ClusterOrders
 from keyfob.stores.redis.connecting import (
-    Connection,
     check_node,
     connect_to,
     read_state,
@@ -39,6 +38,7 @@ from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import Reply, event_fields, read_stream_entry
 from keyfob.stores.redis.scripts import Scripts
 from keyfob.stores.redis.server import Asks, Server, read_salt
+from keyfob.stores.redis.wire import Connection
 
 _PAGE: Final = 1_000  # entries read in one piece
 _PATIENCE: Final = (
@@ -115,7 +115,7 @@ class ClusterServer(Server):
         except exceptions.MovedError:  # it has handed the feed on: whoever asks it for an entry is told so
             return connection
         except BaseException:
-            await connection.disconnect(nowait=True)
+            connection.abort()
             raise
         return connection
 
@@ -126,8 +126,8 @@ class ClusterServer(Server):
             raise exceptions.ClusterDownError("nobody has the slot of the feed")
         return owner
 
-    def check_head(self, known: Reached, timeline: bytes | None, position: bytes | None) -> None:
-        """Refuse an answer from a feed that went back; the next connection is looked at, and the feed mended.
+    def check_head(self, known: Reached, timeline: bytes | None, position: bytes | None) -> Position:
+        """Return where the feed stands. Refuse an answer from a feed that went back; the next connection is looked at, and the feed mended.
 
         Raises:
             StoreUnavailable: it has lost data.
@@ -136,7 +136,7 @@ class ClusterServer(Server):
             stands = Timeline(timeline.decode()), Position(int(position))
             if is_behind(*stands, known):
                 self.nodes.leave()
-        super().check_head(known, timeline, position)
+        return super().check_head(known, timeline, position)
 
     async def read_news(self) -> Standing:
         """Return where the feed stands, and know every entry up to there.
@@ -195,6 +195,10 @@ class ClusterServer(Server):
             return {}
         return await self.at_home(partial(self.catching_up.carry, entries, patience=_PATIENCE))
 
+    async def keys_in(self, slot: int) -> list[bytes]:
+        """Return the keys of *slot*."""
+        return await self.at_home(partial(self.nodes.keys_in, slot))
+
     async def at(self, address: Address, *command: object) -> Any:
         """Return the answer of one node to a command that reads and has no key."""
         return await self.at_home(partial(self.nodes.at, address, *command))
@@ -230,7 +234,7 @@ async def _connect(options: RedisOptions, address: Address) -> Connection:
     try:
         check_node(await read_state(connection))
     except BaseException:
-        await connection.disconnect(nowait=True)
+        connection.abort()
         raise
     return connection
 

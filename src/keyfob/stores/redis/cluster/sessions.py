@@ -46,6 +46,7 @@ from keyfob.stores.redis.cluster.feed import ClusterFeedStore
 from keyfob.stores.redis.cluster.listing import ClusterListing
 from keyfob.stores.redis.cluster.server import ClusterServer
 from keyfob.stores.redis.packing import event_fields, raw, read_session, session_row
+from keyfob.stores.redis.pieces import joined, names_of
 from keyfob.stores.redis.reading import as_found
 from keyfob.stores.redis.sessions import read_kept, refusal
 from keyfob.stores.revoking import check_data
@@ -134,17 +135,12 @@ class ClusterSessionStore:
     ) -> RotateOutcome:
         """Make *successor* the current secret, as the port says."""
         field, tag = places.field_of(session_id), places.tag_of_session(session_id)
-        asked = {
-            "id": session_id,
-            "field": raw(field),
-            "presented": raw(presented),
-            "successor": raw(successor),
-            "generation": generation,
-            "now": to_micros(now),
-            "window": span_micros(replay_window),
-            "event": event_fields(event),
-        }
-        outcome, *rest = await self._without_debts("rotate", tag, asked)
+        if not field:
+            return Unknown()
+        reuse = self._server.encode({"id": session_id, "event": event_fields(event)})
+        told = (field, presented, successor, generation, to_micros(now), span_micros(replay_window) or 0)
+        asked = {"now": to_micros(now)}
+        outcome, *rest = await self._without_debts("rotate", tag, asked, (*told, reuse))
         if outcome == b"unknown":
             return Unknown()
         if outcome == b"reused":
@@ -165,7 +161,7 @@ class ClusterSessionStore:
         """Replace the secret: decided on the row as it was read, and owed if it is still that row."""
         field, tag = places.field_of(session_id), places.tag_of_session(session_id)
         for _ in range(_TRIES):
-            row: bytes | None = await self._server.read(b"HGET", places.sessions_at(tag), field)
+            row = joined(await self._server.read(b"HMGET", places.sessions_at(tag), *names_of(field)))
             if row is None:
                 return Unknown()
             session = read_session(field, row)
@@ -282,6 +278,10 @@ class ClusterSessionStore:
         """Return live API keys, newest first, as `list` does sessions."""
         return await self._listing.page(subject, now=now, after=after, limit=limit, wanted=is_api_key)
 
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended; those of a client or of everything are looked for slot by slot."""
+        return await self._listing.ended_children(entry, after=after, limit=limit)
+
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""
         asked = {"field": raw(places.field_of(session_id)), "now": to_micros(self._clock.now())}
@@ -310,13 +310,19 @@ class ClusterSessionStore:
         """Delete up to *limit* rows whose absolute end is reached. The server itself drops what nobody deletes, an hour after its end."""
         return await self._listing.sweep(now, limit)
 
-    async def _step(self, name: str, tag: str, asked: Mapping[str, object]) -> Sequence[Any]:
-        return await self._slots.step(name, tag, (places.sessions_at(tag), places.data_at(tag)), asked)
+    async def _step(
+        self, name: str, tag: str, asked: Mapping[str, object], arguments: Sequence[object] = ()
+    ) -> Sequence[Any]:
+        keys = (places.sessions_at(tag), places.data_at(tag))
+        return await self._slots.step(name, tag, keys, asked, arguments=arguments)
 
-    async def _without_debts(self, name: str, tag: str, asked: Mapping[str, object]) -> Sequence[Any]:
+    async def _without_debts(
+        self, name: str, tag: str, asked: Mapping[str, object], arguments: Sequence[object] = ()
+    ) -> Sequence[Any]:
         """Do a step that must wait until nothing is owed for what it is about: what is owed is paid by whoever meets it."""
         for _ in range(_TRIES):
-            outcome, *rest = await self._step(name, tag, {**asked, "owed": os.urandom(_NUMBER).hex()})
+            told = {**asked, "owed": os.urandom(_NUMBER).hex()}
+            outcome, *rest = await self._step(name, tag, told, arguments)
             if outcome != b"owed":
                 return (outcome, *rest)
             for packed in rest[0]:

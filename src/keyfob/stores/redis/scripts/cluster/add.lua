@@ -1,4 +1,4 @@
---#include state rows ending cluster/slot
+--#include sha256 state feed rows ending cluster/slot
 -- SessionStore.add: what makes room is owed, and the event is told by whoever asked.
 local instead = catch_up()
 if instead then

@@ -6,7 +6,7 @@ if instead then
 end
 local key, field = KEYS[8], asked.field
 if owed_for(field) ~= asked.debt then
-  return { 'paid', redis.call('HGET', key, field) or '' }
+  return { 'paid', find_raw(key, field) or '' }
 end
 redis.call('HDEL', META, OWED .. field)
 local present = find_row(key, field)
@@ -14,7 +14,6 @@ if asked.row ~= '' and asked.position > 0 and present then
   local s = read_row(unhex(asked.row))
   s.as_of, s.seen = math.max(present.as_of, asked.position), math.max(present.seen, s.seen)
   s.ended_at, s.ended_position = present.ended_at, present.ended_position
-  redis.call('HSET', key, field, packed(s))
-  note('sessions', hex(field))
+  put_row(key, field, packed(s))
 end
-return { 'paid', redis.call('HGET', key, field) or '' }
+return { 'paid', find_raw(key, field) or '' }

@@ -8,7 +8,7 @@ local debt = owed_for(asked.field)
 if debt then
   return { 'owed', { debt } }
 end
-local present = redis.call('HGET', KEYS[8], asked.field)
+local present = find_raw(KEYS[8], asked.field)
 if not present then
   return { 'unknown' }
 end

@@ -1,4 +1,4 @@
--- What every step on a slot of a cluster begins with. META is the state of the slot: up to which position the feed was applied to its rows,
+-- What every step on a slot of a cluster begins with, and its argument *asked*. META is the state of the slot: up to which position the feed was applied to its rows,
 -- the cut-offs that it has, and what it owes. What a verb would append is owed: the feed is elsewhere, and has it before any row changes.
 local OWED, LATER = 'owed ', 300000000
 local brought, mark, owing = {}, 0, nil
@@ -35,8 +35,7 @@ local function take_effect_here(entry)
   end
   take_effect({ key = key, spared_key = spared_key }, entry, ending, {})
   for _, row in ipairs(kept) do
-    redis.call('HSET', spared_key, row.field, packed(row.session))
-    note('sessions', hex(row.field))
+    put_row(spared_key, row.field, packed(row.session))
   end
   return #ending
 end
@@ -99,6 +98,10 @@ end
 -- From here on in the place of what appends: verbs are the same as beside a feed.
 local function read_feed()
   return { position = math.max(mark, asked.head), session = 0 }
+end
+
+local function read_position()
+  return text(math.max(mark, asked.head))
 end
 
 local function save_feed()
