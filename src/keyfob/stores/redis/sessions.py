@@ -10,6 +10,7 @@ from keyfob.base.clock import Clock, to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, SessionId, Subject, is_session_id
 from keyfob.base.opaque import TokenDigest
+from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -202,6 +203,10 @@ class RedisSessionStore:
     ) -> SessionPage:
         """Return live API keys, newest first, as `list` does sessions."""
         return await self._listing.page(subject, now=now, after=after, limit=limit, wanted=is_api_key)
+
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended; those of a client or of everything are looked for among all rows, as `list` does."""
+        return await self._listing.ended_children(entry, after=after, limit=limit)
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""
