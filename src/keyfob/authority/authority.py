@@ -62,6 +62,7 @@ class Authority:
         self.client_authentication = parts.client_authentication
         self.machine_tokens = parts.machine_tokens
         self.api_keys = parts.api_keys
+        self.visits = parts.visits
         self.trail = parts.trail
         self.activity = parts.activity
         self.reports = parts.reports

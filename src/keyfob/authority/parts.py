@@ -28,6 +28,7 @@ from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.visits import Visits
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.client import Client
@@ -72,6 +73,7 @@ class Parts:
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
     api_keys: ApiKeys
+    visits: Visits
     trail: Trail
     activity: Activity
     reports: RevocationReports
@@ -145,6 +147,14 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     throttle = Throttle(store.throttle, clock=clock)
     clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
+    visits = Visits(
+        sessions,
+        feed_store=store.feed,
+        activity=activity,
+        policy=policy,
+        clock=clock,
+        issuer=options.issuer,
+    )
     return Parts(
         options=options,
         store=store,
@@ -155,7 +165,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         issuing=issuing,
         checks=checks,
         endings=endings,
-        logout=Logout(checks, endings, sessions, store=store.sessions, clock=clock),
+        logout=Logout(checks, endings, sessions, visits=visits, store=store.sessions, clock=clock),
         introspection=Introspection(
             checks,
             sessions,
@@ -195,6 +205,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             policy=options.api_keys,
             clock=clock,
         ),
+        visits=visits,
         trail=trail,
         activity=activity,
         reports=reports,
