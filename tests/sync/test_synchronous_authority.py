@@ -70,6 +70,11 @@ WITHOUT = {
     "issuing": "behind `login`, `refresh` and `mint`",
     "claims_source": "asynchronous, and the caller's own",
     "client_authentication": "of use to endpoints alone: `machine_tokens` asks it",
+    "authorizations": "of use to endpoints alone",
+    "user_tokens": "as authorizations",
+    "id_tokens": "as authorizations",
+    "user_info": "as authorizations",
+    "backchannel": "as authorizations",
 }
 
 

@@ -90,6 +90,7 @@ class Clients(_Part[AsyncClients]):
     add = _Blocking(AsyncClients.add)
     authenticate = _Blocking(AsyncClients.authenticate)
     authenticate_assertion = _Blocking(AsyncClients.authenticate_assertion)
+    named = _Blocking(AsyncClients.named)
     rotate_secret = _Blocking(AsyncClients.rotate_secret)
     replace_credentials = _Blocking(AsyncClients.replace_credentials)
     set_keys = _Blocking(AsyncClients.set_keys)
