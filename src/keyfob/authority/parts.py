@@ -40,6 +40,7 @@ from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.authority.user_info import UserInfo
 from keyfob.authority.user_tokens import UserTokens
+from keyfob.authority.visits import Visits
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.clients import Clients
@@ -87,6 +88,7 @@ class Parts:
     device_flow: DeviceFlow
     hand_offs: HandOffs
     api_keys: ApiKeys
+    visits: Visits
     trail: Trail
     activity: Activity
     reports: RevocationReports
@@ -158,6 +160,14 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     throttle = Throttle(store.throttle, clock=clock)
     clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
+    visits = Visits(
+        sessions,
+        feed_store=store.feed,
+        activity=activity,
+        policy=policy,
+        clock=clock,
+        issuer=options.issuer,
+    )
     id_tokens = IdTokens(options.issuer, keys, clock=clock)
     backchannel = _backchannel(store, feed, id_tokens, trail=trail, options=options)
     refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
@@ -197,7 +207,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         issuing=issuing,
         checks=checks,
         endings=endings,
-        logout=Logout(checks, endings, sessions, store=store.sessions, clock=clock),
+        logout=Logout(checks, endings, sessions, visits=visits, store=store.sessions, clock=clock),
         introspection=Introspection(
             checks,
             sessions,
@@ -260,6 +270,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             policy=options.api_keys,
             clock=clock,
         ),
+        visits=visits,
         trail=trail,
         activity=activity,
         reports=reports,
