@@ -88,6 +88,7 @@ def _outages(outages: Sequence[Outage]) -> Cell:
     if not outages:
         return missing("nothing was stopped")
     texts: list[str] = []
+    briefs: list[str] = []
     figures: dict[str, Figure] = {}
     for outage in outages:
         until, went_on = lasted(outage)
@@ -97,8 +98,9 @@ def _outages(outages: Sequence[Outage]) -> Cell:
             if went_on
             else f"for {seconds(until)}{route}, then refuse"
         )
+        briefs.append(f"yes{route}" if went_on else f"{seconds(until)}{route}")
         figures |= {f"{outage.path}.until": until, f"{outage.path}.went_on": went_on}
-    return Cell(text="; ".join(texts), figures=figures)
+    return Cell(text="; ".join(texts), brief="; ".join(briefs), figures=figures)
 
 
 def _store(seen: ServicesSeen) -> Cell:
