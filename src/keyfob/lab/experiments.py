@@ -85,8 +85,8 @@ EXPERIMENTS = (
         key="theft",
         dimension="A stolen credential",
         question="A thief copies everything that a device holds, and its user goes on working. Is it noticed? What can the thief do?",
-        how="Both call a service. The thief refreshes at 0.3 of the access token's lifetime, the user at 0.6; where nothing was noticed by "
-        "0.9, the user signs out.",
+        how="Both call a service. The thief refreshes at 0.3 of the access token's lifetime, the user at 0.5; where nothing was noticed by "
+        "0.7, the user signs out.",
         rows=theft.ROWS,
         read=theft.read,
     ),

@@ -24,7 +24,7 @@ _NOTHING = "nothing was measured"
 def survival(result: Result) -> str:
     """Draw the share of captured credentials that are still good, by the time since the sign-out."""
     curves = _read(result, lambda column: logout_reading.curve(column.logout) if column.logout else None)
-    top, left, right, rows = 64, 60, 330, len(curves)
+    top, left, right, rows = 64, 60, 400, len(curves)
     height = max(300, top + 24 * rows + 70)
     bottom, end = height - 56, _WIDTH - right
     told = "; ".join(f"{_name(column)}: {_until(points, result)}" for column, points in curves) or _NOTHING

@@ -31,8 +31,8 @@ caption { text-align: left; font-weight: 600; padding-bottom: .5rem; }
 th, td { border: 1px solid var(--line); padding: .4rem .55rem; text-align: left; vertical-align: top; }
 thead th, tbody th { background: var(--shade); font-weight: 600; }
 td.missing { color: var(--note); font-style: italic; }
-.whole { min-width: 60rem; }
-svg { display: block; width: 100%; height: auto; max-width: 54rem; margin: 1rem 0; }
+.whole { min-width: 60rem; table-layout: fixed; }
+svg { display: block; width: 100%; height: auto; min-width: 40rem; max-width: 54rem; margin: 1rem 0; }
 dt { font-weight: 600; margin-top: .6rem; }
 dd { margin: 0; max-width: 48rem; }
 @media (max-width: 40rem) {
@@ -52,8 +52,9 @@ dd { margin: 0; max-width: 48rem; }
   thead { display: table-header-group; }
   tr, svg, dt { break-inside: avoid; }
   h2 { break-after: avoid; }
-  section { break-inside: auto; }
-  svg { max-width: 19cm; }
+  section > p, .wide:has(svg) { break-after: avoid; }
+  svg { min-width: 0; max-width: 14cm; margin: .3rem 0; }
+  .note { font-size: 8.5pt; }
 }
 """
 
@@ -129,7 +130,7 @@ def _section(result: Result, experiment: Experiment) -> Iterator[str]:
     yield f"<p><strong>{escape(experiment.question)}</strong> {escape(experiment.how)}</p>"
     plot = _PLOTS.get(experiment.key)
     if plot is not None:
-        yield plot(result)
+        yield f'<div class="wide" tabindex="0" role="region" aria-label="A plot">{plot(result)}</div>'
     headings = "".join(f'<th scope="col">{escape(row.title)}</th>' for row in experiment.rows)
     yield f'<table class="stacked"><thead><tr><th scope="col">set-up</th>{headings}</tr></thead><tbody>'
     for column in result.columns:

@@ -65,7 +65,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 def write(result: Result, path: Path) -> None:
     """Write *result* to *path*."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    # A line for each column: neither one line of everything nor one for each of thousands of numbers.
+    columns = b",\n".join(msgspec.json.encode(column) for column in result.columns)
+    rest = msgspec.json.encode(msgspec.structs.replace(result, columns=[]))
+    path.write_bytes(rest.removesuffix(b"[]}") + b"[\n" + columns + b"\n]}\n")
 
 
 def read(path: Path) -> Result:

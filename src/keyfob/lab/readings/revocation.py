@@ -55,7 +55,7 @@ def read(seen: RevocationSeen) -> Mapping[str, Cell]:
         text = f"not before exp: {until_exp(worst, access_seconds=seen.access_seconds)}"
         brief = f"not before exp: {usual(worst, access_seconds=seen.access_seconds)}"
         return {"denied": Cell(text=text, brief=brief, figures={**figures, "until_exp": True})}
-    text = f"first {seconds(first)}, last {seconds(last)}, worst of {len(seen.rounds)} {seconds(worst)}"
+    text = f"first after {seconds(first)}, last after {seconds(last)}; worst of {len(seen.rounds)} rounds {seconds(worst)}"
     brief = f"{seconds(first)} to {seconds(last)}"
     return {"denied": Cell(text=text, brief=brief, figures={**figures, "until_exp": False})}
 
