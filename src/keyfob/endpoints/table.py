@@ -31,6 +31,7 @@ from keyfob.endpoints.admin import (
     users,
 )
 from keyfob.endpoints.admin import sessions as all_sessions
+from keyfob.endpoints.oauth import authorize, consent, end_session, par, sign_in, userinfo
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 
@@ -48,6 +49,12 @@ _MODULES = (
     metadata,
     introspect,
     token,
+    userinfo,
+    end_session,
+    authorize,
+    sign_in,
+    consent,
+    par,
     api_keys,
     users,
     all_sessions,

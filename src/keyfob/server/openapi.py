@@ -83,6 +83,9 @@ def _responses(route: Route[Site]) -> Json:
         good["content"] = {route.response_type: {"schema": _ref(route.response)}}
     elif route.status != 204:
         good["content"] = {route.response_type: {}}
+    if route.response_type == "text/html" and route.render_error is not problem:
+        page = {"description": "Refused; the page says why.", "content": {"text/html": {}}}
+        return {str(route.status): good, "default": page}
     is_problem = route.render_error is problem
     shape, media_type = (
         (ProblemBody, "application/problem+json") if is_problem else (OAuthErrorBody, "application/json")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from typing import assert_never
 
 from keyfob.base.clock import Clock
@@ -24,7 +25,7 @@ from keyfob.revocation.entry import Entry
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
-from keyfob.sessions.store import Current, Found, Replayed, Reused, Rotated, SessionStore, Unknown
+from keyfob.sessions.store import Current, Found, Holder, Replayed, Reused, Rotated, SessionStore, Unknown
 
 LONG_CHAIN = 4_320  # derivations, about 7 ms: a longer chain is walked on a thread
 
@@ -36,6 +37,7 @@ class Presented:
     token: OpaqueToken
     session: Session
     as_of: Position
+    holder: Holder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ class Refresh:
         token = self._sessions.parse(text, OpaqueKind.REFRESH)
         found = await self._genuine(token)
         self._sessions.require_live(found.session, self._clock.now())
-        return Presented(token=token, session=found.session, as_of=found.as_of)
+        return Presented(token=token, session=found.session, as_of=found.as_of, holder=found.holder)
 
     async def rotate(self, presented: Presented, *, address: str = "") -> Refreshed | TheftDetected:
         """Take 4: exchange it for the current one of its chain: a fresh one, or, repeated within the window, the same again.
@@ -142,3 +144,15 @@ async def leads_to(token: OpaqueToken, session: Session) -> bool:
     if session.generation - token.generation > LONG_CHAIN:
         return await asyncio.to_thread(token.leads_to, session.digest, generation=session.generation)
     return token.leads_to(session.digest, generation=session.generation)
+
+
+def window_closed(session: Session, at: datetime) -> Event:
+    """Return the event that replays in consecutive rotations closed the window of *session*."""
+    return Event(
+        at=at,
+        code="refresh_window_closed",
+        subject=session.subject,
+        session_id=session.session_id,
+        client_id=session.client_id,
+        reason="replays in consecutive rotations",
+    )

@@ -17,12 +17,14 @@ from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import (
+    UNRECORDED,
     Added,
     Current,
     CutOff,
     Ended,
     EndOutcome,
     Found,
+    Holder,
     LimitReached,
     Renewal,
     Renewed,
@@ -36,6 +38,7 @@ from keyfob.sessions.store import (
     Unknown,
 )
 from keyfob.stores import rotation
+from keyfob.stores.children import child_cursor, child_place, is_ended_by, read_child_cursor
 from keyfob.stores.memory.revoking import append, end, find, find_live, is_cut_off
 from keyfob.stores.memory.state import State
 from keyfob.stores.revoking import (
@@ -113,7 +116,9 @@ class MemorySessionStore:
         state = self._state
         with state.step():
             session = find(state, session_id, state.clock.now())
-            return None if session is None else Found(session, state.position)
+            return (
+                None if session is None else Found(session, state.position, _holder(state, session.subject))
+            )
 
     async def rotate(
         self,
@@ -216,6 +221,16 @@ class MemorySessionStore:
         more = len(rest) > len(page) and page
         return SessionPage(page, session_cursor(page[-1], _age(page[-1])[0]) if more else None)
 
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended, by parent and id."""
+        behind = None if after is None else read_child_cursor(after)
+        with self._state.step():
+            ended = [session for session in self._state.sessions.values() if is_ended_by(session, entry)]
+        ended.sort(key=child_place)
+        rest = [session for session in ended if behind is None or child_place(session) > behind]
+        page = rest[:limit]
+        return SessionPage(page, child_cursor(page[-1]) if len(rest) > len(page) and page else None)
+
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""
         state = self._state
@@ -260,6 +275,11 @@ class MemorySessionStore:
     def _put(self, session: Session) -> Session:
         self._state.sessions[session.session_id] = session
         return session
+
+
+def _holder(state: State, subject: Subject) -> Holder:
+    record = state.subjects.get(subject)
+    return UNRECORDED if record is None else Holder(record.roles, record.disabled_at is not None)
 
 
 def _age(session: Session) -> tuple[int, SessionId]:

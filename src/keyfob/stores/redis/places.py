@@ -30,14 +30,24 @@ FAMILIAR: Final = b"kf:{feed}:familiar"
 ASSERTIONS: Final = b"kf:{feed}:assertions"
 VERIFIERS: Final = b"kf:{feed}:verifiers"
 CANARIES: Final = b"kf:{feed}:canaries"
+ONE_TIMES: Final = b"kf:{feed}:one-times"
+ALIASES: Final = b"kf:{feed}:aliases"
+ONE_TIMES_UNTIL: Final = b"kf:{feed}:one-times-until"
+CONSENTS: Final = b"kf:{feed}:consents"
+CONSENT_ORDER: Final = b"kf:{feed}:consent-order"
+DELIVERIES: Final = b"kf:{feed}:deliveries"
+DUE: Final = b"kf:{feed}:deliveries-due"
+OVER: Final = b"kf:{feed}:deliveries-over"
+CURSORS: Final = b"kf:{feed}:cursors"
 
 STATE: Final = (META, CUT_OFFS, ENTRIES, UNTIL, DROPS, EVENTS, CHANGES)
 """What every step that writes takes first."""
 HASHES: Final = (
     META, CUT_OFFS, SIGNING_KEYS, CLIENTS, SUBJECTS, ACCOUNTS, NAMES, ATTEMPTS, VERIFIERS, CANARIES,
+    ONE_TIMES, ALIASES, CONSENTS, DELIVERIES, CURSORS,
 )  # fmt: skip
 STREAMS: Final = (ENTRIES, EVENTS)
-SORTED: Final = (ATTEMPTS_AT, FAMILIAR, ASSERTIONS)
+SORTED: Final = (ATTEMPTS_AT, FAMILIAR, ASSERTIONS, DUE)
 ALL_SESSIONS: Final = b"kf:{*}:s"
 """A pattern that the keys of sessions match, and no others."""
 _NOWHERE: Final = "00000000"
@@ -52,6 +62,12 @@ def tag_of(salt: bytes, subject: Subject | str) -> str:
 def tag_of_session(session_id: SessionId | str) -> str:
     """Return the hash tag in a session id; for what is none, that of nobody."""
     return session_id[:_DIGITS] if session_key(SessionId(session_id)) is not None else _NOWHERE
+
+
+def place_of(session_id: SessionId | str) -> tuple[bytes, bytes] | None:
+    """Return the key and the field of a session; None for what is no session id."""
+    field = session_key(SessionId(session_id))
+    return None if field is None else (sessions_at(session_id[:_DIGITS]), field)
 
 
 def sessions_at(tag: str) -> bytes:

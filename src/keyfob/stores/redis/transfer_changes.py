@@ -14,20 +14,29 @@ from keyfob.stores.records import (
     AttemptsRow,
     CanaryRow,
     ClientRow,
+    ConsentRow,
+    CursorRow,
     EntryRow,
     FamiliarRow,
     KeyRow,
     Kind,
+    OneTimeRow,
     SessionRow,
     SubjectRow,
     VerifierRow,
 )
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import read_session, read_stream_entry
+from keyfob.stores.redis.pieces import joined, names_of
 from keyfob.stores.redis.reports import read_canary
 from keyfob.stores.redis.sessions import read_kept
 from keyfob.stores.redis.tables import read_record
-from keyfob.stores.redis.transfer_records import read_cut_off_row, read_event_row, read_feed_row
+from keyfob.stores.redis.transfer_records import (
+    read_cut_off_row,
+    read_delivery_row,
+    read_event_row,
+    read_feed_row,
+)
 
 Row = tuple[Kind, str]
 Command = tuple[object, ...]
@@ -38,6 +47,9 @@ _TABLES = {
     Kind.SUBJECTS: (places.SUBJECTS, SubjectRow),
     Kind.ACCOUNTS: (places.ACCOUNTS, AccountRow),
     Kind.VERIFIERS: (places.VERIFIERS, VerifierRow),
+    Kind.ONE_TIMES: (places.ONE_TIMES, OneTimeRow),
+    Kind.CONSENTS: (places.CONSENTS, ConsentRow),
+    Kind.CURSORS: (places.CURSORS, CursorRow),
 }
 _EACH = 2  # commands that read one record
 
@@ -65,7 +77,7 @@ def _reading(row: Row, state: bytes) -> tuple[Command, Command]:
         case Kind.SESSIONS:
             sessions = places.sessions_at(places.tag_of_session(SessionId(key)))
             name = places.field_of(SessionId(key))
-            return (b"HGET", sessions, name), (b"HGET", places.data_beside(sessions), name)
+            return (b"HMGET", sessions, *names_of(name)), (b"HGET", places.data_beside(sessions), name)
         case Kind.ENTRIES | Kind.EVENTS:
             stream = places.ENTRIES if kind is Kind.ENTRIES else places.EVENTS
             return (b"XRANGE", stream, f"{int(key)}-0", f"{int(key)}-0"), nothing
@@ -77,12 +89,16 @@ def _reading(row: Row, state: bytes) -> tuple[Command, Command]:
             return (b"ZSCORE", places.FAMILIAR, key), nothing
         case Kind.CANARIES:
             return (b"HGET", places.CANARIES, str(int(key))), nothing
+        case Kind.DELIVERIES:
+            return (b"HGET", places.DELIVERIES, key), (b"ZSCORE", places.DUE, key)
         case _:
             return (b"ZSCORE", places.ASSERTIONS, bytes.fromhex(key)), nothing
 
 
 def _record(row: Row, first: Any, second: Any) -> AnyRecord | None:
     kind, key = row
+    if kind is Kind.SESSIONS:
+        return _session(SessionId(key), first, second)
     if not first:
         return None
     if kind in _TABLES:
@@ -90,10 +106,6 @@ def _record(row: Row, first: Any, second: Any) -> AnyRecord | None:
     match kind:
         case Kind.FEED:
             return read_feed_row(dict(zip(first[::2], first[1::2], strict=True)))
-        case Kind.SESSIONS:
-            kept = read_kept(second or b"")
-            session = read_session(places.field_of(SessionId(key)), first)
-            return SessionRow(session=session, data=kept.data, version=kept.version)
         case Kind.ENTRIES:
             return EntryRow(entry=read_stream_entry(first[0]))
         case Kind.EVENTS:
@@ -104,6 +116,15 @@ def _record(row: Row, first: Any, second: Any) -> AnyRecord | None:
             return _small(kind, key, first, second)
 
 
+def _session(session_id: SessionId, pieces: Sequence[bytes | None], data: bytes | None) -> SessionRow | None:
+    row = joined(pieces)
+    if row is None:
+        return None
+    kept = read_kept(data or b"")
+    session = read_session(places.field_of(session_id), row)
+    return SessionRow(session=session, data=kept.data, version=kept.version)
+
+
 def _small(kind: Kind, key: str, first: bytes, second: bytes | None) -> AnyRecord:
     match kind:
         case Kind.ATTEMPTS:
@@ -111,6 +132,8 @@ def _small(kind: Kind, key: str, first: bytes, second: bytes | None) -> AnyRecor
             return AttemptsRow(place=key, count=int(first), last_at=last_at)
         case Kind.FAMILIAR:
             return FamiliarRow(place=key, since=from_micros(int(float(first))))
+        case Kind.DELIVERIES:
+            return read_delivery_row(first, second or b"0")
         case Kind.CANARIES:
             canary = read_canary(key.encode(), first)
             return CanaryRow(number=canary.number, position=canary.position, at=canary.at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 from keyfob.base.clock import from_micros
 from keyfob.base.identifiers import Position, Timeline
+from keyfob.grants.rules import kept_until
 from keyfob.revocation.entry import Scope
 from keyfob.stores.records import (
     AccountRow,
@@ -17,13 +19,17 @@ from keyfob.stores.records import (
     AttemptsRow,
     CanaryRow,
     ClientRow,
+    ConsentRow,
+    CursorRow,
     CutOffRow,
+    DeliveryRow,
     EntryRow,
     EventRow,
     FamiliarRow,
     FeedRow,
     KeyRow,
     Kind,
+    OneTimeRow,
     SessionRow,
     SubjectRow,
     VerifierRow,
@@ -31,6 +37,7 @@ from keyfob.stores.records import (
 )
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import read_cut_off, read_event, read_session, read_stream_entry
+from keyfob.stores.redis.pieces import rows_in
 from keyfob.stores.redis.reports import read_canary
 from keyfob.stores.redis.sessions import read_kept
 from keyfob.stores.redis.tables import read_record
@@ -41,6 +48,8 @@ _SAME = (
     (Kind.SUBJECTS, places.SUBJECTS, SubjectRow),
     (Kind.ACCOUNTS, places.ACCOUNTS, AccountRow),
     (Kind.VERIFIERS, places.VERIFIERS, VerifierRow),
+    (Kind.CONSENTS, places.CONSENTS, ConsentRow),
+    (Kind.CURSORS, places.CURSORS, CursorRow),
 )
 
 
@@ -93,6 +102,14 @@ def read_records(dump: Dump, now: datetime | None) -> dict[Kind, list[AnyRecord]
         AssertionRow(digest=digest, until=_moment(until))
         for digest, until in dump.sorted[places.ASSERTIONS].items()
     ]
+    records[Kind.ONE_TIMES] = [
+        row
+        for row in (read_record(raw, OneTimeRow) for raw in dump.hashes[places.ONE_TIMES].values())
+        if now is None or kept_until(row.record) > now
+    ]
+    records[Kind.DELIVERIES] = [
+        row for row in _deliveries(dump) if now is None or row.delivery.expires_at > now
+    ]
     records[Kind.CANARIES] = [
         CanaryRow(number=canary.number, position=canary.position, at=canary.at)
         for canary in map(read_canary, *_columns(dump.hashes[places.CANARIES]))
@@ -136,11 +153,11 @@ def read_cut_off_row(place: bytes, packed: bytes) -> CutOffRow:
 
 def _sessions(dump: Dump) -> list[SessionRow]:
     rows = []
-    for key, fields in dump.sessions.items():
+    for key, pieces in dump.sessions.items():
         if key == places.data_beside(key):
             continue
         data = dump.sessions[places.data_beside(key)]
-        for field, row in fields.items():
+        for field, row in rows_in(pieces).items():
             kept = read_kept(data.get(field, b""))
             rows.append(SessionRow(session=read_session(field, row), data=kept.data, version=kept.version))
     return rows
@@ -152,6 +169,18 @@ def _attempts(dump: Dump) -> list[AnyRecord]:
         AttemptsRow(place=place.decode(), count=int(count), last_at=_moment(at[place]))
         for place, count in dump.hashes[places.ATTEMPTS].items()
     ]
+
+
+def _deliveries(dump: Dump) -> list[DeliveryRow]:
+    due = dump.sorted[places.DUE]
+    return [read_delivery_row(kept, due[id_]) for id_, kept in dump.hashes[places.DELIVERIES].items()]
+
+
+def read_delivery_row(kept: bytes, due: bytes) -> DeliveryRow:
+    """Return the delivery as it stands: how often it was leased lies before it, when it is due beside it."""
+    leases, _, packed = kept.partition(b":")
+    delivery = read_record(packed, DeliveryRow).delivery
+    return DeliveryRow(delivery=dataclasses.replace(delivery, due_at=_moment(due), attempts=int(leases)))
 
 
 def _moment(score: bytes) -> datetime:
