@@ -62,6 +62,7 @@ class Authority:
         self.device_flow = parts.device_flow
         self.hand_offs = parts.hand_offs
         self.api_keys = parts.api_keys
+        self.visits = parts.visits
         self.trail = parts.trail
         self.activity = parts.activity
         self.reports = parts.reports

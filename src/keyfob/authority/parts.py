@@ -32,7 +32,7 @@ from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.logout_delivery import LogoutDelivery
 from keyfob.authority.logout_post import LogoutPost
-from keyfob.authority.logout_queue import LogoutQueue
+from keyfob.authority.logout_queue import LogoutQueue, begin_queue
 from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
@@ -40,6 +40,7 @@ from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.authority.user_info import UserInfo
 from keyfob.authority.user_tokens import UserTokens
+from keyfob.authority.visits import Visits
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.clients import Clients
@@ -87,6 +88,7 @@ class Parts:
     device_flow: DeviceFlow
     hand_offs: HandOffs
     api_keys: ApiKeys
+    visits: Visits
     trail: Trail
     activity: Activity
     reports: RevocationReports
@@ -107,6 +109,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     """
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
+    await begin_queue(store.outbox, store.feed)
     if store.prepare is not None:
         await store.prepare()
     keys = await KeyRing.open(
@@ -157,6 +160,14 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     throttle = Throttle(store.throttle, clock=clock)
     clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
+    visits = Visits(
+        sessions,
+        feed_store=store.feed,
+        activity=activity,
+        policy=policy,
+        clock=clock,
+        issuer=options.issuer,
+    )
     id_tokens = IdTokens(options.issuer, keys, clock=clock)
     backchannel = _backchannel(store, feed, id_tokens, trail=trail, options=options)
     refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
@@ -196,7 +207,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         issuing=issuing,
         checks=checks,
         endings=endings,
-        logout=Logout(checks, endings, sessions, store=store.sessions, clock=clock),
+        logout=Logout(checks, endings, sessions, visits=visits, store=store.sessions, clock=clock),
         introspection=Introspection(
             checks,
             sessions,
@@ -259,6 +270,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             policy=options.api_keys,
             clock=clock,
         ),
+        visits=visits,
         trail=trail,
         activity=activity,
         reports=reports,

@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from keyfob.base.errors import Denied, InvalidRequest
 from keyfob.base.identifiers import SessionId
+from keyfob.base.opaque import OpaqueKind
 from keyfob.clients.client import Client
 from keyfob.endpoints.bodies import read_oauth_form, read_oauth_query
 from keyfob.endpoints.caller import is_vouched_for, require_csrf_of
@@ -167,7 +168,7 @@ async def _signed_in(site: Site, request: HttpRequest) -> Mapping[str, SessionId
     live: dict[str, SessionId] = {}
     for token, session_id in cookie_tokens(authority, request).items():
         found = await authority.store.sessions.find(session_id)
-        if found is None:
+        if found is None or found.session.kind is OpaqueKind.ANONYMOUS:  # nobody has signed in to a visit
             continue
         try:
             authority.sessions.require_live(found.session, authority.clock.now())
