@@ -93,7 +93,9 @@ class Page:
             try:
                 if self.evaluate(script):
                     return
-            except _Refused:  # a page that is just being replaced cannot be asked; a script that throws is not this
+            except (
+                _Refused
+            ):  # a page that is just being replaced cannot be asked; a script that throws is not this
                 pass
             time.sleep(0.02)
         raise BrowserFailed(f"not within {seconds} s: {script}")
