@@ -61,6 +61,8 @@ class Authority:
         self.clients = parts.clients
         self.client_authentication = parts.client_authentication
         self.machine_tokens = parts.machine_tokens
+        self.token_revocation = parts.token_revocation
+        self.introspection = parts.introspection
         self.api_keys = parts.api_keys
         self.trail = parts.trail
         self.activity = parts.activity

@@ -1,4 +1,4 @@
-"""How a client says that it is itself: by a secret, or by an assertion signed with a key of its own."""
+"""How a client says that it is itself: by a secret, by an assertion signed with a key of its own, or, a public one, by its name alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ class ClientAssertion:
     client_id: str | None = None
 
 
-ClientCredentials = ClientSecret | ClientAssertion
+@dataclass(frozen=True, slots=True)
+class ClientName:
+    """The name of a client and no proof, which is all that a public one has (RFC 6749, section 2.1)."""
+
+    client_id: str
+
+
+ClientCredentials = ClientSecret | ClientAssertion | ClientName
 
 
 class ClientAuthentication:
@@ -54,6 +61,8 @@ class ClientAuthentication:
                     return await self._clients.authenticate_assertion(
                         assertion, issuer=self._issuer, client_id=named
                     )
+                case ClientName(client_id):
+                    return await self._clients.named(client_id)
                 case _:
                     assert_never(credentials)
         except Denied:
@@ -62,6 +71,6 @@ class ClientAuthentication:
 
 
 def _name(credentials: ClientCredentials) -> str:
-    if isinstance(credentials, ClientSecret):
-        return credentials.client_id
-    return claimed_client(credentials.assertion) or ""
+    if isinstance(credentials, ClientAssertion):
+        return claimed_client(credentials.assertion) or ""
+    return credentials.client_id

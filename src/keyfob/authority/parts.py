@@ -28,6 +28,7 @@ from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.token_revocation import TokenRevocation
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.client import Client
@@ -71,6 +72,7 @@ class Parts:
     clients: Clients
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
+    token_revocation: TokenRevocation
     api_keys: ApiKeys
     trail: Trail
     activity: Activity
@@ -144,6 +146,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     issuing = Issuer(options.issuer, signer=keys.signer, lifetime=options.access_lifetime)
     throttle = Throttle(store.throttle, clock=clock)
     clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
+    refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
     return Parts(
         options=options,
@@ -151,7 +154,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         keys=keys,
         feed=feed,
         sessions=sessions,
-        refresh=Refresh(store.sessions, sessions, policy=policy, clock=clock),
+        refresh=refresh,
         issuing=issuing,
         checks=checks,
         endings=endings,
@@ -164,6 +167,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             feed=feed,
             clock=clock,
             issuer=options.issuer,
+            signer=keys.signer,
         ),
         accounts=Accounts(
             store.accounts,
@@ -185,6 +189,9 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             issuing=issuing,
             issuer=options.issuer,
             clock=clock,
+        ),
+        token_revocation=TokenRevocation(
+            checks, refresh, endings, store=store.sessions, feed_store=store.feed, feed=feed
         ),
         api_keys=ApiKeys(
             store,

@@ -49,3 +49,8 @@ class Client:
     def is_first_party(self) -> bool:
         """Say whether it is the built-in client, which needs no row in a store."""
         return self.client_id == FIRST_PARTY
+
+    @property
+    def is_public(self) -> bool:
+        """Say whether it proves nothing but says its name (RFC 6749, section 2.1)."""
+        return self.is_first_party

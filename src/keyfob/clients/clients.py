@@ -40,8 +40,9 @@ FIRST_PARTY_CLIENT = Client(
     created_at=_EPOCH,
     strategies=frozenset(Strategy),
     default_strategy=Strategy.SESSION,
+    grant_types=frozenset(),
 )
-"""The application's own pages and apps. It has no secret, so nobody authenticates as it, and needs no row."""
+"""The application's own pages and apps. It has no secret, so that its name alone opens nothing, and needs no row."""
 
 
 Applied = Callable[[Entry], Awaitable[Entry]]
@@ -128,6 +129,17 @@ class Clients:
         client = await self._store.find(ClientId(client_id)) if known else None
         if not is_one_of(secret, client.secret_digests if client else ()) or client is None:
             raise Denied(Cause.BAD_CREDENTIALS, "a client that is unknown or whose secret is wrong")
+        return client
+
+    async def named(self, client_id: str) -> Client:
+        """Return the public client of *client_id*: one that has no secret and no key, so that its name is all it can say.
+
+        Raises:
+            Denied: `bad_credentials`: it is unknown, or could prove itself and did not.
+        """
+        client = await self.find(client_id)
+        if client is None or not client.is_public:
+            raise Denied(Cause.BAD_CREDENTIALS, "a client that only names itself")
         return client
 
     async def authenticate_assertion(

@@ -7,6 +7,8 @@ import msgspec
 from keyfob.clients.client import GrantType
 from keyfob.endpoints import introspect, jwks, token
 from keyfob.endpoints.answers import public_document
+from keyfob.endpoints.oauth import revoke
+from keyfob.endpoints.oauth.asking_client import AUTHENTICATION_METHODS
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.messages import HttpRequest, HttpResponse
@@ -23,6 +25,11 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     token_endpoint_auth_signing_alg_values_supported: list[str]
     introspection_endpoint: str
     introspection_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_signing_alg_values_supported: list[str]
+    introspection_signing_alg_values_supported: list[str]
+    revocation_endpoint: str
+    revocation_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_signing_alg_values_supported: list[str]
     response_types_supported: list[str]
     grant_types_supported: list[str]
     subject_types_supported: list[str]
@@ -32,19 +39,22 @@ async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
     """Answer with the metadata. URLs are the configured issuer's, whatever the request calls this host."""
     issuer = site.authority.issuer
     base = issuer.rstrip("/")
+    methods = list(AUTHENTICATION_METHODS)
+    algorithms = [algorithm.value for algorithm in Algorithm]
     return public_document(
         Metadata(
             issuer=issuer,
             jwks_uri=base + jwks.PATH,
             token_endpoint=base + token.PATH,
-            token_endpoint_auth_methods_supported=[
-                "client_secret_basic",
-                "client_secret_post",
-                "private_key_jwt",
-            ],
-            token_endpoint_auth_signing_alg_values_supported=[algorithm.value for algorithm in Algorithm],
+            token_endpoint_auth_methods_supported=methods,
+            token_endpoint_auth_signing_alg_values_supported=algorithms,
             introspection_endpoint=base + introspect.PATH,
-            introspection_endpoint_auth_methods_supported=["client_secret_basic"],
+            introspection_endpoint_auth_methods_supported=methods,
+            introspection_endpoint_auth_signing_alg_values_supported=algorithms,
+            introspection_signing_alg_values_supported=[site.authority.keys.signer().algorithm],
+            revocation_endpoint=base + revoke.PATH,
+            revocation_endpoint_auth_methods_supported=[*methods, "none"],
+            revocation_endpoint_auth_signing_alg_values_supported=algorithms,
             response_types_supported=[],
             grant_types_supported=[grant_type.value for grant_type in GrantType],
             subject_types_supported=["public"],

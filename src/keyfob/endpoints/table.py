@@ -31,6 +31,7 @@ from keyfob.endpoints.admin import (
     users,
 )
 from keyfob.endpoints.admin import sessions as all_sessions
+from keyfob.endpoints.oauth import revoke
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 
@@ -48,6 +49,7 @@ _MODULES = (
     metadata,
     introspect,
     token,
+    revoke,
     api_keys,
     users,
     all_sessions,

@@ -13,17 +13,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from keyfob.authority.client_authentication import ClientAssertion, ClientCredentials, ClientSecret
 from keyfob.authority.machine_tokens import Granted, Wanted
 from keyfob.base.errors import Cause, Denied, GrantRefused, InvalidRequest
-from keyfob.clients.assertion import ASSERTION_TYPE, MAX_ASSERTION
 from keyfob.clients.client import GrantType, is_scope
 from keyfob.clients.scopes import MAX_SCOPES
 from keyfob.endpoints.answers import json_answer
 from keyfob.endpoints.bodies import read_oauth_form
+from keyfob.endpoints.oauth.asking_client import ClientFields, Text, credentials_of, require_no_query
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
-from keyfob.http import bearer
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.http.problem import Challenge, Refusal, oauth_error
 
@@ -32,25 +30,20 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 API_KEY = "urn:keyfob:token-type:api-key"
 _NO_CACHE = (b"pragma", b"no-cache")  # (RFC 6749, section 5.1)
-_Text = Annotated[str, Meta(max_length=255)]
 
 
-class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
+class TokenRequest(ClientFields, frozen=True, kw_only=True):
     """`resource` (RFC 8707) and `audience` (RFC 8693) are two names of one thing here."""
 
-    grant_type: _Text | None = None
+    grant_type: Text | None = None
     scope: Annotated[str, Meta(max_length=8192)] | None = None
-    audience: _Text | None = None
-    resource: _Text | None = None
-    client_id: _Text | None = None
-    client_secret: Annotated[str, Meta(max_length=1024)] | None = None
-    client_assertion: Annotated[str, Meta(max_length=MAX_ASSERTION)] | None = None
-    client_assertion_type: _Text | None = None
+    audience: Text | None = None
+    resource: Text | None = None
     subject_token: Annotated[str, Meta(max_length=8192)] | None = None
-    subject_token_type: _Text | None = None
-    requested_token_type: _Text | None = None
+    subject_token_type: Text | None = None
+    requested_token_type: Text | None = None
     actor_token: Annotated[str, Meta(max_length=8192)] | None = None
-    actor_token_type: _Text | None = None
+    actor_token_type: Text | None = None
 
 
 class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,10 +58,9 @@ class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 async def token(site: Site, request: HttpRequest) -> HttpResponse:
     """Give an access token to a client for itself, or for an API key."""
-    if request.query:
-        raise InvalidRequest("invalid_request", "Parameters belong into the body.")
+    require_no_query(request)
     asked = await read_oauth_form(request, TokenRequest)
-    credentials = _credentials(request, asked)
+    credentials = credentials_of(request, asked)
     match asked.grant_type:
         case GrantType.CLIENT_CREDENTIALS:
             if credentials is None:
@@ -86,34 +78,6 @@ async def token(site: Site, request: HttpRequest) -> HttpResponse:
             raise InvalidRequest("invalid_request", "grant_type is required.")
         case _:
             raise GrantRefused("unsupported_grant_type", "There is no such grant type here.")
-
-
-def _credentials(request: HttpRequest, asked: TokenRequest) -> ClientCredentials | None:
-    """Return how the client says who it is; None if it does not.
-
-    Raises:
-        Denied: `bad_credentials` for a header that holds none, and for a name without a proof.
-        InvalidRequest: it says it in two ways, or names another client beside (RFC 6749, section 2.3).
-    """
-    header = bearer.read_basic(request.all(b"authorization"))
-    ways = (header, asked.client_secret, asked.client_assertion)
-    if sum(way is not None for way in ways) > 1:
-        raise InvalidRequest("invalid_request", "A client says who it is in one way.")
-    if header is not None:
-        if asked.client_id not in {None, header.client_id}:
-            raise InvalidRequest("invalid_request", "client_id is another than in the header.")
-        return ClientSecret(header.client_id, header.secret)
-    if asked.client_secret is not None:
-        return ClientSecret(asked.client_id or "", asked.client_secret)
-    if (asked.client_assertion is None) != (asked.client_assertion_type is None):
-        raise InvalidRequest("invalid_request", "client_assertion and client_assertion_type go together.")
-    if asked.client_assertion is None:
-        if asked.client_id is not None:  # there are no public clients: whoever has a name proves it
-            raise Denied(Cause.BAD_CREDENTIALS, "a client that only names itself")
-        return None
-    if asked.client_assertion_type != ASSERTION_TYPE:
-        raise InvalidRequest("invalid_request", f"client_assertion_type must be {ASSERTION_TYPE}.")
-    return ClientAssertion(asked.client_assertion, asked.client_id)
 
 
 def _wanted(asked: TokenRequest) -> Wanted:

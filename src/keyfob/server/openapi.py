@@ -81,8 +81,8 @@ def _responses(route: Route[Site]) -> Json:
     good: Json = {"description": "Done."}
     if route.response is not None:
         good["content"] = {route.response_type: {"schema": _ref(route.response)}}
-    elif route.status != 204:
-        good["content"] = {route.response_type: {}}
+    elif route.status != 204 and route.response_type:
+        good["content"] = {media_type: {} for media_type in (route.response_type, *route.alternatives)}
     is_problem = route.render_error is problem
     shape, media_type = (
         (ProblemBody, "application/problem+json") if is_problem else (OAuthErrorBody, "application/json")
