@@ -17,10 +17,13 @@ from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.consent_store_contract import ConsentStoreContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_store_contract import GrantStoreContract
 from keyfob.testing.key_store_contract import KeyStoreContract
+from keyfob.testing.outbox_store_contract import OutboxStoreContract
 from keyfob.testing.renewal_contract import RenewalContract
 from keyfob.testing.report_store_contract import ReportStoreContract
 from keyfob.testing.rotation_contract import RotationContract
@@ -67,7 +70,7 @@ class TestKeysInMemory(OnMemory, KeyStoreContract):
 
 
 class TestAccountsInMemory(OnMemory, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestThrottleInMemory(OnMemory, ThrottleStoreContract):
@@ -87,6 +90,18 @@ class TestAuditInMemory(OnMemory, AuditStoreContract):
 
 
 class TestReportsInMemory(OnMemory, ReportStoreContract):
+    pass
+
+
+class TestGrantsInMemory(OnMemory, GrantStoreContract):
+    pass
+
+
+class TestConsentsInMemory(OnMemory, ConsentStoreContract):
+    pass
+
+
+class TestOutboxInMemory(OnMemory, OutboxStoreContract):
     pass
 
 

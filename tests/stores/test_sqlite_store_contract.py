@@ -13,10 +13,13 @@ from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.consent_store_contract import ConsentStoreContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_store_contract import GrantStoreContract
 from keyfob.testing.key_store_contract import KeyStoreContract
+from keyfob.testing.outbox_store_contract import OutboxStoreContract
 from keyfob.testing.renewal_contract import RenewalContract
 from keyfob.testing.report_store_contract import ReportStoreContract
 from keyfob.testing.rotation_contract import RotationContract
@@ -63,7 +66,7 @@ class TestKeysInSqlite(OnSqlite, KeyStoreContract):
 
 
 class TestAccountsInSqlite(OnSqlite, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestThrottleInSqlite(OnSqlite, ThrottleStoreContract):
@@ -83,6 +86,18 @@ class TestAuditInSqlite(OnSqlite, AuditStoreContract):
 
 
 class TestReportsInSqlite(OnSqlite, ReportStoreContract):
+    pass
+
+
+class TestGrantsInSqlite(OnSqlite, GrantStoreContract):
+    pass
+
+
+class TestConsentsInSqlite(OnSqlite, ConsentStoreContract):
+    pass
+
+
+class TestOutboxInSqlite(OnSqlite, OutboxStoreContract):
     pass
 
 

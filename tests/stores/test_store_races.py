@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keyfob.stores.store import Store
+from keyfob.testing.grant_races import GrantRaces
 from keyfob.testing.racers import Racers
 from keyfob.testing.races import StoreRaces
 
@@ -26,6 +27,26 @@ class TestRacesInSqliteThreads(OnOneFile):
 
 
 class TestRacesInSqliteProcesses(OnOneFile):
+    @pytest.fixture
+    def racers(self, sqlite_racers: Racers) -> Racers:
+        return sqlite_racers
+
+
+class TestGrantRacesInMemory(GrantRaces):
+    @pytest.fixture
+    def store(self, memory_store: Store) -> Store:
+        return memory_store
+
+
+class TestGrantRacesInSqliteThreads(GrantRaces):
+    rounds = 4
+
+    @pytest.fixture
+    def store(self, sqlite_store: Store) -> Store:
+        return sqlite_store
+
+
+class TestGrantRacesInSqliteProcesses(TestGrantRacesInSqliteThreads):
     @pytest.fixture
     def racers(self, sqlite_racers: Racers) -> Racers:
         return sqlite_racers

@@ -26,7 +26,7 @@ from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.session import Session
-from keyfob.sessions.store import SessionData, SessionPage
+from keyfob.sessions.store import Holder, SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import grant_of_principal, grant_of_session
@@ -69,7 +69,6 @@ class Authority:
         self.reports = parts.reports
         self.endings = parts.endings
         self.issuing = parts.issuing
-        self.claims_source = parts.claims_source
 
     @classmethod
     def open(
@@ -178,7 +177,9 @@ class Authority:
         """
         presented = await self._parts.refresh.present(token)
         # Whatever may fail comes before the rotation; nobody has the access token before that has succeeded.
-        access_token = await self._access_token(presented.session, as_of=presented.as_of)
+        access_token = await self._access_token(
+            presented.session, as_of=presented.as_of, holder=presented.holder
+        )
         outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
         match outcome:
             case TheftDetected():
@@ -371,12 +372,14 @@ class Authority:
         self.sessions.require_live(found.session, self.clock.now())
         return found.session
 
-    async def _access_token(self, session: Session, *, as_of: Position) -> AccessToken:
-        """Issue an access token for *session* with what holds today; *as_of* was read before."""
+    async def _access_token(
+        self, session: Session, *, as_of: Position, holder: Holder | None = None
+    ) -> AccessToken:
+        """Issue an access token for *session* with what holds today; *as_of* was read before, *holder* with it."""
         client = await self.clients.find(session.client_id)
         if client is None:
             raise Denied(Cause.REVOKED, "the client was deleted")
-        subject_claims = await self.claims_source(session.subject, session.client_id)
+        subject_claims = await self._parts.claims.of(session, holder)
         now = self.clock.now()
         return self.issuing.issue(
             grant_of_session(session, subject_claims, used_at=now),

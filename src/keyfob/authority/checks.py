@@ -4,7 +4,7 @@ A session token or an API key:
 
 1. It is cached, still fresh, and the rule says that nothing covers it. No I/O.
 2. Else its form and tag, then its row, its secret, and where the session stands (`Sessions.check`).
-3. Then the roles of today, read after `as_of`.
+3. Then the roles of today, read with `as_of` or after it.
 
 An access token:
 
@@ -22,7 +22,7 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from keyfob.authority.claims import ClaimsSource
+from keyfob.authority.claims import TodaysClaims
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.identifiers import ANONYMOUS, Position, Timeline
@@ -36,6 +36,7 @@ from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.rules import idle_limit, is_touch_due, roles_of
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
+from keyfob.sessions.store import Found
 from keyfob.tokens.access_token import further_claims
 from keyfob.tokens.grant import SubjectClaims
 from keyfob.verifier.session_cache import CachedSession, SessionCache
@@ -50,7 +51,7 @@ class Checks:
         issuer: str,
         *,
         sessions: Sessions,
-        claims_source: ClaimsSource,
+        claims: TodaysClaims,
         feed: Feed,
         feed_store: FeedStore,
         keys: KeyRing,
@@ -61,7 +62,7 @@ class Checks:
     ) -> None:
         self._issuer = issuer
         self._sessions = sessions
-        self._claims_source = claims_source
+        self._claims = claims
         self._feed = feed
         self._feed_store = feed_store
         self._keys = keys
@@ -119,7 +120,7 @@ class Checks:
         found = await self._sessions.check(token)
         session = found.session
         is_anonymous = _is_anonymous(session.audience, asked=audience)
-        subject_claims = await self._claims_of(session)
+        subject_claims = await self._claims_of(found)
         principal = principal_of(
             session, subject_claims, as_of=found.as_of, timeline=self._feed.live.head.timeline
         )
@@ -148,11 +149,12 @@ class Checks:
             self._cache.put(text, cached)
         return principal
 
-    async def _claims_of(self, session: Session) -> SubjectClaims:
+    async def _claims_of(self, found: Found) -> SubjectClaims:
         """Return what is known of the subject today; of a service nothing is: it may do what its scopes say."""
+        session = found.session
         if session.is_api_key and str(session.subject) == session.client_id:
             return SubjectClaims()
-        return await self._claims_source(session.subject, session.client_id)
+        return await self._claims.of(session, found.holder)
 
     async def _read_access_token(
         self, text: str, *, audience: str | None, allowing: Cause | None

@@ -50,6 +50,9 @@ class Cleaning:
             lambda: store.clients.delete_expired(now, BATCH),
             lambda: store.audit.delete_expired(now - AUDIT_RETENTION, BATCH),
             lambda: store.reports.delete_expired(now, BATCH),
+            lambda: store.grants.delete_expired(now, BATCH),
+            lambda: store.consents.delete_expired(now, BATCH),
+            lambda: store.outbox.delete_expired(now, BATCH),
         )
         begin, before = self._clock.elapsed(), self.deleted
         while verbs:  # in turn, so that a store with millions of sessions to delete does not keep its entries until then

@@ -16,7 +16,7 @@ from keyfob.audit.trail import Trail
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.api_keys import ApiKeys
 from keyfob.authority.checks import Checks
-from keyfob.authority.claims import ClaimsSource, RecordedClaims
+from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
 from keyfob.authority.endings import Endings
 from keyfob.authority.head_file import HeadFile
@@ -78,7 +78,7 @@ class Parts:
     activity: Activity
     reports: RevocationReports
     previews: Previews
-    claims_source: ClaimsSource
+    claims: TodaysClaims
     housekeeping: Housekeeping
 
     def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
@@ -129,11 +129,11 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     sessions = Sessions(store.sessions, keys, salt=store.salt, policy=policy, clock=clock)
     activity = Activity(store.sessions)
     reports = RevocationReports(store.reports, feed, clock=clock, period=options.canary)
-    claims_source = options.claims_source or RecordedClaims(store.accounts)
+    claims = TodaysClaims(store.accounts, options.claims_source)
     checks = Checks(
         options.issuer,
         sessions=sessions,
-        claims_source=claims_source,
+        claims=claims,
         feed=feed,
         feed_store=store.feed,
         keys=keys,
@@ -198,7 +198,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             clients,
             endings,
             keys=keys,
-            claims_source=claims_source,
+            claims_source=claims.source,
             policy=options.api_keys,
             clock=clock,
         ),
@@ -206,7 +206,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         activity=activity,
         reports=reports,
         previews=Previews(store.sessions, endings, reports, clock=clock),
-        claims_source=claims_source,
+        claims=claims,
         housekeeping=Housekeeping(store, activity, keys, reports, clock=clock),
     )
 

@@ -146,7 +146,7 @@ class SignIn:
         )
         if roles is not None:
             await self._record_roles(who, checked_roles(roles), session_id)
-        subject_claims = await parts.claims_source(who, client.client_id)
+        subject_claims = await parts.claims.source(who, client.client_id)
         created = await parts.sessions.create(login)
         for entry in created.ended:
             await parts.endings.applied(entry)

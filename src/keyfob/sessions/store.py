@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, SessionId, Subject
@@ -19,15 +21,27 @@ MAX_DATA = 4096  # bytes: what an application may keep in a session
 REPLAYED_ROTATIONS_LIMIT = 3  # the third replay in consecutive rotations closes the window for the session
 
 
+class Holder(msgspec.Struct, frozen=True):
+    """What the store holds of a session's subject today: nothing, where there is no record."""
+
+    roles: frozenset[str] = frozenset()
+    is_barred: bool = False
+
+
+UNRECORDED: Final = Holder()
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A session and the feed position of the same snapshot, so that it may be cached `as_of` that position.
 
-    A session that a cut-off covers, or whose parent is over, comes with `ended_at` set.
+    A session that a cut-off covers, or whose parent is over, comes with `ended_at` set. `holder` is of the same snapshot too; None from
+    a store that does not read it along, or in which no accounts lie: then it is to be asked for.
     """
 
     session: Session
     as_of: Position
+    holder: Holder | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from keyfob.base.identifiers import KeyId, Position, SessionId, Subject, Timelin
 from keyfob.keys.store import KeyPurpose, StoredKey
 from keyfob.revocation.entry import Scope
 from keyfob.revocation.reports import VerifierRecord
+from keyfob.stores import grant_rows
+from keyfob.stores.grant_keys import consent_place, one_time_place
 from keyfob.stores.records import (
     AccountRow,
     AnyRecord,
@@ -22,13 +24,17 @@ from keyfob.stores.records import (
     AttemptsRow,
     CanaryRow,
     ClientRow,
+    ConsentRow,
+    CursorRow,
     CutOffRow,
+    DeliveryRow,
     EntryRow,
     EventRow,
     FamiliarRow,
     FeedRow,
     KeyRow,
     Kind,
+    OneTimeRow,
     SessionRow,
     SubjectRow,
     VerifierRow,
@@ -343,6 +349,40 @@ FORMS: dict[Kind, Form] = {
         key_of=lambda key: (bytes.fromhex(key),),
         record=lambda row: AssertionRow(digest=cast("bytes", row[0]), until=_at(row[1])),
         row=lambda record: (record.digest, to_micros(record.until)),
+    ),
+    Kind.ONE_TIMES: Form(
+        table="one_times",
+        columns=_columns(grant_rows.ONE_TIME_COLUMNS),
+        key=("kind", "digest"),
+        key_of=one_time_place,
+        record=lambda row: OneTimeRow(record=grant_rows.one_time_from(row)),
+        row=lambda record: grant_rows.one_time_to(record.record),
+        live="s.kept_until > {now}",
+    ),
+    Kind.CONSENTS: Form(
+        table="consents",
+        columns=_columns(grant_rows.CONSENT_COLUMNS),
+        key=("subject", "client_id"),
+        key_of=consent_place,
+        record=lambda row: ConsentRow(consent=grant_rows.consent_from(row)),
+        row=lambda record: grant_rows.consent_to(record.consent),
+    ),
+    Kind.DELIVERIES: Form(
+        table="deliveries",
+        columns=_columns(grant_rows.DELIVERY_COLUMNS),
+        key=("delivery_id",),
+        key_of=_of_text,
+        record=lambda row: DeliveryRow(delivery=grant_rows.delivery_from(row)),
+        row=lambda record: grant_rows.delivery_to(record.delivery),
+        live="s.expires_at > {now}",
+    ),
+    Kind.CURSORS: Form(
+        table="cursors",
+        columns=_columns(grant_rows.CURSOR_COLUMNS),
+        key=("consumer",),
+        key_of=_of_text,
+        record=lambda row: CursorRow(consumer=cast("str", row[0]), cursor=grant_rows.cursor_from(row)),
+        row=lambda record: grant_rows.cursor_to(record.consumer, record.cursor),
     ),
 }
 """Every kind. `record` of sessions takes two values behind the columns: the session's data, and its version; None where there is none."""

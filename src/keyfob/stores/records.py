@@ -16,10 +16,14 @@ from keyfob.accounts.account import SubjectRecord
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, Subject, Timeline
 from keyfob.clients.client import Client
+from keyfob.grants.consent import Consent
+from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.grants.one_time import OneTime
 from keyfob.keys.store import StoredKey
 from keyfob.revocation.entry import Entry, Scope
 from keyfob.revocation.reports import VerifierRecord
 from keyfob.sessions.session import Session
+from keyfob.stores.grant_keys import consents_of, one_time_key
 
 
 class Kind(StrEnum):
@@ -42,6 +46,10 @@ class Kind(StrEnum):
     VERIFIERS = "verifiers"
     CANARIES = "canaries"
     ASSERTIONS = "assertions"
+    ONE_TIMES = "one_times"
+    CONSENTS = "consents"
+    DELIVERIES = "deliveries"
+    CURSORS = "cursors"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,6 +262,55 @@ class AssertionRow(Record, frozen=True, kw_only=True, tag="assertion"):
         return self.digest.hex()
 
 
+class OneTimeRow(Record, frozen=True, kw_only=True, tag="one_time"):
+    """A record that is taken once."""
+
+    kind = Kind.ONE_TIMES
+    record: OneTime
+
+    @property
+    def key(self) -> str:
+        """Return its kind and digest."""
+        return one_time_key(self.record.kind, self.record.digest)
+
+
+class ConsentRow(Record, frozen=True, kw_only=True, tag="consent"):
+    """What a subject allows a client."""
+
+    kind = Kind.CONSENTS
+    consent: Consent
+
+    @property
+    def key(self) -> str:
+        """Return its subject and client."""
+        return consents_of(self.consent.subject) + self.consent.client_id
+
+
+class DeliveryRow(Record, frozen=True, kw_only=True, tag="delivery"):
+    """What is still to be delivered."""
+
+    kind = Kind.DELIVERIES
+    delivery: Delivery
+
+    @property
+    def key(self) -> str:
+        """Return its id."""
+        return self.delivery.delivery_id
+
+
+class CursorRow(Record, frozen=True, kw_only=True, tag="cursor"):
+    """How far a consumer has read the feed."""
+
+    kind = Kind.CURSORS
+    consumer: str
+    cursor: Cursor
+
+    @property
+    def key(self) -> str:
+        """Return the consumer."""
+        return self.consumer
+
+
 AnyRecord = (
     FeedRow
     | KeyRow
@@ -269,6 +326,10 @@ AnyRecord = (
     | VerifierRow
     | CanaryRow
     | AssertionRow
+    | OneTimeRow
+    | ConsentRow
+    | DeliveryRow
+    | CursorRow
 )
 
 

@@ -1,11 +1,12 @@
 """What a restore puts in place. Pure, and the same for every store.
 
-A back-up knows nothing of what was ended after it, nor which refresh tokens were superseded. So sessions never come from it:
+A back-up knows nothing of what was ended after it, nor which refresh tokens were superseded, nor which codes were used. So neither sessions nor
+anything that is taken once ever come from it:
 
 - Where the store that is restored into still knows its feed, its feed, keys, sessions and audit trail stay as they are, and only clients,
-  subjects and accounts come back. One `everything`/`claims` entry lets everybody read today's roles. Nobody is logged out.
-- Else everything but the sessions comes back, in a new timeline, whose positions leap past any that is known, with `everything`/`end` and an
-  entry for each key that may have signed.
+  subjects, accounts and consents come back. One `everything`/`claims` entry lets everybody read today's roles. Nobody is logged out.
+- Else everything but the sessions, what is taken once and what was to be delivered comes back, in a new timeline, whose positions leap past
+  any that is known, with `everything`/`end` and an entry for each key that may have signed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from keyfob.revocation.store import LEAP, RETENTION_MARGIN
 from keyfob.stores.records import AnyRecord, CutOffRow, EntryRow, FeedRow, KeyRow, Kind
 from keyfob.stores.revoking import new_timeline, next_entry
 
-RECORDS: Final = frozenset({Kind.CLIENTS, Kind.SUBJECTS, Kind.ACCOUNTS})
+RECORDS: Final = frozenset({Kind.CLIENTS, Kind.SUBJECTS, Kind.ACCOUNTS, Kind.CONSENTS})
 """What comes back into a store that still knows its feed."""
 ANEW: Final = frozenset(Kind) - {Kind.EVENTS, Kind.ASSERTIONS}
 """What is removed from a store that no longer does; of these, sessions and what belongs to the old timeline do not come back.
@@ -37,6 +38,7 @@ Assertions stay, and those of the back-up come to them: what was taken since the
 
 _LEFT_BEHIND = frozenset(
     {Kind.FEED, Kind.ENTRIES, Kind.CUT_OFFS, Kind.SESSIONS, Kind.VERIFIERS, Kind.CANARIES}
+    | {Kind.ONE_TIMES, Kind.DELIVERIES, Kind.CURSORS}
 )
 
 

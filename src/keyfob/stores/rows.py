@@ -16,6 +16,7 @@ from keyfob.base.opaque import OpaqueKind, TokenDigest
 from keyfob.clients.client import Client, GrantType
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.sessions.session import Session
+from keyfob.sessions.store import UNRECORDED, Holder
 
 Value = str | bytes | int | None
 Row = tuple[Value, ...]
@@ -125,6 +126,11 @@ def names(text: str) -> frozenset[str]:
         return _names.decode(text)
     except msgspec.DecodeError:
         raise DamagedRow("a set of names") from None
+
+
+def holder_from(roles: str | None, disabled_at: int | None) -> Holder:
+    """Return what the record of a subject says; *roles* None: there is no record."""
+    return UNRECORDED if roles is None else Holder(names(roles), disabled_at is not None)
 
 
 def names_text(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from keyfob.accounts.store import AccountStore, ThrottleStore
 from keyfob.audit.store import AuditStore
 from keyfob.clients.store import ClientStore
+from keyfob.grants.store import ConsentStore, GrantStore, OutboxStore
 from keyfob.keys.store import KeyStore
 from keyfob.revocation.reports import ReportStore
 from keyfob.revocation.store import FeedStore
@@ -33,6 +34,9 @@ class Store:
     clients: ClientStore
     audit: AuditStore
     reports: ReportStore
+    grants: GrantStore
+    consents: ConsentStore
+    outbox: OutboxStore
     salt: bytes = field(repr=False)
     close: Callable[[], Awaitable[None]]
     prepare: Callable[[], Awaitable[None]] | None = None

@@ -26,7 +26,7 @@ from keyfob.stores.store import Store
 
 
 async def join(sessions: Store, accounts: Store, *, clock: Clock) -> Store:
-    """Return one store of two: sessions, feed, throttle and reports of *sessions*; accounts, clients and keys of *accounts*.
+    """Return one store of two: sessions, feed, throttle, reports, one-time records and outbox of *sessions*; the rest of *accounts*.
 
     Raises:
         ConfigurationError: *sessions* cannot be kept apart from its accounts.
@@ -56,6 +56,9 @@ async def join(sessions: Store, accounts: Store, *, clock: Clock) -> Store:
         clients=_Clients(accounts.clients, owed),
         audit=_Audit(accounts.audit, sessions.audit),
         reports=sessions.reports,
+        grants=sessions.grants,
+        consents=accounts.consents,
+        outbox=sessions.outbox,
         salt=sessions.salt,
         close=close,
         prepare=prepare,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from keyfob.accounts.account import Account, SubjectRecord
-from keyfob.base.identifiers import Subject
+from keyfob.base.identifiers import SessionId, Subject
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.revocation.revocation import Revocation
-from keyfob.sessions.store import CutOff
+from keyfob.sessions.store import UNRECORDED, CutOff, Holder
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.store_contract import (
     ALICE,
@@ -79,7 +80,12 @@ CHANGES = [_set_password, _set_roles, _set_disabled, _delete]
 
 
 class AccountStoreContract(StoreContract):
-    """Accounts, the records of subjects, and what a change of them revokes."""
+    """Accounts, the records of subjects, and what a change of them revokes.
+
+    A store whose `find` reads the record of the subject with the session (`Found.holder`) sets `reads_holder_along`.
+    """
+
+    reads_holder_along: ClassVar[bool] = False
 
     async def test_an_account_is_found_as_it_was_added(self, store: Store, clock: FrozenClock) -> None:
         account = replace(an_account(clock), disabled_at=clock.now())
@@ -126,6 +132,28 @@ class AccountStoreContract(StoreContract):
                     break
             assert listed == names
         assert (await store.accounts.list(after="zzz", limit=1)).accounts[0].name == "ß"
+
+    async def test_what_is_recorded_of_a_subject_is_found_with_its_session(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = await put_new(store, clock)
+        assert await self._holder(store, session.session_id) == UNRECORDED
+        await store.accounts.set_roles(ALICE, ROLES, revocation=order(clock, Reach.CLAIMS))
+        assert await self._holder(store, session.session_id) == Holder(ROLES)
+        await store.accounts.set_disabled(ALICE, now=clock.now(), revocation=order(clock))
+        assert await self._holder(store, session.session_id) == Holder(ROLES, is_barred=True)
+        await store.accounts.set_enabled(ALICE, an_event(clock.now(), "user_enabled"))
+        assert await self._holder(store, session.session_id) == Holder(ROLES)
+
+    async def _holder(self, store: Store, session_id: SessionId) -> Holder:
+        """Return what is read with the session; where the store leaves it out, what is recorded."""
+        read = await store.sessions.find(session_id)
+        assert read is not None
+        if read.holder is not None or self.reads_holder_along:
+            assert read.holder is not None
+            return read.holder
+        record = await store.accounts.find_subject(ALICE)
+        return UNRECORDED if record is None else Holder(record.roles, record.disabled_at is not None)
 
     # what revokes
 

@@ -93,10 +93,8 @@ class Page:
             try:
                 if self.evaluate(script):
                     return
-            except (
-                _Refused
-            ):  # a page that is just being replaced cannot be asked; a script that throws is not this
-                pass
+            except _Refused:
+                pass  # a page that is just being replaced cannot be asked; a script that throws is another fault
             time.sleep(0.02)
         raise BrowserFailed(f"not within {seconds} s: {script}")
 

@@ -35,6 +35,7 @@ from keyfob.base.identifiers import (
 )
 from keyfob.base.opaque import OpaqueKind, TokenDigest
 from keyfob.clients.store import ClientStore
+from keyfob.grants.store import ConsentStore, GrantStore, OutboxStore
 from keyfob.keys.store import KeyStore
 from keyfob.revocation.entry import CHAIN_START, Entry, Reach, Scope, next_chain
 from keyfob.revocation.reports import ReportStore
@@ -75,6 +76,12 @@ class Store(Protocol):
     def audit(self) -> AuditStore: ...
     @property
     def reports(self) -> ReportStore: ...
+    @property
+    def grants(self) -> GrantStore: ...
+    @property
+    def consents(self) -> ConsentStore: ...
+    @property
+    def outbox(self) -> OutboxStore: ...
     @property
     def salt(self) -> bytes: ...
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
@@ -12,15 +13,19 @@ from msgspec.structs import replace
 from keyfob.base.identifiers import ClientId, Position, Subject
 from keyfob.clients.client import Client
 from keyfob.clients.store import UsedAssertion
+from keyfob.grants.one_time import OneTimeKind
+from keyfob.grants.store import Taken, TakenBefore
 from keyfob.revocation.entry import Reach, Scope
 from keyfob.revocation.reports import Denial
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import CutOff, Ended, Renewed, Replayed, Rotated
-from keyfob.stores.records import AnyRecord, Kind, SessionRow, decode, encode
+from keyfob.stores.records import AnyRecord, Kind, OneTimeRow, SessionRow, decode, encode
 from keyfob.stores.transfer import Tally, Transfer, is_unused, pages, tally
 from keyfob.testing.account_store_contract import an_account
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_store_contract import a_device, a_record, numbered
 from keyfob.testing.key_store_contract import a_key
+from keyfob.testing.outbox_store_contract import LEASE, LOGOUT, a_delivery, at
 from keyfob.testing.race_verbs import add_account
 from keyfob.testing.renewal_contract import renewal
 from keyfob.testing.report_store_contract import ORDERS, a_canary, a_report
@@ -234,6 +239,34 @@ class TransferContract(StoreContract):
         assert (await found(other, session.session_id)).ended_position == 1
         assert await put(other, late) == CutOff()
 
+    async def test_a_loaded_code_that_was_used_stays_used(
+        self, store: MovableStore, other: MovableStore, clock: FrozenClock
+    ) -> None:
+        await fill(store, clock)
+        await carry(store, other, clock)
+        again = await other.grants.take(OneTimeKind.CODE, numbered(1), now=clock.now())
+        assert isinstance(again, TakenBefore)
+        device = await other.grants.find_by_alias(OneTimeKind.DEVICE, numbered(100), now=clock.now())
+        assert device == a_device(clock)
+        assert not await other.grants.add(a_device(clock, 2))
+        assert isinstance(await other.grants.take(OneTimeKind.DEVICE, numbered(1), now=clock.now()), Taken)
+        assert await other.grants.add(a_device(clock, 2))
+        (leased,) = await other.outbox.lease(clock.now(), until=clock.now() + LEASE, limit=9)
+        assert leased.delivery_id == "two"
+
+    async def test_an_alias_that_has_changed_hands_is_loaded_in_any_order(
+        self, store: MovableStore, other: MovableStore, clock: FrozenClock
+    ) -> None:
+        first, second = a_device(clock), a_device(clock, 2)
+        await other.transfer.load([OneTimeRow(record=first)])
+        await other.transfer.load([OneTimeRow(record=second)])
+        given_up = dataclasses.replace(first, alias=None, taken_at=clock.now())
+        await other.transfer.load([OneTimeRow(record=given_up)])
+        assert await other.grants.find_by_alias(second.kind, numbered(100), now=clock.now()) == second
+        assert await other.grants.find(first.kind, first.digest, now=clock.now()) == given_up
+        await other.transfer.remove(Kind.ONE_TIMES, [OneTimeRow(record=second).key])
+        assert await other.grants.add(a_device(clock, 3))
+
     async def test_positions_and_chain_go_on_where_they_were(
         self, store: MovableStore, other: MovableStore, clock: FrozenClock
     ) -> None:
@@ -300,6 +333,16 @@ async def fill(store: Store, clock: FrozenClock) -> Session:
     await store.throttle.attempt(["account", "address"], now=clock.now())
     await store.throttle.remember("familiar", now=clock.now())
     await store.reports.report(ORDERS, a_report(clock), now=clock.now())
+    await store.grants.add(a_record(clock))
+    await store.grants.take(OneTimeKind.CODE, numbered(1), now=clock.now())
+    await store.grants.add(a_device(clock))
+    await store.consents.give(
+        Subject("zoë 🔑"), SHOP, frozenset({"orders:read"}), event=an_event(clock.now())
+    )
+    await store.outbox.enqueue(
+        LOGOUT, [a_delivery(clock), a_delivery(clock, "two")], cursor_from=None, cursor_to=at(1)
+    )
+    await store.outbox.lease(clock.now(), until=clock.now() + LEASE, limit=1)
     canary = await a_canary(store, clock)
     await store.reports.report(ORDERS, a_report(clock, Denial(canary.position, canary.at)), now=clock.now())
     assert await position(store) > Position(0)

@@ -24,7 +24,7 @@ from keyfob.revocation.entry import Entry
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.session import Session
 from keyfob.sessions.sessions import Sessions
-from keyfob.sessions.store import Current, Found, Replayed, Reused, Rotated, SessionStore, Unknown
+from keyfob.sessions.store import Current, Found, Holder, Replayed, Reused, Rotated, SessionStore, Unknown
 
 LONG_CHAIN = 4_320  # derivations, about 7 ms: a longer chain is walked on a thread
 
@@ -36,6 +36,7 @@ class Presented:
     token: OpaqueToken
     session: Session
     as_of: Position
+    holder: Holder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Refresh:
         token = self._sessions.parse(text, OpaqueKind.REFRESH)
         found = await self._genuine(token)
         self._sessions.require_live(found.session, self._clock.now())
-        return Presented(token=token, session=found.session, as_of=found.as_of)
+        return Presented(token=token, session=found.session, as_of=found.as_of, holder=found.holder)
 
     async def rotate(self, presented: Presented, *, address: str = "") -> Refreshed | TheftDetected:
         """Take 4: exchange it for the current one of its chain: a fresh one, or, repeated within the window, the same again.

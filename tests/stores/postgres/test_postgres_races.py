@@ -12,6 +12,7 @@ import pytest
 from keyfob.stores.opening import open_store
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_races import GrantRaces
 from keyfob.testing.racers import ProcessRacers, Racers
 from keyfob.testing.races import StoreRaces
 from keyfob.testing.session_history import LooseHistories
@@ -80,3 +81,11 @@ class TestHistoriesInPostgresProcesses(BetweenProcesses, LooseHistories):
 
 class TestHistoriesInPostgresThreads(BetweenThreads, LooseHistories):
     pass
+
+
+class TestGrantRacesInPostgresProcesses(BetweenProcesses, GrantRaces):
+    rounds = 4
+
+
+class TestGrantRacesInPostgresThreads(BetweenThreads, GrantRaces):
+    rounds = 2

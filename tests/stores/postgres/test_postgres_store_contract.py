@@ -12,10 +12,13 @@ from keyfob.testing.account_store_contract import AccountStoreContract
 from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.consent_store_contract import ConsentStoreContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_store_contract import GrantStoreContract
 from keyfob.testing.key_store_contract import KeyStoreContract
+from keyfob.testing.outbox_store_contract import OutboxStoreContract
 from keyfob.testing.renewal_contract import RenewalContract
 from keyfob.testing.report_store_contract import ReportStoreContract
 from keyfob.testing.rotation_contract import RotationContract
@@ -62,7 +65,7 @@ class TestKeysInPostgres(OnPostgres, KeyStoreContract):
 
 
 class TestAccountsInPostgres(OnPostgres, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestThrottleInPostgres(OnPostgres, ThrottleStoreContract):
@@ -82,6 +85,18 @@ class TestAuditInPostgres(OnPostgres, AuditStoreContract):
 
 
 class TestReportsInPostgres(OnPostgres, ReportStoreContract):
+    pass
+
+
+class TestGrantsInPostgres(OnPostgres, GrantStoreContract):
+    pass
+
+
+class TestConsentsInPostgres(OnPostgres, ConsentStoreContract):
+    pass
+
+
+class TestOutboxInPostgres(OnPostgres, OutboxStoreContract):
     pass
 
 

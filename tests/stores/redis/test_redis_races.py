@@ -10,6 +10,7 @@ import pytest
 from keyfob.stores.opening import open_store
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_races import GrantRaces
 from keyfob.testing.racers import ProcessRacers, Racers
 from keyfob.testing.races import StoreRaces
 from keyfob.testing.session_history import SessionHistories
@@ -34,3 +35,7 @@ class TestRacesInRedisProcesses(OnOneServer, StoreRaces):
 
 class TestHistoriesInRedisProcesses(OnOneServer, SessionHistories):
     pass
+
+
+class TestGrantRacesInRedisProcesses(OnOneServer, GrantRaces):
+    rounds = 4

@@ -20,7 +20,10 @@ from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract, an_account
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
+from keyfob.testing.consent_store_contract import ConsentStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_store_contract import GrantStoreContract
+from keyfob.testing.outbox_store_contract import OutboxStoreContract
 from keyfob.testing.race_verbs import add_account
 from keyfob.testing.store_contract import (
     ALICE,
@@ -74,6 +77,18 @@ class TestClientsApart(OnBoth, ClientStoreContract):
         assert not await is_live(store, session.session_id, clock.now())
         assert await put(store, under_way) == CutOff()
         assert await codes(store) == ["client_added", "login", "revoked"]
+
+
+class TestConsentsApart(OnBoth, ConsentStoreContract):
+    pass
+
+
+class TestGrantsApart(OnBoth, GrantStoreContract):
+    pass
+
+
+class TestOutboxApart(OnBoth, OutboxStoreContract):
+    pass
 
 
 class TestAuditInTwoPlaces(OnBoth, AuditStoreContract):

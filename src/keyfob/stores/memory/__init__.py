@@ -6,8 +6,11 @@ from keyfob.base.clock import Clock
 from keyfob.stores.memory.accounts import MemoryAccountStore
 from keyfob.stores.memory.audit import MemoryAuditStore
 from keyfob.stores.memory.clients import MemoryClientStore
+from keyfob.stores.memory.consents import MemoryConsentStore
 from keyfob.stores.memory.feed import MemoryFeedStore
+from keyfob.stores.memory.grants import MemoryGrantStore
 from keyfob.stores.memory.keys import MemoryKeyStore
+from keyfob.stores.memory.outbox import MemoryOutboxStore
 from keyfob.stores.memory.reports import MemoryReportStore
 from keyfob.stores.memory.sessions import MemorySessionStore
 from keyfob.stores.memory.state import State
@@ -32,6 +35,9 @@ def open_memory_store(clock: Clock) -> Store:
         clients=MemoryClientStore(state),
         audit=MemoryAuditStore(state),
         reports=MemoryReportStore(state),
+        grants=MemoryGrantStore(state),
+        consents=MemoryConsentStore(state),
+        outbox=MemoryOutboxStore(state),
         salt=state.salt,
         close=close,
         transfer=MemoryTransfer(state),

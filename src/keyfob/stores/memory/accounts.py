@@ -141,6 +141,8 @@ class MemoryAccountStore:
                 del state.names[account.name]
             if account is None and record is None:
                 return None
+            for place in [place for place in state.consents if place[0] == subject]:
+                del state.consents[place]
             return self._revoke(revocation, revocation.event.at)
 
     def _account(self, subject: Subject) -> Account | None:

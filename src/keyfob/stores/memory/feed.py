@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
+from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import CHAIN_START, Entry, Head
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import LEAP
@@ -40,6 +41,12 @@ class MemoryFeedStore:
                     break
                 entries.append(entry)
             return entries
+
+    def _read(self) -> int:
+        """Return up to where every consumer of this timeline has read."""
+        state = self._state
+        cursors = [one.position for one in state.cursors.values() if one.timeline == state.timeline]
+        return min(cursors, default=state.position)
 
     def _first_after(self, position: Position) -> int:
         """Return the position of the first entry after *position*, or one after the head: nearly always the very next, so no others are looked at."""
@@ -102,7 +109,7 @@ class MemoryFeedStore:
         """Drop up to *limit* entries and cut-offs."""
         state = self._state
         with state.step():
-            entries = [e.position for e in state.entries.values() if e.until is not None and e.until <= now]
+            entries = [e.position for e in state.entries.values() if _is_over(e, now, self._read())]
             for position in entries[:limit]:
                 del state.entries[position]
             left = limit - len(entries[:limit])
@@ -110,3 +117,9 @@ class MemoryFeedStore:
             for place in cut_offs[:left]:
                 del state.cut_offs[place]
             return len(entries[:limit]) + len(cut_offs[:left])
+
+
+def _is_over(entry: Entry, now: datetime, read: int) -> bool:
+    if entry.until is None or entry.until > now:
+        return False
+    return entry.position <= read or entry.until <= now - READ_WITHIN

@@ -17,12 +17,14 @@ from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import (
+    UNRECORDED,
     Added,
     Current,
     CutOff,
     Ended,
     EndOutcome,
     Found,
+    Holder,
     LimitReached,
     Renewal,
     Renewed,
@@ -113,7 +115,9 @@ class MemorySessionStore:
         state = self._state
         with state.step():
             session = find(state, session_id, state.clock.now())
-            return None if session is None else Found(session, state.position)
+            return (
+                None if session is None else Found(session, state.position, _holder(state, session.subject))
+            )
 
     async def rotate(
         self,
@@ -260,6 +264,11 @@ class MemorySessionStore:
     def _put(self, session: Session) -> Session:
         self._state.sessions[session.session_id] = session
         return session
+
+
+def _holder(state: State, subject: Subject) -> Holder:
+    record = state.subjects.get(subject)
+    return UNRECORDED if record is None else Holder(record.roles, record.disabled_at is not None)
 
 
 def _age(session: Session) -> tuple[int, SessionId]:

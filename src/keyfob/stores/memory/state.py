@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from keyfob.accounts.account import Account, SubjectRecord
@@ -15,6 +15,9 @@ from keyfob.base.errors import StoreUnavailable
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position, SessionId, Subject, Timeline
 from keyfob.clients.client import Client
+from keyfob.grants.consent import Consent
+from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.grants.one_time import OneTime, OneTimeKind
 from keyfob.keys.store import StoredKey
 from keyfob.revocation.canary import Canary
 from keyfob.revocation.entry import CHAIN_START, Entry, Head, Scope
@@ -70,6 +73,11 @@ class State:
     familiar: dict[str, datetime] = field(default_factory=dict)
     clients: dict[ClientId, Client] = field(default_factory=dict)
     assertions: dict[bytes, datetime] = field(default_factory=dict)
+    one_times: dict[tuple[OneTimeKind, bytes], OneTime] = field(default_factory=dict)
+    aliases: dict[tuple[OneTimeKind, bytes], bytes] = field(default_factory=dict)
+    consents: dict[tuple[Subject, ClientId], Consent] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    cursors: dict[str, Cursor] = field(default_factory=dict)
     events: list[tuple[int, Event]] = field(default_factory=list)
     written_events: int = 0
     verifiers: dict[Reporter, VerifierRecord] = field(default_factory=dict)
@@ -108,3 +116,18 @@ class State:
         """Append *event* to the audit trail."""
         self.written_events += 1
         self.events.append((self.written_events, event))
+
+    def put_one_time(self, record: OneTime, *, alias: bytes | None) -> None:
+        """Put *record* with *alias* in place of what stands under its digest."""
+        self.drop_one_time(record.kind, record.digest)
+        self.one_times[record.kind, record.digest] = replace(record, alias=alias)
+        if alias is not None:
+            self.aliases[record.kind, alias] = record.digest
+
+    def drop_one_time(self, kind: OneTimeKind, digest: bytes) -> None:
+        """Remove the record, and its alias if that is still its own."""
+        gone = self.one_times.pop((kind, digest), None)
+        if gone is None or gone.alias is None:
+            return
+        if self.aliases.get((kind, gone.alias)) == digest:
+            del self.aliases[kind, gone.alias]

@@ -9,11 +9,14 @@ from typing import assert_never
 
 from keyfob.accounts.account import Account
 from keyfob.base.identifiers import ClientId, Position, SessionId, Subject
+from keyfob.grants import rules
+from keyfob.grants.one_time import OneTimeKind
 from keyfob.revocation.canary import Canary
 from keyfob.revocation.entry import Head, Scope
 from keyfob.revocation.reports import Reporter
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionData
+from keyfob.stores.grant_keys import consent_place, one_time_place
 from keyfob.stores.memory.state import Attempts, CutOffMark, State
 from keyfob.stores.records import (
     AccountRow,
@@ -22,13 +25,17 @@ from keyfob.stores.records import (
     AttemptsRow,
     CanaryRow,
     ClientRow,
+    ConsentRow,
+    CursorRow,
     CutOffRow,
+    DeliveryRow,
     EntryRow,
     EventRow,
     FamiliarRow,
     FeedRow,
     KeyRow,
     Kind,
+    OneTimeRow,
     SessionRow,
     SubjectRow,
     VerifierRow,
@@ -140,6 +147,16 @@ def _read(state: State, kind: Kind, now: datetime) -> list[AnyRecord]:
         Kind.ASSERTIONS: lambda: [
             AssertionRow(digest=digest, until=until) for digest, until in state.assertions.items()
         ],
+        Kind.ONE_TIMES: lambda: [
+            OneTimeRow(record=one) for one in state.one_times.values() if rules.kept_until(one) > now
+        ],
+        Kind.CONSENTS: lambda: [ConsentRow(consent=one) for one in state.consents.values()],
+        Kind.DELIVERIES: lambda: [
+            DeliveryRow(delivery=one) for one in state.deliveries.values() if one.expires_at > now
+        ],
+        Kind.CURSORS: lambda: [
+            CursorRow(consumer=consumer, cursor=cursor) for consumer, cursor in state.cursors.items()
+        ],
     }
     return readers[kind]()
 
@@ -193,6 +210,8 @@ def _put(state: State, record: AnyRecord) -> None:
             )
         case AssertionRow():
             state.assertions[record.digest] = record.until
+        case OneTimeRow() | ConsentRow() | DeliveryRow() | CursorRow():
+            _put_granted(state, record)
         case ClientRow() | SubjectRow() | EntryRow() | VerifierRow() | AttemptsRow() | FamiliarRow():
             _put_whole(state, record)
         case _:
@@ -216,6 +235,18 @@ def _put_whole(
             state.attempts[record.place] = Attempts(record.count, record.last_at)
         case FamiliarRow():
             state.familiar[record.place] = record.since
+
+
+def _put_granted(state: State, record: OneTimeRow | ConsentRow | DeliveryRow | CursorRow) -> None:
+    match record:
+        case OneTimeRow(record=one):
+            state.put_one_time(one, alias=one.alias)
+        case ConsentRow(consent=consent):
+            state.consents[consent.subject, consent.client_id] = consent
+        case DeliveryRow(delivery=delivery):
+            state.deliveries[delivery.delivery_id] = delivery
+        case CursorRow():
+            state.cursors[record.consumer] = record.cursor
 
 
 def _put_feed(state: State, record: FeedRow) -> None:
@@ -278,8 +309,22 @@ def _remove(state: State, kind: Kind, key: str) -> None:
         Kind.VERIFIERS: lambda: _remove_verifier(state, key),
         Kind.CANARIES: lambda: _keep_canaries(state, int(key)),
         Kind.ASSERTIONS: lambda: state.assertions.pop(bytes.fromhex(key), None),
+        Kind.ONE_TIMES: lambda: _remove_one_time(state, key),
+        Kind.CONSENTS: lambda: _remove_consent(state, key),
+        Kind.DELIVERIES: lambda: state.deliveries.pop(key, None),
+        Kind.CURSORS: lambda: state.cursors.pop(key, None),
     }
     removers[kind]()
+
+
+def _remove_one_time(state: State, key: str) -> None:
+    kind, digest = one_time_place(key)
+    state.drop_one_time(OneTimeKind(kind), digest)
+
+
+def _remove_consent(state: State, key: str) -> None:
+    subject, client_id = consent_place(key)
+    state.consents.pop((Subject(subject), ClientId(client_id)), None)
 
 
 def _keep_keys(state: State, but: str) -> None:

@@ -10,12 +10,15 @@ from keyfob.stores.condition import PostgresCondition
 from keyfob.stores.postgres.accounts import PostgresAccountStore
 from keyfob.stores.postgres.audit import PostgresAuditStore
 from keyfob.stores.postgres.clients import PostgresClientStore
+from keyfob.stores.postgres.consents import PostgresConsentStore
 from keyfob.stores.postgres.database import Database
 from keyfob.stores.postgres.feed import PostgresFeedStore
+from keyfob.stores.postgres.grants import PostgresGrantStore
 from keyfob.stores.postgres.inspecting import inspect
 from keyfob.stores.postgres.keys import PostgresKeyStore
 from keyfob.stores.postgres.moving import PostgresMovable
 from keyfob.stores.postgres.options import PostgresOptions
+from keyfob.stores.postgres.outbox import PostgresOutboxStore
 from keyfob.stores.postgres.partitions import Partitions
 from keyfob.stores.postgres.reports import PostgresReportStore
 from keyfob.stores.postgres.schema import SCHEMA_VERSION, migrate, version_at
@@ -103,6 +106,9 @@ async def open_postgres_store(options: PostgresOptions, *, clock: Clock) -> Stor
         clients=PostgresClientStore(database),
         audit=PostgresAuditStore(database),
         reports=PostgresReportStore(database),
+        grants=PostgresGrantStore(database),
+        consents=PostgresConsentStore(database),
+        outbox=PostgresOutboxStore(database),
         salt=database.salt,
         close=close,
         transfer=transfer,

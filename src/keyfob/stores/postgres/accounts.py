@@ -150,7 +150,10 @@ class PostgresAccountStore:
             record = await connection.fetchval(
                 "DELETE FROM keyfob.subjects WHERE subject = $1 RETURNING 1", subject
             )
-            return await _revoke(transaction, revocation, revocation.event.at) if account or record else None
+            if not (account or record):
+                return None
+            await connection.execute("DELETE FROM keyfob.consents WHERE subject = $1", subject)
+            return await _revoke(transaction, revocation, revocation.event.at)
 
         return await self._database.transact(operation)
 

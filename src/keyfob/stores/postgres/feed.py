@@ -9,6 +9,7 @@ from functools import partial
 from keyfob.base.clock import to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, Timeline
+from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.postgres.connecting import Connection
@@ -140,10 +141,12 @@ async def _delete_expired(transaction: Transaction, now: datetime, limit: int) -
     # Rows that somebody else deletes are left to him. A cut-off that is replaced meanwhile is looked at again, and stays.
     entries = await connection.fetch(
         "DELETE FROM keyfob.entries WHERE position IN"
-        " (SELECT position FROM keyfob.entries WHERE until <= $1 ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)"
-        " RETURNING 1",
+        " (SELECT position FROM keyfob.entries WHERE until <= $1 AND (until <= $3 OR position <= coalesce("
+        "(SELECT min(c.position) FROM keyfob.cursors AS c, keyfob.meta AS m WHERE c.timeline = m.timeline), position))"
+        " ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
         to_micros(now),
         limit,
+        to_micros(now - READ_WITHIN),
     )
     cut_offs = await connection.fetch(
         "DELETE FROM keyfob.cut_offs AS c USING"

@@ -12,12 +12,14 @@ from keyfob.base.identifiers import Position, SessionId
 from keyfob.revocation.entry import Entry, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.session import Session
+from keyfob.sessions.store import Holder
 from keyfob.stores.postgres.connecting import Connection, Row
 from keyfob.stores.rows import (
     SESSION_COLUMNS,
     SESSION_WIDTH,
     SessionRow,
     Value,
+    holder_from,
     session_from,
     session_key,
     session_to,
@@ -25,10 +27,11 @@ from keyfob.stores.rows import (
 from keyfob.stores.standing import Over, as_it_stands, over_since, over_without_parent
 from keyfob.stores.texts import can_be_kept
 
-# One statement is one snapshot: the row, the head, and the three cut-offs that can cover the row.
-_COLUMNS = f"{SESSION_COLUMNS}, m.position, a.position, a.at, b.position, b.at, c.position, c.at"
+# One statement is one snapshot: the row, the head, what is known of its subject, and the three cut-offs that can cover the row.
+_COLUMNS = f"{SESSION_COLUMNS}, m.position, u.roles, u.disabled_at, a.position, a.at, b.position, b.at, c.position, c.at"
 _BESIDE = """
     CROSS JOIN keyfob.meta AS m
+    LEFT JOIN keyfob.subjects AS u ON u.subject = s.subject
     LEFT JOIN keyfob.cut_offs AS a ON a.scope = 'subject' AND a.id = s.subject
     LEFT JOIN keyfob.cut_offs AS b ON b.scope = 'client' AND b.id = s.client_id
     LEFT JOIN keyfob.cut_offs AS c ON c.scope = 'everything' AND c.id = ''
@@ -41,6 +44,7 @@ _SELECT_IDS = f"SELECT {_COLUMNS} FROM {_WANTED} {_BESIDE}"  # noqa: S608 - cons
 _SELECT_WHERE = f"SELECT {_COLUMNS} FROM keyfob.sessions AS s {_BESIDE} WHERE "  # noqa: S608 - constants
 _LOCK = f"SELECT s.session_id FROM {_WANTED} ORDER BY s.session_id FOR UPDATE OF s"  # noqa: S608 - constants
 _HEAD = SESSION_WIDTH
+_ROLES, _DISABLED_AT, _CUT_OFFS = _HEAD + 1, _HEAD + 2, _HEAD + 3
 _NO_CUT_OFFS = (None,) * 6
 _COLUMN_NAMES = [name.removeprefix("s.") for name in SESSION_COLUMNS.split(", ")]
 _BYTES = {"session_id", "digest", "parent_session_id", "details"}
@@ -71,6 +75,8 @@ class Known:
     position: Position | None = None
     listed: list[SessionId] = field(default_factory=list)
     """What was asked for, in the order in which it was read, without what was read beside it."""
+    holders: dict[SessionId, Holder] = field(default_factory=dict)
+    """What is recorded of the subject of each session that was read."""
     _rows: dict[SessionId, tuple[Session, list[Over]]] = field(default_factory=dict)
 
     def session(self, session_id: SessionId | None, now: datetime) -> Session | None:
@@ -134,6 +140,7 @@ class Known:
         for row in rows:
             session = session_from(cast("SessionRow", row))
             self._rows[session.session_id] = (session, _cut_offs(row))
+            self.holders[session.session_id] = holder_from(row[_ROLES], row[_DISABLED_AT])
             taken.append(session.session_id)
             if self.position is None:
                 self.position = Position(row[_HEAD])
@@ -259,7 +266,7 @@ def _ids(rows: Iterable[Row]) -> set[SessionId]:
 
 
 def _cut_offs(row: Row) -> list[Over]:
-    pairs = tuple(row[_HEAD + 1 :])
+    pairs = tuple(row[_CUT_OFFS:])
     if pairs == _NO_CUT_OFFS:
         return []
     return [

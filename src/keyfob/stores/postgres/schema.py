@@ -17,6 +17,7 @@ from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.revocation.entry import CHAIN_START
 from keyfob.stores.postgres.connecting import Connection, connect
 from keyfob.stores.postgres.faults import FAULTS, at_opening
+from keyfob.stores.postgres.later_tables import GRANT_TABLES, MACHINE_TABLES
 from keyfob.stores.postgres.locks import LockClass
 from keyfob.stores.postgres.marks import meta_of, require_open, require_unmarked
 from keyfob.stores.postgres.options import PostgresOptions
@@ -209,19 +210,6 @@ _MOVING_TABLES = """
 """
 
 
-_MACHINE_TABLES = """
-    -- MessagePack: what no statement looks at (stores/rows.py); empty in rows of before.
-    ALTER TABLE keyfob.clients ADD COLUMN details bytea NOT NULL DEFAULT '';
-
-    -- The assertions of clients that were taken (RFC 7523), so that none is taken twice.
-    CREATE TABLE keyfob.assertions (
-        digest bytea PRIMARY KEY,            -- of the client and the jti
-        until bigint NOT NULL
-    );
-    CREATE INDEX assertions_by_until ON keyfob.assertions (until);
-"""
-
-
 async def _make_tables(connection: Connection) -> None:
     await connection.execute(_TABLES)
     await connection.execute(
@@ -241,7 +229,11 @@ async def _make_moving_tables(connection: Connection) -> None:
 
 
 async def _make_machine_tables(connection: Connection) -> None:
-    await connection.execute(_MACHINE_TABLES)
+    await connection.execute(MACHINE_TABLES)
+
+
+async def _make_grant_tables(connection: Connection) -> None:
+    await connection.execute(GRANT_TABLES)
 
 
 Step = Callable[[Connection], Awaitable[None]]
@@ -250,6 +242,7 @@ _STEPS: tuple[Step, ...] = (
     _make_report_tables,
     _make_moving_tables,
     _make_machine_tables,
+    _make_grant_tables,
 )
 SCHEMA_VERSION = len(_STEPS)
 OLDEST_VERSION = SCHEMA_VERSION

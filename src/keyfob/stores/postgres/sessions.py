@@ -227,7 +227,7 @@ def _found(known: Known, session_id: SessionId, now: datetime) -> Found | None:
     if session is None:
         return None
     assert known.position is not None
-    return Found(session, known.position)
+    return Found(session, known.position, known.holders[session_id])
 
 
 async def _list(

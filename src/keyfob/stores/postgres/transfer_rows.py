@@ -30,16 +30,21 @@ KEY_TEXTS: dict[Kind, str] = {
     ),
     Kind.CANARIES: f"lpad({{0}}.number::text, {_DIGITS}, '0')",
     Kind.ASSERTIONS: "encode({0}.digest, 'hex')",
+    Kind.ONE_TIMES: "{0}.kind || ' ' || encode({0}.digest, 'hex')",
+    Kind.CONSENTS: "octet_length({0}.subject) || ':' || {0}.subject || {0}.client_id",
+    Kind.DELIVERIES: "{0}.delivery_id",
+    Kind.CURSORS: "{0}.consumer",
 }
 """SQL for the text of the key of the row named `{0}`."""
 
 _KEY_TYPES = {
-    Kind.FEED: "integer",
-    Kind.ENTRIES: "bigint",
-    Kind.SESSIONS: "bytea",
-    Kind.EVENTS: "bigint",
-    Kind.CANARIES: "bigint",
-    Kind.ASSERTIONS: "bytea",
+    Kind.FEED: ("integer",),
+    Kind.ENTRIES: ("bigint",),
+    Kind.SESSIONS: ("bytea",),
+    Kind.EVENTS: ("bigint",),
+    Kind.CANARIES: ("bigint",),
+    Kind.ASSERTIONS: ("bytea",),
+    Kind.ONE_TIMES: ("text", "bytea"),
 }
 _DATA = "keyfob.session_data AS d ON d.day = s.day AND d.session_id = s.session_id"
 
@@ -67,8 +72,8 @@ async def read_keys(
     """Return the records of *keys*, by key; those that do not stand are missing."""
     form = FORMS[kind]
     columns: list[Iterable[object]] = list(zip(*map(form.key_of, keys), strict=True))
-    type_ = _KEY_TYPES.get(kind, "text")
-    arrays = [f"${number}::{type_}[]" for number in range(1, len(form.key) + 1)]
+    types = _KEY_TYPES.get(kind, ("text",) * len(form.key))
+    arrays = [f"${number}::{type_}[]" for number, type_ in enumerate(types, 1)]
     wanted = f"unnest({', '.join(arrays)}) AS w ({', '.join(form.key)})"
     condition = " AND ".join(f"s.{column} = w.{column}" for column in form.key)
     if kind is Kind.SESSIONS:
@@ -161,6 +166,14 @@ async def _put_kind(connection: Connection, kind: Kind, records: Sequence[AnyRec
             holders = [(one.name, one.subject) for one in records if isinstance(one, AccountRow)]
             await connection.executemany(
                 "DELETE FROM keyfob.accounts WHERE name = $1 AND subject <> $2", holders
+            )
+            await connection.executemany(_upsert(kind, form.columns, form.key), rows)
+        case Kind.ONE_TIMES:
+            # An alias that was given up, and given away again, since it was carried.
+            aliases = [(row[0], row[2], row[1]) for row in rows if row[2] is not None]
+            await connection.executemany(
+                "UPDATE keyfob.one_times SET alias = NULL WHERE kind = $1 AND alias = $2 AND digest <> $3",
+                aliases,
             )
             await connection.executemany(_upsert(kind, form.columns, form.key), rows)
         case Kind.EVENTS:

@@ -6,12 +6,15 @@ from keyfob.base.clock import Clock
 from keyfob.stores.redis.accounts import RedisAccountStore
 from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
+from keyfob.stores.redis.consents import RedisConsentStore
 from keyfob.stores.redis.feed import RedisFeedStore
+from keyfob.stores.redis.grants import RedisGrantStore
 from keyfob.stores.redis.inspecting import inspect_redis_store
 from keyfob.stores.redis.keys import RedisKeyStore
 from keyfob.stores.redis.mirroring import RedisMirror
 from keyfob.stores.redis.moving import open_movable
 from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.outbox import RedisOutboxStore
 from keyfob.stores.redis.reports import RedisReportStore
 from keyfob.stores.redis.server import SCHEMA, Server
 from keyfob.stores.redis.sessions import RedisSessionStore
@@ -56,6 +59,9 @@ async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
         clients=RedisClientStore(server),
         audit=RedisAuditStore(server),
         reports=RedisReportStore(server),
+        grants=RedisGrantStore(server),
+        consents=RedisConsentStore(server),
+        outbox=RedisOutboxStore(server),
         salt=server.salt,
         close=server.close,
         transfer=RedisTransfer(access),

@@ -14,15 +14,16 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import Subject
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
+from keyfob.stores.grant_keys import consents_of
 from keyfob.stores.records import AccountRow, SubjectRow, encode
-from keyfob.stores.redis.places import ACCOUNTS, NAME_ORDER, NAMES, SUBJECTS
+from keyfob.stores.redis.places import ACCOUNTS, CONSENT_ORDER, CONSENTS, NAME_ORDER, NAMES, SUBJECTS
 from keyfob.stores.redis.server import Server
 from keyfob.stores.redis.settling import Step, settle
 from keyfob.stores.redis.tables import read_record
 from keyfob.stores.revoking import check_subject_revocation
 from keyfob.stores.texts import can_be_kept, require_texts
 
-_TABLES = (ACCOUNTS, NAMES, NAME_ORDER, SUBJECTS)
+_TABLES = (ACCOUNTS, NAMES, NAME_ORDER, SUBJECTS, CONSENTS, CONSENT_ORDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,7 @@ class RedisAccountStore:
                 step.remove(ACCOUNTS, subject)
             if known.record is not None:
                 step.remove(SUBJECTS, subject)
+            step.forget_all(CONSENTS, CONSENT_ORDER, consents_of(subject))
             step.revoke(revocation, revocation.event.at)
             return True
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from keyfob.base.clock import to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
+from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.redis import places
@@ -121,7 +122,8 @@ class RedisFeedStore:
         gone = 0
         while gone < limit:
             portion = min(_PORTION, limit - gone)
-            dropped = int(await self._server.step("drop", (), {"now": to_micros(now), "limit": portion}))
+            asked = {"now": to_micros(now), "unread": to_micros(now - READ_WITHIN), "limit": portion}
+            dropped = int(await self._server.step("drop", (places.CURSORS,), asked))
             gone += dropped
             if dropped < portion:
                 break

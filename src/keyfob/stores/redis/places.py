@@ -30,14 +30,24 @@ FAMILIAR: Final = b"kf:{feed}:familiar"
 ASSERTIONS: Final = b"kf:{feed}:assertions"
 VERIFIERS: Final = b"kf:{feed}:verifiers"
 CANARIES: Final = b"kf:{feed}:canaries"
+ONE_TIMES: Final = b"kf:{feed}:one-times"
+ALIASES: Final = b"kf:{feed}:aliases"
+ONE_TIMES_UNTIL: Final = b"kf:{feed}:one-times-until"
+CONSENTS: Final = b"kf:{feed}:consents"
+CONSENT_ORDER: Final = b"kf:{feed}:consent-order"
+DELIVERIES: Final = b"kf:{feed}:deliveries"
+DUE: Final = b"kf:{feed}:deliveries-due"
+OVER: Final = b"kf:{feed}:deliveries-over"
+CURSORS: Final = b"kf:{feed}:cursors"
 
 STATE: Final = (META, CUT_OFFS, ENTRIES, UNTIL, DROPS, EVENTS, CHANGES)
 """What every step that writes takes first."""
 HASHES: Final = (
     META, CUT_OFFS, SIGNING_KEYS, CLIENTS, SUBJECTS, ACCOUNTS, NAMES, ATTEMPTS, VERIFIERS, CANARIES,
+    ONE_TIMES, ALIASES, CONSENTS, DELIVERIES, CURSORS,
 )  # fmt: skip
 STREAMS: Final = (ENTRIES, EVENTS)
-SORTED: Final = (ATTEMPTS_AT, FAMILIAR, ASSERTIONS)
+SORTED: Final = (ATTEMPTS_AT, FAMILIAR, ASSERTIONS, DUE)
 ALL_SESSIONS: Final = b"kf:{*}:s"
 """A pattern that the keys of sessions match, and no others."""
 _NOWHERE: Final = "00000000"

@@ -28,6 +28,7 @@ _KINDS: Final = {
     places.ACCOUNTS: Kind.ACCOUNTS,
     places.VERIFIERS: Kind.VERIFIERS,
     places.CANARIES: Kind.CANARIES,
+    places.CONSENTS: Kind.CONSENTS,
 }
 _TRIES: Final = 50  # others that were faster, one after another
 
@@ -67,6 +68,11 @@ class Step:
     def strike_name(self, key: bytes, name: str) -> None:
         """Take *name* off the sorted list *key*."""
         self.names.append((self._place(key), name, False))
+
+    def forget_all(self, key: bytes, order: bytes, prefix: str) -> None:
+        """Remove every field of *key* that begins with *prefix*, whoever put it there; the sorted list *order* names them."""
+        kind = _KINDS[key].value
+        self.more["forget"] = [(self._place(key), self._place(order), prefix, kind)]
 
     def tell(self, event: Event) -> None:
         """Write *event*."""

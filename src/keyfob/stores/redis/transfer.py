@@ -196,6 +196,10 @@ async def _known(
     if Kind.ACCOUNTS in kinds:
         flat = await ask(connection, b"HGETALL", places.ACCOUNTS)
         accounts = {row.subject: row.name for row in (read_record(raw, AccountRow) for raw in flat[1::2])}
+    aliases: dict[str, str] = {}
+    if Kind.ONE_TIMES in kinds:
+        flat = await ask(connection, b"HGETALL", places.ALIASES)
+        aliases = {key.decode(): name.decode() for name, key in zip(flat[::2], flat[1::2], strict=True)}
     streams, appended = {}, set()
     for of_kind, key in ((Kind.ENTRIES, places.ENTRIES), (Kind.EVENTS, places.EVENTS)):
         if of_kind in kinds:
@@ -208,6 +212,7 @@ async def _known(
     return Known(
         names={name: subject for subject, name in accounts.items()},
         accounts=accounts,
+        aliases=aliases,
         streams=streams,
         written_events=int(await ask(connection, b"HGET", state, b"events") or 0),
         appended=frozenset(appended),

@@ -14,10 +14,13 @@ from keyfob.stores.records import (
     AttemptsRow,
     CanaryRow,
     ClientRow,
+    ConsentRow,
+    CursorRow,
     EntryRow,
     FamiliarRow,
     KeyRow,
     Kind,
+    OneTimeRow,
     SessionRow,
     SubjectRow,
     VerifierRow,
@@ -27,7 +30,12 @@ from keyfob.stores.redis.packing import read_session, read_stream_entry
 from keyfob.stores.redis.reports import read_canary
 from keyfob.stores.redis.sessions import read_kept
 from keyfob.stores.redis.tables import read_record
-from keyfob.stores.redis.transfer_records import read_cut_off_row, read_event_row, read_feed_row
+from keyfob.stores.redis.transfer_records import (
+    read_cut_off_row,
+    read_delivery_row,
+    read_event_row,
+    read_feed_row,
+)
 
 Row = tuple[Kind, str]
 Command = tuple[object, ...]
@@ -38,6 +46,9 @@ _TABLES = {
     Kind.SUBJECTS: (places.SUBJECTS, SubjectRow),
     Kind.ACCOUNTS: (places.ACCOUNTS, AccountRow),
     Kind.VERIFIERS: (places.VERIFIERS, VerifierRow),
+    Kind.ONE_TIMES: (places.ONE_TIMES, OneTimeRow),
+    Kind.CONSENTS: (places.CONSENTS, ConsentRow),
+    Kind.CURSORS: (places.CURSORS, CursorRow),
 }
 _EACH = 2  # commands that read one record
 
@@ -77,6 +88,8 @@ def _reading(row: Row, state: bytes) -> tuple[Command, Command]:
             return (b"ZSCORE", places.FAMILIAR, key), nothing
         case Kind.CANARIES:
             return (b"HGET", places.CANARIES, str(int(key))), nothing
+        case Kind.DELIVERIES:
+            return (b"HGET", places.DELIVERIES, key), (b"ZSCORE", places.DUE, key)
         case _:
             return (b"ZSCORE", places.ASSERTIONS, bytes.fromhex(key)), nothing
 
@@ -111,6 +124,8 @@ def _small(kind: Kind, key: str, first: bytes, second: bytes | None) -> AnyRecor
             return AttemptsRow(place=key, count=int(first), last_at=last_at)
         case Kind.FAMILIAR:
             return FamiliarRow(place=key, since=from_micros(int(float(first))))
+        case Kind.DELIVERIES:
+            return read_delivery_row(first, second or b"0")
         case Kind.CANARIES:
             canary = read_canary(key.encode(), first)
             return CanaryRow(number=canary.number, position=canary.position, at=canary.at)

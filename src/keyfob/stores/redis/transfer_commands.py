@@ -8,8 +8,10 @@ from typing import Final, assert_never
 
 from keyfob.base.clock import to_micros
 from keyfob.base.identifiers import SessionId
+from keyfob.grants.rules import kept_until
 from keyfob.revocation.canary import Canary
 from keyfob.revocation.entry import Entry
+from keyfob.stores.grant_keys import one_time_key
 from keyfob.stores.records import (
     AccountRow,
     AnyRecord,
@@ -17,13 +19,17 @@ from keyfob.stores.records import (
     AttemptsRow,
     CanaryRow,
     ClientRow,
+    ConsentRow,
+    CursorRow,
     CutOffRow,
+    DeliveryRow,
     EntryRow,
     EventRow,
     FamiliarRow,
     FeedRow,
     KeyRow,
     Kind,
+    OneTimeRow,
     SessionRow,
     SubjectRow,
     VerifierRow,
@@ -45,19 +51,21 @@ _TABLES: Final = {
     Kind.CLIENTS: places.CLIENTS,
     Kind.SUBJECTS: places.SUBJECTS,
     Kind.VERIFIERS: places.VERIFIERS,
+    Kind.CURSORS: places.CURSORS,
 }
 _STREAMS: Final = {Kind.ENTRIES: places.ENTRIES, Kind.EVENTS: places.EVENTS}
 
 
 @dataclass(slots=True)
 class Known:
-    """What stands in the store and matters for what is put beside it: who holds which name, the streams, how many events were written.
+    """What stands in the store and matters for what is put beside it: who holds which name or alias, the streams, how many events were written.
 
     It is changed as commands are made, so that they fit each other. Of *appended* streams nothing is known: what comes lies behind their ends.
     """
 
     names: dict[str, str]
     accounts: dict[str, str]
+    aliases: dict[str, str]
     streams: dict[bytes, dict[int, Sequence[object]]]
     written_events: int
     dirty: set[bytes] = field(default_factory=set)
@@ -70,6 +78,7 @@ class Known:
         return cls(
             names={account.name: account.subject for account in accounts},
             accounts={account.subject: account.name for account in accounts},
+            aliases={key.decode(): name.decode() for name, key in dump.hashes[places.ALIASES].items()},
             streams={
                 key: {int(number.partition(b"-")[0]): fields for number, fields in items}
                 for key, items in dump.streams.items()
@@ -108,6 +117,8 @@ def _put(known: Known, record: AnyRecord) -> list[Command]:
             return _cut_off(record)
         case AttemptsRow() | FamiliarRow() | CanaryRow() | AssertionRow():
             return _small(record)
+        case OneTimeRow() | ConsentRow() | DeliveryRow() | CursorRow():
+            return _granted(known, record)
         case _:
             assert_never(record)
 
@@ -126,6 +137,45 @@ def _small(record: AttemptsRow | FamiliarRow | CanaryRow | AssertionRow) -> list
         case CanaryRow():
             packed = pack_canary(Canary(record.number, record.position, record.at))
             return [(b"HSET", places.CANARIES, str(record.number), packed)]
+
+
+def _one_time(known: Known, row: OneTimeRow) -> list[Command]:
+    record = row.record
+    commands = _forget_alias(known, row.key)
+    if record.alias is not None:
+        name = one_time_key(record.kind, record.alias)
+        known.aliases = {key: alias for key, alias in known.aliases.items() if alias != name}
+        known.aliases[row.key] = name
+        commands.append((b"HSET", places.ALIASES, name, row.key))
+    return [
+        *commands,
+        (b"HSET", places.ONE_TIMES, row.key, encode(row)),
+        (b"ZADD", places.ONE_TIMES_UNTIL, to_micros(kept_until(record)), row.key),
+    ]
+
+
+def _forget_alias(known: Known, key: str) -> list[Command]:
+    name = known.aliases.pop(key, None)
+    return [] if name is None else [(b"HDEL", places.ALIASES, name)]
+
+
+def _granted(known: Known, record: OneTimeRow | ConsentRow | DeliveryRow | CursorRow) -> list[Command]:
+    match record:
+        case OneTimeRow():
+            return _one_time(known, record)
+        case ConsentRow():
+            return [
+                (b"HSET", places.CONSENTS, record.key, encode(record)),
+                (b"ZADD", places.CONSENT_ORDER, 0, record.key),
+            ]
+        case DeliveryRow(delivery=delivery):
+            return [
+                (b"HSET", places.DELIVERIES, record.key, b"%d:" % delivery.attempts + encode(record)),
+                (b"ZADD", places.DUE, to_micros(delivery.due_at), record.key),
+                (b"ZADD", places.OVER, to_micros(delivery.expires_at), record.key),
+            ]
+        case CursorRow():
+            return [(b"HSET", places.CURSORS, record.key, encode(record))]
 
 
 def _feed(row: FeedRow) -> Command:
@@ -236,14 +286,34 @@ def _remove(known: Known, kind: Kind, key: str) -> list[Command]:
             return [(b"HDEL", places.CUT_OFFS, key), (b"ZREM", places.DROPS, key)]
         case Kind.ATTEMPTS:
             return [(b"HDEL", places.ATTEMPTS, key), (b"ZREM", places.ATTEMPTS_AT, key)]
-        case Kind.FAMILIAR:
-            return [(b"ZREM", places.FAMILIAR, key)]
-        case Kind.ASSERTIONS:
-            return [(b"ZREM", places.ASSERTIONS, bytes.fromhex(key))]
-        case Kind.CANARIES:
-            return [(b"HDEL", places.CANARIES, str(int(key)))]
+        case Kind.FAMILIAR | Kind.ASSERTIONS | Kind.CANARIES:
+            return [_remove_small(kind, key)]
+        case Kind.ONE_TIMES | Kind.CONSENTS | Kind.DELIVERIES:
+            return _remove_granted(known, kind, key)
         case _:
             return [(b"HDEL", _TABLES[kind], key)]
+
+
+def _remove_small(kind: Kind, key: str) -> Command:
+    match kind:
+        case Kind.FAMILIAR:
+            return (b"ZREM", places.FAMILIAR, key)
+        case Kind.ASSERTIONS:
+            return (b"ZREM", places.ASSERTIONS, bytes.fromhex(key))
+        case _:
+            return (b"HDEL", places.CANARIES, str(int(key)))
+
+
+def _remove_granted(known: Known, kind: Kind, key: str) -> list[Command]:
+    match kind:
+        case Kind.ONE_TIMES:
+            gone = [(b"HDEL", places.ONE_TIMES, key), (b"ZREM", places.ONE_TIMES_UNTIL, key)]
+            return [*_forget_alias(known, key), *gone]
+        case Kind.CONSENTS:
+            return [(b"HDEL", places.CONSENTS, key), (b"ZREM", places.CONSENT_ORDER, key)]
+        case _:
+            sorted_ = [(b"ZREM", each, key) for each in (places.DUE, places.OVER)]
+            return [(b"HDEL", places.DELIVERIES, key), *sorted_]
 
 
 def _remove_numbered(known: Known, kind: Kind, number: int) -> list[Command]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 from keyfob.base.clock import from_micros
 from keyfob.base.identifiers import Position, Timeline
+from keyfob.grants.rules import kept_until
 from keyfob.revocation.entry import Scope
 from keyfob.stores.records import (
     AccountRow,
@@ -17,13 +19,17 @@ from keyfob.stores.records import (
     AttemptsRow,
     CanaryRow,
     ClientRow,
+    ConsentRow,
+    CursorRow,
     CutOffRow,
+    DeliveryRow,
     EntryRow,
     EventRow,
     FamiliarRow,
     FeedRow,
     KeyRow,
     Kind,
+    OneTimeRow,
     SessionRow,
     SubjectRow,
     VerifierRow,
@@ -41,6 +47,8 @@ _SAME = (
     (Kind.SUBJECTS, places.SUBJECTS, SubjectRow),
     (Kind.ACCOUNTS, places.ACCOUNTS, AccountRow),
     (Kind.VERIFIERS, places.VERIFIERS, VerifierRow),
+    (Kind.CONSENTS, places.CONSENTS, ConsentRow),
+    (Kind.CURSORS, places.CURSORS, CursorRow),
 )
 
 
@@ -92,6 +100,14 @@ def read_records(dump: Dump, now: datetime | None) -> dict[Kind, list[AnyRecord]
     records[Kind.ASSERTIONS] = [
         AssertionRow(digest=digest, until=_moment(until))
         for digest, until in dump.sorted[places.ASSERTIONS].items()
+    ]
+    records[Kind.ONE_TIMES] = [
+        row
+        for row in (read_record(raw, OneTimeRow) for raw in dump.hashes[places.ONE_TIMES].values())
+        if now is None or kept_until(row.record) > now
+    ]
+    records[Kind.DELIVERIES] = [
+        row for row in _deliveries(dump) if now is None or row.delivery.expires_at > now
     ]
     records[Kind.CANARIES] = [
         CanaryRow(number=canary.number, position=canary.position, at=canary.at)
@@ -152,6 +168,18 @@ def _attempts(dump: Dump) -> list[AnyRecord]:
         AttemptsRow(place=place.decode(), count=int(count), last_at=_moment(at[place]))
         for place, count in dump.hashes[places.ATTEMPTS].items()
     ]
+
+
+def _deliveries(dump: Dump) -> list[DeliveryRow]:
+    due = dump.sorted[places.DUE]
+    return [read_delivery_row(kept, due[id_]) for id_, kept in dump.hashes[places.DELIVERIES].items()]
+
+
+def read_delivery_row(kept: bytes, due: bytes) -> DeliveryRow:
+    """Return the delivery as it stands: how often it was leased lies before it, when it is due beside it."""
+    leases, _, packed = kept.partition(b":")
+    delivery = read_record(packed, DeliveryRow).delivery
+    return DeliveryRow(delivery=dataclasses.replace(delivery, due_at=_moment(due), attempts=int(leases)))
 
 
 def _moment(score: bytes) -> datetime:

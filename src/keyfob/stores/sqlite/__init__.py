@@ -9,11 +9,14 @@ from keyfob.base.clock import Clock
 from keyfob.stores.sqlite.accounts import SqliteAccountStore
 from keyfob.stores.sqlite.audit import SqliteAuditStore
 from keyfob.stores.sqlite.clients import SqliteClientStore
+from keyfob.stores.sqlite.consents import SqliteConsentStore
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.feed import SqliteFeedStore
+from keyfob.stores.sqlite.grants import SqliteGrantStore
 from keyfob.stores.sqlite.keys import SqliteKeyStore
 from keyfob.stores.sqlite.moving import SqliteMovable
 from keyfob.stores.sqlite.options import SqliteOptions, Synchronous
+from keyfob.stores.sqlite.outbox import SqliteOutboxStore
 from keyfob.stores.sqlite.reports import SqliteReportStore
 from keyfob.stores.sqlite.schema import SCHEMA_VERSION, migrate
 from keyfob.stores.sqlite.sessions import SqliteSessionStore
@@ -81,6 +84,9 @@ async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions 
         clients=SqliteClientStore(database),
         audit=SqliteAuditStore(database),
         reports=SqliteReportStore(database),
+        grants=SqliteGrantStore(database),
+        consents=SqliteConsentStore(database),
+        outbox=SqliteOutboxStore(database),
         salt=database.salt,
         close=close,
         transfer=transfer,

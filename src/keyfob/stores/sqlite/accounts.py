@@ -134,7 +134,10 @@ class SqliteAccountStore:
             connection = transaction.connection
             gone = connection.execute("DELETE FROM accounts WHERE subject = ?", (subject,)).rowcount
             gone += connection.execute("DELETE FROM subjects WHERE subject = ?", (subject,)).rowcount
-            return _revoke(transaction, revocation, revocation.event.at) if gone else None
+            if not gone:
+                return None
+            connection.execute("DELETE FROM consents WHERE subject = ?", (subject,))
+            return _revoke(transaction, revocation, revocation.event.at)
 
         return await self._database.write(operation)
 

@@ -10,6 +10,7 @@ from functools import partial
 from keyfob.base.clock import to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
+from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import CHAIN_START, Entry, Head
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import LEAP
@@ -148,8 +149,10 @@ def _extend(transaction: Transaction, wanted: tuple[int, int]) -> tuple[int, int
 def _delete_expired(transaction: Transaction, now: datetime, limit: int) -> int:
     connection = transaction.connection
     entries = connection.execute(
-        "DELETE FROM entries WHERE position IN (SELECT position FROM entries WHERE until <= ? ORDER BY until LIMIT ?)",
-        (to_micros(now), limit),
+        "DELETE FROM entries WHERE position IN (SELECT position FROM entries WHERE until <= ?"
+        " AND (until <= ? OR position <= coalesce((SELECT min(c.position) FROM cursors AS c, meta AS m"
+        " WHERE c.timeline = m.timeline), position)) ORDER BY until LIMIT ?)",
+        (to_micros(now), to_micros(now - READ_WITHIN), limit),
     ).rowcount
     cut_offs = connection.execute(
         "DELETE FROM cut_offs WHERE (scope, id) IN (SELECT scope, id FROM cut_offs WHERE until <= ? LIMIT ?)",

@@ -22,6 +22,7 @@ from keyfob.stores.rows import (
     SESSION_WIDTH,
     Value,
     entry_to,
+    holder_from,
     moment_micros,
     session_from,
     session_key,
@@ -30,17 +31,19 @@ from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.writer import Transaction
 from keyfob.stores.standing import Over, as_it_stands, is_live, over_since, over_without_parent
 
-# One statement is one snapshot: the row, the head, and the three cut-offs that can cover the row.
+# One statement is one snapshot: the row, the head, what is known of its subject, and the three cut-offs that can cover the row.
 _SELECT = f"""
-    SELECT {SESSION_COLUMNS}, m.position, a.position, a.at, b.position, b.at, c.position, c.at
+    SELECT {SESSION_COLUMNS}, m.position, u.roles, u.disabled_at, a.position, a.at, b.position, b.at, c.position, c.at
     FROM sessions AS s
     CROSS JOIN meta AS m
+    LEFT JOIN subjects AS u ON u.subject = s.subject
     LEFT JOIN cut_offs AS a ON a.scope = 'subject' AND a.id = s.subject
     LEFT JOIN cut_offs AS b ON b.scope = 'client' AND b.id = s.client_id
     LEFT JOIN cut_offs AS c ON c.scope = 'everything' AND c.id = ''
 """  # noqa: S608 - constants
 _SELECT_ONE = f"{_SELECT} WHERE s.session_id = ?"
 _HEAD = SESSION_WIDTH
+_ROLES, _DISABLED_AT, _CUT_OFFS = _HEAD + 1, _HEAD + 2, _HEAD + 3
 _NO_CUT_OFFS = (None,) * 6
 
 
@@ -50,7 +53,11 @@ def find(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -
     The parent of a child is read after it, so that its state is as new as the head or newer, never older.
     """
     row = connection.execute(_SELECT_ONE, (session_key(session_id),)).fetchone()
-    return None if row is None else Found(_standing_row(connection, row, now), Position(row[_HEAD]))
+    if row is None:
+        return None
+    return Found(
+        _standing_row(connection, row, now), Position(row[_HEAD]), holder_from(row[_ROLES], row[_DISABLED_AT])
+    )
 
 
 def find_live(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> Found | None:
@@ -177,14 +184,14 @@ def _insert(transaction: Transaction, entry: Entry) -> None:
 
 def _standing_row(connection: sqlite3.Connection, row: tuple[Value, ...], now: datetime) -> Session:
     session = session_from(row)  # type: ignore[arg-type]  # the columns of _SELECT
-    cut_offs = [] if row[_HEAD + 1 :] == _NO_CUT_OFFS else _cut_offs(row)
+    cut_offs = [] if row[_CUT_OFFS:] == _NO_CUT_OFFS else _cut_offs(row)
     if session.parent_session_id is None and not cut_offs:
         return session
     return as_it_stands(session, cut_offs=cut_offs, parent=_parent_over(connection, session, now))
 
 
 def _cut_offs(row: tuple[Value, ...]) -> list[Over]:
-    pairs = zip(row[_HEAD + 1 :: 2], row[_HEAD + 2 :: 2], strict=True)
+    pairs = zip(row[_CUT_OFFS::2], row[_CUT_OFFS + 1 :: 2], strict=True)
     return [
         Over(from_micros(at), Position(position))
         for position, at in pairs

@@ -250,11 +250,73 @@ def _make_machine_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+_GRANT_TABLES = (
+    # What is taken once: codes, pushed requests, device codes, hand-offs.
+    """
+    CREATE TABLE one_times (
+        kind TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        alias BLOB,                          -- of the second secret; NULL once it is given up
+        body BLOB NOT NULL,
+        version INTEGER NOT NULL,
+        as_of INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        taken_at INTEGER,
+        reused_at INTEGER,
+        kept_until INTEGER NOT NULL,
+        PRIMARY KEY (kind, digest)
+    ) WITHOUT ROWID
+    """,
+    "CREATE UNIQUE INDEX one_times_by_alias ON one_times (kind, alias) WHERE alias IS NOT NULL",
+    "CREATE INDEX one_times_by_end ON one_times (kept_until)",
+    """
+    CREATE TABLE consents (
+        subject TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        client_created_at INTEGER NOT NULL,  -- it ends with that client, whoever has the id later
+        scopes TEXT NOT NULL,                -- JSON
+        given_at INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        PRIMARY KEY (subject, client_id)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX consents_by_client ON consents (client_id, client_created_at)",
+    """
+    CREATE TABLE deliveries (
+        delivery_id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        client_id TEXT NOT NULL,
+        body BLOB NOT NULL,
+        created_at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,             -- moved on by a lease
+        expires_at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL            -- leases so far
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX deliveries_by_due ON deliveries (due_at)",
+    "CREATE INDEX deliveries_by_end ON deliveries (expires_at)",
+    """
+    CREATE TABLE cursors (
+        consumer TEXT PRIMARY KEY,
+        timeline TEXT NOT NULL,
+        position INTEGER NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
+
+def _make_grant_tables(connection: sqlite3.Connection) -> None:
+    for statement in _GRANT_TABLES:
+        connection.execute(statement)
+
+
 _STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _make_tables,
     _make_report_tables,
     _make_moving_tables,
     _make_machine_tables,
+    _make_grant_tables,
 )
 SCHEMA_VERSION = len(_STEPS)
 

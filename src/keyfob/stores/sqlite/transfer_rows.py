@@ -27,6 +27,10 @@ KEY_TEXTS: dict[Kind, str] = {
     ),
     Kind.CANARIES: f"printf('%0{_DIGITS}d', {{0}}.number)",
     Kind.ASSERTIONS: "lower(hex({0}.digest))",
+    Kind.ONE_TIMES: "{0}.kind || ' ' || lower(hex({0}.digest))",
+    Kind.CONSENTS: "length(CAST({0}.subject AS BLOB)) || ':' || {0}.subject || {0}.client_id",
+    Kind.DELIVERIES: "{0}.delivery_id",
+    Kind.CURSORS: "{0}.consumer",
 }
 """SQL for the text of the key of the row named `{0}`."""
 

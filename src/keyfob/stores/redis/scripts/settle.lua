@@ -48,6 +48,14 @@ for _, name in ipairs(asked.names) do
     redis.call('ZREM', KEYS[name[1]], name[2])
   end
 end
+for _, forget in ipairs(asked.forget or {}) do
+  local prefix = forget[3]
+  for _, name in ipairs(redis.call('ZRANGEBYLEX', KEYS[forget[2]], '[' .. prefix, '(' .. prefix .. '\255')) do
+    redis.call('HDEL', KEYS[forget[1]], name)
+    redis.call('ZREM', KEYS[forget[2]], name)
+    note(forget[4], name)
+  end
+end
 if asked.event then
   write_event(feed, asked.event)
 end
