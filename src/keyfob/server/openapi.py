@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 
 import msgspec
@@ -87,8 +88,28 @@ def _responses(route: Route[Site]) -> Json:
     shape, media_type = (
         (ProblemBody, "application/problem+json") if is_problem else (OAuthErrorBody, "application/json")
     )
-    refused = {"description": "Refused; `code` says why.", "content": {media_type: {"schema": _ref(shape)}}}
-    return {str(route.status): good, "default": refused}
+    content = {media_type: {"schema": _ref(shape)}}
+    refused = {
+        str(status): {"description": HTTPStatus(status).phrase, "content": content}
+        for status in _refusals(route)
+    }
+    return {str(route.status): good, **refused}
+
+
+def _refusals(route: Route[Site]) -> list[int]:
+    """Return with which status the route may refuse: 503 while the store does not answer, the rest by what it takes."""
+    statuses = {400, 503}
+    if not route.public:
+        statuses |= {401, 403}
+    if route.query or _PARAMETER.search(route.path):
+        statuses |= {404}
+    if route.request is not None:
+        statuses |= {413, 415}
+    if route.query or route.request is not None:
+        statuses |= {422}
+    if route.method not in {"GET", "*"}:
+        statuses |= {403, 404, 409, 429}
+    return sorted(statuses)
 
 
 def _parameters(route: Route[Site]) -> list[Json]:
