@@ -113,13 +113,15 @@ async def _redis_bytes(url: str) -> int:
 
 async def _write_redis(url: str, sessions: Sequence[Session]) -> None:
     from keyfob.stores.redis.packing import session_row
+    from keyfob.stores.redis.pieces import cut
     from keyfob.stores.redis.places import field_of, sessions_at, tag_of_session
 
     async with _redis_client(url) as client:
         pipeline = client.pipeline(transaction=False)
         for session in sessions:
             key = sessions_at(tag_of_session(session.session_id))
-            pipeline.hset(key, field_of(session.session_id), session_row(session))
+            pieces = cut(field_of(session.session_id), session_row(session))
+            pipeline.hset(key, mapping={name: piece for name, piece in pieces.items() if piece})
             pipeline.expire(key, session.expires_at - session.created_at)
         await pipeline.execute()
 

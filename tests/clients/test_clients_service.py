@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from keyfob.base.errors import Conflict, Denied, InvalidRequest, KeyfobError, NotFound
 from keyfob.base.identifiers import FIRST_PARTY, Strategy
+from keyfob.clients.client import GrantType
 from keyfob.clients.clients import MAX_CLIENT_ID, Clients
+from keyfob.clients.registration import Registration
 from keyfob.clients.scopes import MAX_SCOPES, OWN_SCOPES, checked_scopes
 from keyfob.clients.secret import digest_of, is_one_of, new_secret
 from keyfob.revocation.entry import Entry, Reach, Scope
@@ -227,3 +229,78 @@ def test_any_text_is_refused_with_our_error(client_id: str, secret: str) -> None
 
 async def _never(asked: object) -> NoReturn:
     raise AssertionError(asked)
+
+
+async def test_what_a_client_states_is_kept(clients: Clients) -> None:
+    registration = Registration(
+        name="The shop",
+        redirect_uris=["https://shop.example/signed-in"],
+        post_logout_redirect_uris=["https://shop.example/bye"],
+        backchannel_logout_uri="https://shop.example/ended",
+        backchannel_logout_session_required=True,
+        cors_origins=["https://shop.example"],
+        first_party=True,
+        require_par=True,
+    )
+    added = await clients.add("shop", registration=registration)
+    assert added.secret is not None
+    for name in ("name", "backchannel_logout_uri", "first_party", "require_par"):
+        assert getattr(added.client, name) == getattr(registration, name)
+    assert added.client.redirect_uris == {"https://shop.example/signed-in"}
+    assert added.client.grant_types == {GrantType.AUTHORIZATION_CODE, GrantType.REFRESH_TOKEN}
+    assert await clients.get("shop") == added.client
+
+
+async def test_a_public_client_has_nothing_to_prove_itself_with_and_is_never_given_it(
+    clients: Clients,
+) -> None:
+    added = await clients.add(
+        "app", registration=Registration(public=True, redirect_uris=["com.example.app:/signed-in"])
+    )
+    assert (added.secret, added.client.secret_digests, added.client.public) == (None, (), True)
+    assert await clients.named("app") == added.client
+    with pytest.raises(Denied):
+        await clients.authenticate("app", "")
+    for attempt in (
+        clients.rotate_secret("app", actor="cli"),
+        clients.replace_credentials("app", actor="cli"),
+        clients.set_keys("app", b'{"keys": []}', actor="cli"),
+    ):
+        with pytest.raises(InvalidRequest):
+            await attempt
+    with pytest.raises(InvalidRequest):
+        await clients.add("other", public_keys=b"{}", registration=Registration(public=True))
+
+
+async def test_a_name_alone_is_enough_for_no_client_that_has_a_proof(clients: Clients) -> None:
+    await clients.add("orders")
+    for client_id in ("orders", "nobody", FIRST_PARTY, "", "\x00"):
+        with pytest.raises(Denied) as refusal:
+            await clients.named(client_id)
+        assert refusal.value.cause == "bad_credentials"
+
+
+@pytest.mark.parametrize(
+    ("grants", "registration"),
+    [
+        ([GrantType.AUTHORIZATION_CODE], {}),
+        ([GrantType.CLIENT_CREDENTIALS], {"redirect_uris": ["https://a.example/"]}),
+        ([GrantType.REFRESH_TOKEN], {}),
+        ([GrantType.CLIENT_CREDENTIALS], {"public": True}),
+        ([GrantType.TOKEN_EXCHANGE], {"public": True}),
+        (None, {"public": True}),
+    ],
+)
+async def test_grants_that_do_not_go_with_a_client_are_refused(
+    clients: Clients, grants: list[GrantType] | None, registration: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        await clients.add("x", grant_types=grants, registration=Registration(**registration))
+    assert refusal.value.code == "invalid_grant_type"
+    assert await clients.find("x") is None
+
+
+async def test_a_device_needs_no_redirect_uri(clients: Clients) -> None:
+    grants = [GrantType.DEVICE_CODE, GrantType.REFRESH_TOKEN]
+    added = await clients.add("tv", grant_types=grants, registration=Registration(public=True))
+    assert added.client.grant_types == set(grants)

@@ -256,7 +256,9 @@ async def test_clients_are_added_listed_and_deleted(desk) -> None:
     }
     added = await desk.ask("POST", "/admin/api/clients", bearer=admin, json_body=body)
     shown = {"client_id", "created_at", "scopes", "audiences", "strategies", "default_strategy"}
-    shown |= {"grant_types", "access_lifetime", "secrets", "key_ids"}
+    shown |= {"grant_types", "access_lifetime", "secrets", "key_ids", "name", "redirect_uris"}
+    shown |= {"post_logout_redirect_uris", "backchannel_logout_uri", "backchannel_logout_session_required"}
+    shown |= {"cors_origins", "first_party", "public", "require_par"}
     assert (added.status, set(added.json())) == (201, shown | {"client_secret"})
     assert added.json()["default_strategy"] == "jwt"
     listed = (await desk.ask("GET", "/admin/api/clients", bearer=admin)).json()
@@ -274,6 +276,46 @@ async def test_clients_are_added_listed_and_deleted(desk) -> None:
         {"client_id": "x", "scopes": ["keyfob:x"]},
     ):
         assert (await desk.ask("POST", "/admin/api/clients", bearer=admin, json_body=bad)).status == 422
+
+
+async def test_a_client_at_which_people_sign_in_is_added(desk) -> None:
+    admin = await desk.admin()
+    body = {
+        "client_id": "shop",
+        "scopes": ["openid"],
+        "name": "The shop",
+        "redirect_uris": ["https://shop.example/signed-in"],
+        "post_logout_redirect_uris": ["https://shop.example/bye"],
+        "backchannel_logout_uri": "https://shop.example/ended",
+        "backchannel_logout_session_required": True,
+        "cors_origins": ["https://shop.example"],
+        "first_party": True,
+        "require_par": True,
+    }
+    added = await desk.ask("POST", "/admin/api/clients", bearer=admin, json_body=body)
+    assert added.status == 201, added.body
+    shown = (await desk.ask("GET", "/admin/api/clients/shop", bearer=admin)).json()
+    assert {name: shown[name] for name in body} == body
+    assert shown["grant_types"] == ["authorization_code", "refresh_token"]
+    assert (shown["public"], shown["secrets"]) == (False, 1)
+    app = {"client_id": "app", "public": True, "redirect_uris": ["com.example.app:/signed-in"]}
+    added = (await desk.ask("POST", "/admin/api/clients", bearer=admin, json_body=app)).json()
+    assert (added["client_secret"], added["secrets"], added["public"]) == (None, 0, True)
+    for bad in (
+        {"redirect_uris": ["http://shop.example/x"]},
+        {"redirect_uris": ["https://shop.example/x"], "grant_types": ["client_credentials"]},
+        {"grant_types": ["authorization_code"]},
+        {"public": True, "grant_types": ["client_credentials"]},
+        {"cors_origins": ["https://shop.example/"]},
+    ):
+        refused = await desk.ask(
+            "POST", "/admin/api/clients", bearer=admin, json_body={"client_id": "x", **bad}
+        )
+        assert refused.status == 422, bad
+    for path, wanted in (("secrets", {}), ("keys", {"jwks": {"keys": [{"kty": "EC"}]}})):
+        method = "POST" if path == "secrets" else "PUT"
+        given = await desk.ask(method, f"/admin/api/clients/app/{path}", bearer=admin, json_body=wanted)
+        assert given.status == 422, path
 
 
 async def test_keys_are_listed_rotated_and_revoked(desk) -> None:

@@ -237,10 +237,12 @@ async def test_metadata_advertises_only_what_exists(desk, name: str) -> None:
         if key.endswith(("_uri", "_endpoint")):
             assert value.startswith("https://auth.example/")
             path = value.removeprefix("https://auth.example")
-            method = "GET" if key.endswith("_uri") else "POST"
+            method = "GET" if key.endswith("_uri") or key == "authorization_endpoint" else "POST"
             assert (await desk.ask(method, path)).status not in {404, 405}
     assert "client_credentials" in body["grant_types_supported"]
-    assert not {"authorization_endpoint", "userinfo_endpoint"} & set(body)
+    assert body["response_types_supported"] == ["code"]
+    assert body["code_challenge_methods_supported"] == ["S256"]
+    assert body["authorization_response_iss_parameter_supported"] is True
 
 
 async def test_health_and_readiness(desk, monkeypatch) -> None:

@@ -18,6 +18,7 @@ from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.consent_store_contract import ConsentStoreContract
+from keyfob.testing.ended_children_contract import EndedChildrenContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
@@ -46,6 +47,10 @@ class TestSessionsInMemory(OnMemory, SessionStoreContract):
 
 
 class TestRotationInMemory(OnMemory, RotationContract):
+    pass
+
+
+class TestEndedChildrenInMemory(OnMemory, EndedChildrenContract):
     pass
 
 

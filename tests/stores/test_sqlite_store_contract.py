@@ -14,6 +14,7 @@ from keyfob.testing.api_key_contract import ApiKeyContract
 from keyfob.testing.audit_store_contract import AuditStoreContract
 from keyfob.testing.client_store_contract import ClientStoreContract
 from keyfob.testing.consent_store_contract import ConsentStoreContract
+from keyfob.testing.ended_children_contract import EndedChildrenContract
 from keyfob.testing.feed_mending_contract import FeedMendingContract
 from keyfob.testing.feed_store_contract import FeedStoreContract
 from keyfob.testing.frozen_clock import FrozenClock
@@ -42,6 +43,10 @@ class TestSessionsInSqlite(OnSqlite, SessionStoreContract):
 
 
 class TestRotationInSqlite(OnSqlite, RotationContract):
+    pass
+
+
+class TestEndedChildrenInSqlite(OnSqlite, EndedChildrenContract):
     pass
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from keyfob.base.identifiers import FIRST_PARTY, Position, SessionId, Strategy, Subject
+from keyfob.base.identifiers import FIRST_PARTY, ClientId, Position, SessionId, Strategy, Subject
 from keyfob.base.opaque import OpaqueKind
+from keyfob.clients.client import Client
 from keyfob.sessions.rules import Standing, standing
 from keyfob.sessions.session import Session
+from keyfob.stores.records import ClientRow, decode, encode
 from keyfob.stores.rotation import Verdict, replayed, rotated, verdict
+from keyfob.stores.rows import client_from, client_to
 from keyfob.stores.standing import Over, as_it_stands, over_since
 from keyfob.testing.frozen_clock import START
 from keyfob.testing.store_contract import IDLE, LIFETIME, TICK, WINDOW, digest_of
@@ -180,3 +184,26 @@ def test_over_is_what_is_not_live(after: timedelta, idle: timedelta | None, ende
     session = replace(SESSION, idle_timeout=idle, ended_at=ended)
     now = START + after
     assert (over_since(session, now) is None) == (standing(session, now) is Standing.LIVE)
+
+
+@pytest.mark.parametrize(
+    "details", [b"", msgspec.msgpack.encode([b"{}"]), msgspec.msgpack.encode([b"{}", []])]
+)
+def test_a_client_of_an_earlier_version_takes_nobody_anywhere(details: bytes) -> None:
+    row = (*client_to(Client(client_id=ClientId("orders"), created_at=START))[:-1], details)
+    client = client_from(row)
+    assert not client.redirect_uris
+    assert not client.post_logout_redirect_uris
+    assert not client.cors_origins
+    assert client.backchannel_logout_uri is None
+    assert (client.first_party, client.public, client.require_par) == (False, False, False)
+
+
+def test_the_record_of_a_client_of_an_earlier_version_is_read_as_the_same() -> None:
+    client = Client(client_id=ClientId("orders"), created_at=START)
+    written = msgspec.msgpack.decode(encode(ClientRow(client=client)))
+    later = ("name", "redirect_uris", "post_logout_redirect_uris", "backchannel_logout_uri", "cors_origins")
+    later += ("backchannel_logout_session_required", "first_party", "public", "require_par")
+    for field in later:
+        del written["client"][field]
+    assert decode(msgspec.msgpack.encode(written)) == ClientRow(client=client)

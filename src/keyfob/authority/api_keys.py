@@ -171,7 +171,7 @@ class ApiKeys:
         """
         head = await self._store.feed.head()
         client = await self._clients.get(client_id)
-        if client.is_first_party:
+        if client.is_built_in:
             raise InvalidRequest("invalid_request", "first-party is no service", status=422)
         session = self._session(
             _Owner(Subject(client.client_id), client.client_id), order, as_of=head.position

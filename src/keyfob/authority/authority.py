@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
-from typing import Unpack, assert_never
+from typing import Unpack
 
 from keyfob.authority import csrf
 from keyfob.authority.endings import Devices
 from keyfob.authority.guarding import guard
-from keyfob.authority.issued import Issued, issued_of
+from keyfob.authority.issued import Issued
 from keyfob.authority.opening import Opening
 from keyfob.authority.options import OpenOptions, Options
 from keyfob.authority.parts import Parts
@@ -19,18 +19,14 @@ from keyfob.authority.sign_in import Device, LoginOptions, SignIn
 from keyfob.authority.start import start
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, InvalidRequest
-from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, SessionId, Subject, is_identifier
-from keyfob.base.opaque import OpaqueKind
+from keyfob.base.identifiers import SessionId, Subject, is_identifier
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Entry, Reach, Scope
-from keyfob.sessions.session import Session
-from keyfob.sessions.store import Holder, SessionData, SessionPage
+from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.tokens.access_token import AccessToken
-from keyfob.tokens.grant import grant_of_principal, grant_of_session
-from keyfob.tokens.refresh import Refreshed, TheftDetected
+from keyfob.tokens.grant import grant_of_principal
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.policy import require
 
@@ -63,12 +59,17 @@ class Authority:
         self.machine_tokens = parts.machine_tokens
         self.token_revocation = parts.token_revocation
         self.introspection = parts.introspection
+        self.authorizations = parts.authorizations
+        self.user_tokens = parts.user_tokens
         self.api_keys = parts.api_keys
         self.trail = parts.trail
         self.activity = parts.activity
         self.reports = parts.reports
         self.endings = parts.endings
         self.issuing = parts.issuing
+        self.id_tokens = parts.id_tokens
+        self.user_info = parts.user_info
+        self.backchannel = parts.backchannel
 
     @classmethod
     def open(
@@ -173,24 +174,9 @@ class Authority:
 
         Raises:
             Denied: `reused` (the session was ended: an earlier token came back), `revoked`, `expired`, `idle`, `unknown_session` or
-                `malformed`.
+                `malformed`; `wrong_type` for one that its client exchanges at the token endpoint, where it says who it is.
         """
-        presented = await self._parts.refresh.present(token)
-        # Whatever may fail comes before the rotation; nobody has the access token before that has succeeded.
-        access_token = await self._access_token(
-            presented.session, as_of=presented.as_of, holder=presented.holder
-        )
-        outcome = await self._parts.refresh.rotate(presented, address=device.address if device else "")
-        match outcome:
-            case TheftDetected():
-                await self.endings.applied(outcome.entry)
-                raise Denied(Cause.REUSED, f"ended by the entry at position {outcome.entry.position}")
-            case Refreshed():
-                if outcome.closed_window:
-                    await self._record_closed_window(outcome.session)
-                return issued_of(outcome.session, token=outcome.token, access_token=access_token)
-            case _:
-                assert_never(outcome)
+        return await self._parts.renewals.refresh(token, address=device.address if device else "")
 
     async def renew(self, principal: Principal) -> Issued:
         """Give the session of *principal* fresh credentials, at a change of privilege; the old ones end or become stale.
@@ -200,26 +186,7 @@ class Authority:
         Raises:
             Denied: `unknown_session`, `expired`, `revoked` or `idle`.
         """
-        session = await self._live_session(principal)
-        if session.kind is None:
-            order = self.endings.order(
-                Scope.SESSION,
-                session.session_id,
-                code="session_renewed",
-                actor=session.subject,
-                reach=Reach.CLAIMS,
-            )
-            entry = await self.endings.carry_out(order)
-            if entry is None:
-                raise Denied(Cause.REVOKED, "ended by another request")
-            access_token = await self._access_token(session, as_of=entry.position)
-            return issued_of(session, token=None, access_token=access_token)
-        renewed, token, entry = await self.sessions.renew(session)
-        await self.endings.applied(entry)
-        if renewed.kind is OpaqueKind.SESSION:
-            return issued_of(renewed, token=token, access_token=None)
-        access_token = await self._access_token(renewed, as_of=entry.position)
-        return issued_of(renewed, token=token, access_token=access_token)
+        return await self._parts.renewals.renew(principal)
 
     async def change_password(
         self, principal: Principal, current: str, new: str, *, address: str = ""
@@ -364,42 +331,6 @@ class Authority:
     def csrf_matches(self, session_id: str, token: str) -> bool:
         """Say, in constant time, whether *token* is the CSRF token of the session."""
         return csrf.matches(self.keys.csrf_keys(), session_id, token)
-
-    async def _live_session(self, principal: Principal) -> Session:
-        found = await self.store.sessions.find(principal.session_id) if principal.session_id else None
-        if found is None:
-            raise Denied(Cause.UNKNOWN_SESSION, "no such session")
-        self.sessions.require_live(found.session, self.clock.now())
-        return found.session
-
-    async def _access_token(
-        self, session: Session, *, as_of: Position, holder: Holder | None = None
-    ) -> AccessToken:
-        """Issue an access token for *session* with what holds today; *as_of* was read before, *holder* with it."""
-        client = await self.clients.find(session.client_id)
-        if client is None:
-            raise Denied(Cause.REVOKED, "the client was deleted")
-        subject_claims = await self._parts.claims.of(session, holder)
-        now = self.clock.now()
-        return self.issuing.issue(
-            grant_of_session(session, subject_claims, used_at=now),
-            as_of=as_of,
-            timeline=self.feed.live.head.timeline,
-            now=now,
-            lifetime=self._parts.access_lifetime_of(client, session.strategy),
-        )
-
-    async def _record_closed_window(self, session: Session) -> None:
-        await self.trail.record(
-            Event(
-                at=self.clock.now(),
-                code="refresh_window_closed",
-                subject=session.subject,
-                session_id=session.session_id,
-                client_id=session.client_id,
-                reason="replays in consecutive rotations",
-            )
-        )
 
 
 def _parsed(scope: Scope | str, reach: Reach | str) -> tuple[Scope, Reach]:

@@ -1,4 +1,4 @@
-"""How a client says that it is itself: by a secret, by an assertion signed with a key of its own, or, a public one, by its name alone."""
+"""How a client says that it is itself: by a secret, by an assertion signed with a key of its own; a public one only by its name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClientAssertion:
 
 @dataclass(frozen=True, slots=True)
 class ClientName:
-    """The name of a client and no proof, which is all that a public one has (RFC 6749, section 2.1)."""
+    """The id of a public client, which has nothing to prove itself with (RFC 6749, section 3.2.1)."""
 
     client_id: str
 

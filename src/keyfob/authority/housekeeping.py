@@ -1,4 +1,4 @@
-"""What an authority does by itself: write activity, drop what is over, look after its keys."""
+"""What an authority does by itself: write activity, drop what is over, look after its keys, tell clients what is over."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.cleaning import Cleaning
 from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.base.clock import Clock
@@ -15,6 +16,7 @@ from keyfob.keys.key_ring import KeyRing
 from keyfob.sessions.activity import Activity
 from keyfob.stores.store import Store
 
+BACKCHANNEL_INTERVAL = 0.25  # seconds between looks at whether the feed has moved
 ACTIVITY_INTERVAL = 1.0  # seconds between batches of activity
 CLEANING_INTERVAL = 60.0  # seconds between cleanings
 KEYS_INTERVAL = 30.0  # seconds between looks at the keys
@@ -27,11 +29,19 @@ class Housekeeping:
     """Runs the chores of an authority until stopped. A chore that fails is logged, and done again at its next time."""
 
     def __init__(
-        self, store: Store, activity: Activity, keys: KeyRing, reports: RevocationReports, *, clock: Clock
+        self,
+        store: Store,
+        activity: Activity,
+        keys: KeyRing,
+        reports: RevocationReports,
+        backchannel: Backchannel,
+        *,
+        clock: Clock,
     ) -> None:
         self._activity = activity
         self._keys = keys
         self._reports = reports
+        self._backchannel = backchannel
         self._clock = clock
         self._cleaning = Cleaning(store, clock=clock)
         self._tasks: list[asyncio.Task[None]] = []
@@ -42,6 +52,7 @@ class Housekeeping:
             return
         chores: tuple[tuple[Callable[[], Awaitable[object]], float], ...] = (
             (self._activity.write, ACTIVITY_INTERVAL),
+            (self._backchannel.step, BACKCHANNEL_INTERVAL),
             (self._keys.reload, KEYS_INTERVAL),
             (self._keys.delete_retired, RETIRED_INTERVAL),
         )
@@ -60,6 +71,7 @@ class Housekeeping:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._backchannel.stop()
         await _once(self._activity.write)
 
     async def clean(self) -> int:

@@ -31,7 +31,8 @@ class Logout:
         """End what *devices* says; None, and nothing changed, for a credential that is unknown, over or not ours.
 
         An access token whose roles are stale still logs out; so does an earlier refresh token of the chain, since its holder only loses.
-        An API key, or a token that was made from one, ends itself and never anything else: it is no login.
+        An API key, or a token that was made from one, ends itself and never anything else: it is no login. Nor does what somebody let a client
+        of others do end anything but itself.
 
         Raises:
             Unavailable: it could not be found out, or not be made durable. Whether it took effect is not known.
@@ -52,6 +53,8 @@ class Logout:
                 subject, session_id = principal.subject, principal.session_id
         except Denied:
             return None
+        if devices != "this" and await self._is_delegated(session_id):
+            return None
         return await self._endings.end_devices(subject, session_id, devices=devices)
 
     async def _owner_of_refresh_token(self, text: str) -> tuple[Subject, SessionId]:
@@ -61,6 +64,10 @@ class Logout:
             raise Denied(Cause.UNKNOWN_SESSION)
         self._sessions.require_live(found.session, self._clock.now())
         return found.session.subject, found.session.session_id
+
+    async def _is_delegated(self, session_id: SessionId) -> bool:
+        found = await self._store.find(session_id)
+        return found is None or found.session.is_delegated
 
     async def _end_token(self, principal: Principal) -> Entry | None:
         """End an access token that belongs to no session: a machine's."""

@@ -17,12 +17,13 @@ from keyfob.authority.checks import Checks
 from keyfob.authority.client_authentication import ClientAuthentication, ClientCredentials
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Denied, GrantRefused
-from keyfob.base.identifiers import Position, Subject, is_identifier
+from keyfob.base.identifiers import Position, Subject
 from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client, GrantType
 from keyfob.clients.clients import Clients
 from keyfob.clients.scopes import OWN_SCOPES
+from keyfob.grants.target import one_audience
 from keyfob.revocation.feed import Feed
 from keyfob.revocation.store import FeedStore
 from keyfob.tokens.access_token import AccessToken
@@ -84,10 +85,10 @@ class MachineTokens:
         # 1 to 3.
         head = await self._feed_store.head()
         client = await self._authentication.authenticate(credentials, address=address)
-        if client.is_public:  # a name proves nothing (RFC 6749, section 4.4)
+        if client.public:  # a name proves nothing (RFC 6749, section 4.4)
             raise GrantRefused("unauthorized_client", "This grant is for clients that prove who they are.")
         _require_grant(client, GrantType.CLIENT_CREDENTIALS)
-        audience = _one_audience(client, wanted.audience, self._issuer)
+        audience = one_audience(client.audiences, wanted.audience, issuer=self._issuer)
         scopes = _within(_fit_for((audience,), client.scopes, issuer=self._issuer), wanted.scopes)
         # 4.
         now = self._clock.now()
@@ -171,25 +172,8 @@ class MachineTokens:
 
 
 def _require_grant(client: Client, grant_type: GrantType) -> None:
-    if grant_type not in client.grant_types:
+    if client.public or grant_type not in client.grant_types:  # of a public one only its name is known
         raise GrantRefused("unauthorized_client", "This client may not use this grant type.")
-
-
-def _one_audience(client: Client, asked: str | None, issuer: str) -> str:
-    """Return the audience of a client's token: one that it may ask for.
-
-    Without a word it is the issuer if that is allowed, else the only one that is.
-    """
-    allowed = client.audiences
-    if asked is not None:
-        if not is_identifier(asked) or (allowed and asked not in allowed):
-            raise GrantRefused("invalid_target", "This client may not ask for this audience.")
-        return asked
-    if not allowed or issuer in allowed:
-        return issuer
-    if len(allowed) > 1:
-        raise GrantRefused("invalid_target", "Name one of the audiences that this client may ask for.")
-    return next(iter(allowed))
 
 
 def _target(principal: Principal, asked: str | None) -> tuple[str, ...]:

@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 from keyfob.accounts.passwords import PasswordPolicy
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.claims import ClaimsSource
+from keyfob.authority.logout_post import BackchannelPolicy
 from keyfob.base.clock import Clock, SystemClock
 from keyfob.base.errors import ConfigurationError
+from keyfob.base.identifiers import Strategy
+from keyfob.clients.client import Client
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.tokens.rules import DEFAULT_ACCESS_LIFETIME, checked_lifetime
 
@@ -39,6 +42,7 @@ class OpenOptions(TypedDict, total=False):
     followers: int
     accounts_store: str | None
     state_folder: Path | None
+    backchannel: BackchannelPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class Options:
     revoked while verifiers report: 1 second to 1 minute, or 0 for never. `accounts_store` is the URL of where accounts, clients and keys
     lie apart from a store in Redis. `state_folder` is where this server keeps, across its restarts,
     how far the feed of a store on another machine has come; None: nowhere. It is made where it is not there. Servers on several machines have
-    one each; processes of one machine may share it.
+    one each; processes of one machine may share it. `backchannel` says to where logout tokens may be sent.
 
     Raises:
         ConfigurationError: a bound is broken, or the issuer is no URL.
@@ -71,12 +75,19 @@ class Options:
     followers: int = 2_000
     accounts_store: str | None = None
     state_folder: Path | None = None
+    backchannel: BackchannelPolicy = field(default_factory=BackchannelPolicy)
 
     def __post_init__(self) -> None:
         require_issuer(self.issuer)
         checked_lifetime(self.access_lifetime)
         if self.canary and not SHORTEST_CANARY <= self.canary <= LONGEST_CANARY:
             raise ConfigurationError("canary must be 0, or 1 second to 1 minute")
+
+    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
+        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
+        if strategy is Strategy.JWT:
+            return self.policy.lifetimes[Strategy.JWT].absolute
+        return client.access_lifetime or self.access_lifetime
 
 
 def require_issuer(issuer: str) -> None:

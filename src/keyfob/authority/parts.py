@@ -15,23 +15,32 @@ from keyfob.accounts.throttle import Throttle
 from keyfob.audit.trail import Trail
 from keyfob.authority.api_key_policy import ApiKeyPolicy
 from keyfob.authority.api_keys import ApiKeys
+from keyfob.authority.authorizations import Authorizations
+from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
 from keyfob.authority.endings import Endings
 from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
+from keyfob.authority.id_tokens import IdTokens
 from keyfob.authority.introspection import Introspection
+from keyfob.authority.kept_requests import KeptRequests
 from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
+from keyfob.authority.logout_delivery import LogoutDelivery
+from keyfob.authority.logout_post import LogoutPost
+from keyfob.authority.logout_queue import LogoutQueue
 from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
+from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
 from keyfob.authority.token_revocation import TokenRevocation
+from keyfob.authority.user_info import UserInfo
+from keyfob.authority.user_tokens import UserTokens
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Strategy
-from keyfob.clients.client import Client
 from keyfob.clients.clients import Clients
 from keyfob.jwt import jws
 from keyfob.keys.key_ring import KeyRing
@@ -61,7 +70,7 @@ class Parts:
     keys: KeyRing
     feed: Feed
     sessions: Sessions
-    refresh: Refresh
+    renewals: Renewals
     issuing: Issuer
     checks: Checks
     endings: Endings
@@ -73,19 +82,18 @@ class Parts:
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
     token_revocation: TokenRevocation
+    authorizations: Authorizations
+    user_tokens: UserTokens
     api_keys: ApiKeys
     trail: Trail
     activity: Activity
     reports: RevocationReports
     previews: Previews
+    id_tokens: IdTokens
+    user_info: UserInfo
+    backchannel: Backchannel
     claims: TodaysClaims
     housekeeping: Housekeeping
-
-    def access_lifetime_of(self, client: Client, strategy: Strategy) -> timedelta:
-        """Return how long access tokens of a login live: in the strategy `jwt` as long as the session itself."""
-        if strategy is Strategy.JWT:
-            return self.options.policy.lifetimes[Strategy.JWT].absolute
-        return client.access_lifetime or self.options.access_lifetime
 
 
 async def build(store: Store, *, master_key: bytes, options: Options, head_file: Path | None = None) -> Parts:
@@ -146,15 +154,29 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     issuing = Issuer(options.issuer, signer=keys.signer, lifetime=options.access_lifetime)
     throttle = Throttle(store.throttle, clock=clock)
     clients = Clients(store.clients, clock=clock, applied=endings.applied, outlive=outlive)
-    refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
     authentication = ClientAuthentication(clients, throttle, issuer=options.issuer)
+    id_tokens = IdTokens(options.issuer, keys, clock=clock)
+    backchannel = _backchannel(store, feed, id_tokens, trail=trail, options=options)
+    refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
     return Parts(
         options=options,
         store=store,
         keys=keys,
         feed=feed,
         sessions=sessions,
-        refresh=refresh,
+        renewals=Renewals(
+            sessions,
+            refresh,
+            store=store.sessions,
+            clients=clients,
+            claims=claims,
+            issuing=issuing,
+            lifetime_of=options.access_lifetime_of,
+            endings=endings,
+            feed=feed,
+            trail=trail,
+            clock=clock,
+        ),
         issuing=issuing,
         checks=checks,
         endings=endings,
@@ -193,6 +215,30 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         token_revocation=TokenRevocation(
             checks, refresh, endings, store=store.sessions, feed_store=store.feed, feed=feed
         ),
+        authorizations=Authorizations(
+            clients,
+            checks,
+            kept=KeptRequests(store.grants, store.feed, clock=clock),
+            store=store.grants,
+            consents=store.consents,
+            keys=keys,
+            issuer=options.issuer,
+            clock=clock,
+        ),
+        user_tokens=UserTokens(
+            sessions,
+            refresh,
+            grants=store.grants,
+            store=store.sessions,
+            claims=claims,
+            issuing=issuing,
+            endings=endings,
+            activity=activity,
+            trail=trail,
+            feed=feed,
+            policy=policy,
+            clock=clock,
+        ),
         api_keys=ApiKeys(
             store,
             clients,
@@ -206,9 +252,35 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         activity=activity,
         reports=reports,
         previews=Previews(store.sessions, endings, reports, clock=clock),
+        id_tokens=id_tokens,
+        user_info=UserInfo(store.accounts, claims.source),
+        backchannel=backchannel,
         claims=claims,
-        housekeeping=Housekeeping(store, activity, keys, reports, clock=clock),
+        housekeeping=Housekeeping(store, activity, keys, reports, backchannel, clock=clock),
     )
+
+
+def _backchannel(
+    store: Store, feed: Feed, id_tokens: IdTokens, *, trail: Trail, options: Options
+) -> Backchannel:
+    queue = LogoutQueue(
+        feed,
+        feed_store=store.feed,
+        sessions=store.sessions,
+        clients=store.clients,
+        outbox=store.outbox,
+        clock=options.clock,
+        tell=trail.tell,
+    )
+    delivery = LogoutDelivery(
+        store.outbox,
+        store.clients,
+        sign=id_tokens.logout_token,
+        post=LogoutPost(options.backchannel),
+        clock=options.clock,
+        tell=trail.tell,
+    )
+    return Backchannel(queue, delivery, clock=options.clock)
 
 
 def _cut_off(keys: KeyRing, event: Event) -> list[Revocation]:

@@ -22,10 +22,11 @@ from keyfob.base.identifiers import (
     Subject,
     is_identifier,
 )
+from keyfob.base.principal import Principal
 from keyfob.clients.client import Client, is_scope
 from keyfob.clients.scopes import MAX_SCOPES
 from keyfob.revocation.entry import Head, Reach, Scope
-from keyfob.sessions.sessions import Login
+from keyfob.sessions.sessions import Login, Proof
 from keyfob.tokens.grant import grant_of_session
 
 SIGN_IN_LIMIT = timedelta(minutes=2)
@@ -157,9 +158,31 @@ class SignIn:
                 as_of=head.position,
                 timeline=head.timeline,
                 now=created.session.created_at,
-                lifetime=parts.access_lifetime_of(client, chosen),
+                lifetime=parts.options.access_lifetime_of(client, chosen),
             )
         return issued_of(created.session, token=created.token, access_token=access_token)
+
+    async def prove(
+        self, principal: Principal, *, amr: tuple[str, ...] = ("pwd",), acr: str | None = None
+    ) -> Issued:
+        """Give the session of *principal*, whose user has proved again who they are, a fresh secret and that proof; its children go on.
+
+        Raises:
+            Denied: `unknown_session`, `expired`, `revoked` or `idle`; `revoked` also where the session was spared of an ending since the
+                attempt began: what was proved may be what was changed then.
+        """
+        head = self._require_open()
+        found = await self._parts.store.sessions.find(principal.session_id) if principal.session_id else None
+        if found is None:
+            raise Denied(Cause.UNKNOWN_SESSION, "no such session")
+        now = self._parts.options.clock.now()
+        self._parts.sessions.require_live(found.session, now)
+        if found.session.as_of > head.position:
+            raise Denied(Cause.REVOKED, "something of the subject was ended while the proof was checked")
+        proof = Proof(auth_time=now, amr=_methods(amr), acr=acr)
+        renewed, token, entry = await self._parts.sessions.renew(found.session, proof=proof)
+        await self._parts.endings.applied(entry)
+        return issued_of(renewed, token=token, access_token=None)
 
     def _require_open(self) -> Head:
         if self._head is None or self._began is None:
@@ -247,6 +270,6 @@ def _scopes(client: Client, asked: Iterable[str]) -> tuple[str, ...]:
             status=422,
         )
     # The built-in client is the caller's own code, which is trusted to name the scopes; no request can.
-    if not client.is_first_party and not wanted <= client.scopes:
+    if not client.is_built_in and not wanted <= client.scopes:
         raise Denied(Cause.INSUFFICIENT_SCOPE, f"client {client.client_id} may not ask for this scope")
     return tuple(sorted(wanted))

@@ -44,9 +44,14 @@ def new_session_id(salt: bytes, subject: Subject, ends_at: datetime) -> SessionI
     32 bits of HMAC-SHA-256(*salt*, *subject*), so that all of a subject lies together; 16 bits of the day of *ends_at*, the absolute
     end, so that rows leave by partition; 80 random bits. *salt* is the store's.
     """
-    shard = hmac.digest(salt, subject.encode(), "sha256")[:4]
+    shard = shard_of(salt, subject)
     day = (to_seconds(ends_at) // _SECONDS_A_DAY) & 0xFFFF
     return SessionId((shard + day.to_bytes(2, "big") + os.urandom(10)).hex())
+
+
+def shard_of(salt: bytes, subject: str) -> bytes:
+    """Return the 4 bytes that every session id of *subject* begins with. *salt* is the store's."""
+    return hmac.digest(salt, subject.encode(), "sha256")[:4]
 
 
 def new_visitor() -> Subject:

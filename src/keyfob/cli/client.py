@@ -18,6 +18,7 @@ from keyfob.cli.output import examples, listed, moment, say, say_entry, say_json
 from keyfob.clients.assertion import keys_of
 from keyfob.clients.client import Client, GrantType
 from keyfob.clients.clients import NewClient, NewSecret
+from keyfob.clients.registration import Registration
 
 
 class GrantName(StrEnum):
@@ -25,11 +26,17 @@ class GrantName(StrEnum):
 
     CLIENT_CREDENTIALS = "client_credentials"
     TOKEN_EXCHANGE = "token-exchange"
+    AUTHORIZATION_CODE = "authorization_code"
+    REFRESH_TOKEN = "refresh_token"
+    DEVICE_CODE = "device_code"
 
 
 _GRANTS = {
     GrantName.CLIENT_CREDENTIALS: GrantType.CLIENT_CREDENTIALS,
     GrantName.TOKEN_EXCHANGE: GrantType.TOKEN_EXCHANGE,
+    GrantName.AUTHORIZATION_CODE: GrantType.AUTHORIZATION_CODE,
+    GrantName.REFRESH_TOKEN: GrantType.REFRESH_TOKEN,
+    GrantName.DEVICE_CODE: GrantType.DEVICE_CODE,
 }
 
 group = typer.Typer(
@@ -49,6 +56,8 @@ def register(commands: typer.Typer) -> None:
         "keyfob client add orders --scope keyfob:feed              # a service that follows the feed",
         "keyfob client add proxy --scope keyfob:check --audience orders --audience stock",
         "keyfob client add orders --scope keyfob:feed --json > orders.json",
+        "keyfob client add shop --redirect-uri https://shop.example/signed-in --scope openid --name 'The shop'",
+        "keyfob client add app --public --redirect-uri com.example.app:/signed-in --scope offline_access",
     )
 )
 def add(
@@ -76,7 +85,8 @@ def add(
         list[GrantName] | None,
         typer.Option(
             "--grant",
-            help="What it may ask the token endpoint for; repeatable. [default: client_credentials]",
+            help="What it may ask the token endpoint for; repeatable. "
+            "[default: client_credentials, or with --redirect-uri authorization_code and refresh_token]",
         ),
     ] = None,
     lifetime: Annotated[
@@ -93,14 +103,65 @@ def add(
             help="A JWK Set or a PEM public key: it signs assertions with it and has no secret.",
         ),
     ] = None,
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="What people are shown where they sign in at it.")
+    ] = "",
+    redirect_uri: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--redirect-uri", metavar="URI", help="Where people return to after they signed in; repeatable."
+        ),
+    ] = None,
+    post_logout_redirect_uri: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--post-logout-redirect-uri", metavar="URI", help="Where they return to after they signed out."
+        ),
+    ] = None,
+    backchannel_logout_uri: Annotated[
+        str | None,
+        typer.Option("--backchannel-logout-uri", metavar="URI", help="Where it is told of ended sessions."),
+    ] = None,
+    backchannel_logout_session_required: Annotated[
+        bool,
+        typer.Option(
+            "--backchannel-logout-session-required", help="It is told which session ended, not only whose."
+        ),
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors-origin", metavar="ORIGIN", help="An origin whose scripts may call for it; repeatable."
+        ),
+    ] = None,
+    first_party: Annotated[
+        bool, typer.Option("--first-party", help="It is one of your own: nobody is asked for consent.")
+    ] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="A native app or a page: it has no secret.")
+    ] = False,
+    require_par: Annotated[
+        bool, typer.Option("--require-par", help="It must push its authorization requests (RFC 9126).")
+    ] = False,
     json: AsJson = False,
     store: StoreUrl = None,
     config: ConfigFile = None,
 ) -> None:
     """Add a client. Its secret is shown now and never again."""
     keys = None if public_keys is None else _read(public_keys)
-    grants = [_GRANTS[name] for name in grant or [GrantName.CLIENT_CREDENTIALS]]
+    grants = None if grant is None else [_GRANTS[name] for name in grant]
     strategies = strategy or [Strategy.HYBRID]
+    registration = Registration(
+        name=name,
+        redirect_uris=redirect_uri or (),
+        post_logout_redirect_uris=post_logout_redirect_uri or (),
+        backchannel_logout_uri=backchannel_logout_uri,
+        backchannel_logout_session_required=backchannel_logout_session_required,
+        cors_origins=cors_origin or (),
+        first_party=first_party,
+        public=public,
+        require_par=require_par,
+    )
 
     async def work(authority: Authority) -> NewClient:
         return await authority.clients.add(
@@ -112,6 +173,7 @@ def add(
             grant_types=grants,
             access_lifetime=None if lifetime is None else timedelta(seconds=lifetime),
             public_keys=keys,
+            registration=registration,
             actor=ACTOR,
         )
 
@@ -142,7 +204,7 @@ def show(
         return
     for name, value in document.items():
         shown = listed(map(str, value)) if isinstance(value, list) else str("-" if value is None else value)
-        say(f"{name + ':':<18}{shown}")
+        say(f"{name + ':':<38}{shown}")
 
 
 @group.command(
@@ -283,5 +345,14 @@ def _document(client: Client) -> dict[str, object]:
         "access_lifetime": None if client.access_lifetime is None else client.access_lifetime.total_seconds(),
         "secrets": len(client.secret_digests),
         "key_ids": _key_ids(client),
+        "name": client.name,
+        "redirect_uris": sorted(client.redirect_uris),
+        "post_logout_redirect_uris": sorted(client.post_logout_redirect_uris),
+        "backchannel_logout_uri": client.backchannel_logout_uri,
+        "backchannel_logout_session_required": client.backchannel_logout_session_required,
+        "cors_origins": sorted(client.cors_origins),
+        "first_party": client.first_party,
+        "public": client.public,
+        "require_par": client.require_par,
         "created_at": client.created_at.isoformat(),
     }

@@ -14,6 +14,7 @@ from keyfob.base.identifiers import FIRST_PARTY, ClientId, Strategy, is_identifi
 from keyfob.clients.assertion import check_assertion, checked_keys, claimed_client
 from keyfob.clients.change import Changed, ClientChange
 from keyfob.clients.client import Client, GrantType
+from keyfob.clients.registration import Registration, checked_grants, require_place
 from keyfob.clients.scopes import checked_scopes
 from keyfob.clients.secret import digest_of, is_one_of, new_secret
 from keyfob.clients.store import ClientStore
@@ -40,9 +41,10 @@ FIRST_PARTY_CLIENT = Client(
     created_at=_EPOCH,
     strategies=frozenset(Strategy),
     default_strategy=Strategy.SESSION,
+    first_party=True,
     grant_types=frozenset(),
 )
-"""The application's own pages and apps. It has no secret, so that its name alone opens nothing, and needs no row."""
+"""The application's own pages and apps. It has no secret, so nobody authenticates as it, and needs no row."""
 
 
 Applied = Callable[[Entry], Awaitable[Entry]]
@@ -86,18 +88,26 @@ class Clients:
         strategies: Iterable[Strategy] = (Strategy.HYBRID,),
         default_strategy: Strategy = Strategy.HYBRID,
         access_lifetime: timedelta | None = None,
-        grant_types: Iterable[GrantType] = (GrantType.CLIENT_CREDENTIALS,),
+        grant_types: Iterable[GrantType] | None = None,
         public_keys: bytes | None = None,
+        registration: Registration | None = None,
         actor: str = "system",
     ) -> NewClient:
-        """Add a confidential client with a secret of 256 random bits, or, with *public_keys* (`checked_keys`), one that has no secret.
+        """Add a confidential client with a secret of 256 random bits, or one that has no secret: public, or with *public_keys* (`checked_keys`).
+
+        Without *grant_types* it has those that go with its *registration*: codes and refresh tokens, or else client credentials.
 
         Raises:
-            InvalidRequest: the id, a scope, an audience, a strategy, the lifetime or the keys break their rule.
+            InvalidRequest: the id, a scope, an audience, a strategy, the lifetime, the grants or the keys break their rule.
             Conflict: `client_id_taken`; of several at once one is added.
         """
+        stated = registration or Registration()
+        if stated.public and public_keys is not None:
+            raise InvalidRequest("invalid_keys", "A public client has no keys.", status=422)
         keys = b"" if public_keys is None else checked_keys(public_keys)
-        secret = None if keys else new_secret()
+        grants = checked_grants(grant_types, stated)
+        require_place(grants, stated)
+        secret = None if keys or stated.public else new_secret()
         client = Client(
             client_id=_checked_client_id(client_id),
             created_at=self._clock.now(),
@@ -107,8 +117,17 @@ class Clients:
             default_strategy=default_strategy,
             audiences=_checked_audiences(audiences),
             access_lifetime=_checked_lifetime(access_lifetime),
-            grant_types=frozenset(grant_types),
+            grant_types=grants,
             public_keys=keys,
+            name=stated.name,
+            redirect_uris=frozenset(stated.redirect_uris),
+            post_logout_redirect_uris=frozenset(stated.post_logout_redirect_uris),
+            backchannel_logout_uri=stated.backchannel_logout_uri,
+            backchannel_logout_session_required=stated.backchannel_logout_session_required,
+            cors_origins=frozenset(stated.cors_origins),
+            first_party=stated.first_party,
+            public=stated.public,
+            require_par=stated.require_par,
         )
         if client.access_lifetime is not None:  # before anything of that lifetime can be granted
             await self._outlive(client.access_lifetime)
@@ -129,17 +148,6 @@ class Clients:
         client = await self._store.find(ClientId(client_id)) if known else None
         if not is_one_of(secret, client.secret_digests if client else ()) or client is None:
             raise Denied(Cause.BAD_CREDENTIALS, "a client that is unknown or whose secret is wrong")
-        return client
-
-    async def named(self, client_id: str) -> Client:
-        """Return the public client of *client_id*: one that has no secret and no key, so that its name is all it can say.
-
-        Raises:
-            Denied: `bad_credentials`: it is unknown, or could prove itself and did not.
-        """
-        client = await self.find(client_id)
-        if client is None or not client.is_public:
-            raise Denied(Cause.BAD_CREDENTIALS, "a client that only names itself")
         return client
 
     async def authenticate_assertion(
@@ -164,11 +172,23 @@ class Clients:
             raise Denied(Cause.BAD_CREDENTIALS, "an assertion that was taken before")
         return client
 
+    async def named(self, client_id: str) -> Client:
+        """Return the public client that *client_id* names: it has nothing to prove itself with. All others are refused.
+
+        Raises:
+            Denied: `bad_credentials`, for a client that is unknown, built in, or has something to prove itself with.
+        """
+        client = await self.find(client_id)
+        if client is None or not client.public:
+            raise Denied(Cause.BAD_CREDENTIALS, "a client that only names itself, and is no public one")
+        return client
+
     async def rotate_secret(self, client_id: str, *, actor: str) -> NewSecret:
         """Give the client one more secret; its newest one goes on, older ones end. So a service changes over without downtime.
 
         Raises:
             NotFound: `no_client`.
+            InvalidRequest: `public_client`.
         """
         return await self._give_secret(
             client_id, keep=1, order=self._event("client_secret_rotated", client_id, actor=actor)
@@ -210,6 +230,15 @@ class Clients:
         return NewSecret(client=after.client, secret=secret, entry=after.entry)
 
     async def _change(self, client_id: str, change: ClientChange, order: Event | Revocation) -> Changed:
+        present = await self.find(client_id)
+        if (
+            present is not None and present.public
+        ):  # it never becomes another: whether it is one does not change
+            raise InvalidRequest(
+                "public_client",
+                "A public client has no secret and no keys; revoke what it holds.",
+                status=422,
+            )
         known = _CLIENT_ID.fullmatch(client_id) is not None
         after = await self._store.change(ClientId(client_id), change, order=order) if known else None
         if after is None:

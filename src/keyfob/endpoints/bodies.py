@@ -6,13 +6,14 @@ field given twice in a form, and another content type are refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
 from keyfob.base.errors import InvalidRequest
 from keyfob.http.messages import HttpRequest
-from keyfob.http.query import parse_fields
+from keyfob.http.query import Fields, parse_fields, parse_query
 
 MAX_DEPTH = 8
 """How deep JSON may nest. Our own bodies nest two deep."""
@@ -71,17 +72,57 @@ async def read_oauth_form(request: HttpRequest, shape: type[Body]) -> Body:
     Raises:
         InvalidRequest: 400, 413, 415 or 422.
     """
-    fields = await _fields(request)
+    return of_fields(await read_oauth_fields(request), shape)
+
+
+def read_oauth_query(request: HttpRequest, shape: type[Body]) -> Body:
+    """Read the query of *request* as `read_oauth_form` does a body (RFC 6749, section 3.1).
+
+    Raises:
+        InvalidRequest: 400 or 422.
+    """
+    fields = _once(parse_query(request.query))
+    return of_fields({name: value for name, value in fields.items() if value}, shape)
+
+
+async def read_oauth_fields(request: HttpRequest) -> dict[str, str]:
+    """Read the body of *request* as an endpoint of OAuth does, whatever fields it has; those without a value are left out.
+
+    Raises:
+        InvalidRequest: 400, 413, 415, or 422 for a field that is there twice.
+    """
+    return {name: value for name, value in (await _fields(request)).items() if value}
+
+
+def of_fields(fields: Mapping[str, str], shape: type[Body]) -> Body:
+    """Return the *shape* of those of *fields* that it knows.
+
+    Raises:
+        InvalidRequest: 422.
+    """
     known = set(shape.__struct_fields__)
-    return _converted({name: value for name, value in fields.items() if value and name in known}, shape)
+    return _converted({name: value for name, value in fields.items() if name in known}, shape)
 
 
-async def _fields(request: HttpRequest) -> dict[str, str]:
+async def read_pairs(request: HttpRequest) -> Fields:
+    """Read the body of *request* as a form post: names and values in their order, repeated or not.
+
+    Raises:
+        InvalidRequest: 400, 413 or 415.
+    """
     raw = await request.body()
     if not is_form(request):
         raise _unsupported(_FORM)
+    return parse_fields(raw)
+
+
+async def _fields(request: HttpRequest) -> dict[str, str]:
+    return _once(await read_pairs(request))
+
+
+def _once(pairs: Fields) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for name, value in parse_fields(raw):
+    for name, value in pairs:
         if name in fields:
             raise InvalidRequest("invalid_request", "A field is there twice.", status=422)
         fields[name] = value

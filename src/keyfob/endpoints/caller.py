@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import SessionId
+from keyfob.base.identifiers import FIRST_PARTY, SessionId
 from keyfob.base.principal import Principal
 from keyfob.endpoints.site import Site
 from keyfob.http import cross_origin
@@ -69,7 +69,8 @@ async def account_caller(site: Site, request: HttpRequest) -> Caller:
     """Return the caller of an account route: by the cookie, or by a token whose audience is the authority. Only a login has an account.
 
     Raises:
-        Denied: the cause; `reauthentication_required` for an API key, and for a service.
+        Denied: the cause; `reauthentication_required` for an API key, and for a service; `insufficient_scope` for what somebody let a client
+            of others do: their account is not part of it.
     """
     vouched = is_vouched_for(site, request)
     credential = presented(request)
@@ -77,7 +78,15 @@ async def account_caller(site: Site, request: HttpRequest) -> Caller:
     principal = await site.authority.authenticate(credential.token, audience=audience)
     if principal.auth_time is None:
         raise Denied(Cause.REAUTHENTICATION_REQUIRED, "an API key or a service is no login")
+    if not credential.by_cookie and principal.client_id != FIRST_PARTY:
+        await _require_own(site, principal)
     return Caller(principal=principal, presented=credential, vouched=vouched)
+
+
+async def _require_own(site: Site, principal: Principal) -> None:
+    found = await site.authority.store.sessions.find(principal.session_id) if principal.session_id else None
+    if found is None or found.session.is_delegated:
+        raise Denied(Cause.INSUFFICIENT_SCOPE, "what somebody let a client do is no way to their account")
 
 
 async def admin_caller(site: Site, request: HttpRequest) -> Caller:

@@ -10,7 +10,7 @@ from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.clients import scopes
 from keyfob.endpoints.answers import json_answer
 from keyfob.endpoints.bodies import read_oauth_form
-from keyfob.endpoints.oauth.asking_client import ClientFields, asking_client, require_no_query
+from keyfob.endpoints.client_proof import ProofFields, asking_client, require_no_query
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.accept import asks_for
@@ -23,7 +23,7 @@ SIGNED = "application/token-introspection+jwt"
 _SIGNED = SIGNED.encode("ascii")
 
 
-class IntrospectRequest(ClientFields, frozen=True, kw_only=True):
+class IntrospectRequest(ProofFields, frozen=True, kw_only=True):
     """`token_type_hint` is taken and not needed: a token says what it is."""
 
     token: Annotated[str, Meta(max_length=16_384)] | None = None

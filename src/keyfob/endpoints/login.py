@@ -11,13 +11,14 @@ from keyfob.authority.issued import Issued
 from keyfob.authority.sign_in import Device
 from keyfob.authority.strategies import Transport
 from keyfob.base.errors import Denied, InvalidRequest
-from keyfob.base.identifiers import FIRST_PARTY, ClientId
+from keyfob.base.identifiers import FIRST_PARTY, ClientId, Subject
 from keyfob.endpoints.bodies import RequestBody, is_form, read_form, read_json
 from keyfob.endpoints.caller import is_vouched_for
 from keyfob.endpoints.grant_answer import GrantAnswer, cookies_of, grant_answer
 from keyfob.endpoints.redirect import same_origin_path, see_other
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
+from keyfob.endpoints.user_agent import user_agent
 from keyfob.http import cookies
 from keyfob.http.messages import HttpRequest, HttpResponse
 
@@ -100,28 +101,32 @@ async def _sign_in(site: Site, request: HttpRequest, asked: LoginRequest) -> Iss
     # `as_of` is read before the account is: whatever ends the account while the password waits ends this login.
     async with authority.sign_in() as attempt:
         issued = await attempt.login(
-            await _subject(site, asked, address=address),
+            await subject_of(site, asked.username, asked.password, address=address),
             strategy=asked.strategy,
             client_id=asked.client_id,
             audience=asked.audience,
             transport=Transport(asked.transport),
             persistent=asked.persistent,
-            device=Device(user_agent=_user_agent(request), address=address),
+            device=Device(user_agent=user_agent(request), address=address),
         )
-    await _end_former(authority, request)
+    await end_former(authority, request)
     return issued
 
 
-async def _subject(site: Site, asked: LoginRequest, *, address: str) -> str:
+async def subject_of(site: Site, username: str, password: str, *, address: str) -> Subject:
+    """Return whose name and password these are; inside an attempt to sign in, whose `as_of` was read before.
+
+    Raises:
+        Denied: `bad_credentials`.
+        RateLimited: too many attempts failed.
+    """
     accounts = site.authority.accounts
     if site.check_password is not None:
-        return await accounts.authenticate_elsewhere(
-            site.check_password, asked.username, asked.password, address=address
-        )
-    return (await accounts.authenticate(asked.username, asked.password, address=address)).subject
+        return await accounts.authenticate_elsewhere(site.check_password, username, password, address=address)
+    return (await accounts.authenticate(username, password, address=address)).subject
 
 
-async def _end_former(authority: Authority, request: HttpRequest) -> None:
+async def end_former(authority: Authority, request: HttpRequest) -> None:
     """End the session that the browser had before: its cookie is about to be replaced, and nobody could end it from here again."""
     try:
         former = cookies.read(request.all(b"cookie"), cookies.SESSION_COOKIE)
@@ -129,13 +134,6 @@ async def _end_former(authority: Authority, request: HttpRequest) -> None:
         return
     if former is not None:
         await authority.logout(former)
-
-
-def _user_agent(request: HttpRequest) -> str:
-    """Return what the browser calls itself, to be shown in lists: printable ASCII alone."""
-    values = request.all(b"user-agent")
-    text = values[0].decode("latin-1") if values else ""
-    return "".join(character if " " <= character <= "~" else "?" for character in text[:256])
 
 
 ROUTES = (

@@ -49,7 +49,7 @@ async def logout(site: Site, request: HttpRequest) -> HttpResponse:
         read_form(request, LogoutRequest) if is_form(request) else read_json_if_any(request, LogoutRequest)
     )
     token = _bearer(request)
-    by_cookie = _cookie_tokens(site.authority, request)
+    by_cookie = cookie_tokens(site.authority, request)
     if not vouched and token is None:
         for session_id in by_cookie.values():
             require_csrf_of(site, request, session_id, in_body=asked.csrf_token)
@@ -70,7 +70,7 @@ def _bearer(request: HttpRequest) -> str | None:
         return None
 
 
-def _cookie_tokens(authority: Authority, request: HttpRequest) -> dict[str, SessionId]:
+def cookie_tokens(authority: Authority, request: HttpRequest) -> dict[str, SessionId]:
     """Return the tokens in our cookies that are genuine, with their session ids. Anything else there is nobody's credential."""
     tokens: dict[str, SessionId] = {}
     for name, kind in (

@@ -31,7 +31,7 @@ from keyfob.endpoints.admin import (
     users,
 )
 from keyfob.endpoints.admin import sessions as all_sessions
-from keyfob.endpoints.oauth import revoke
+from keyfob.endpoints.oauth import authorize, consent, end_session, par, revoke, sign_in, userinfo
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 
@@ -50,6 +50,12 @@ _MODULES = (
     introspect,
     token,
     revoke,
+    userinfo,
+    end_session,
+    authorize,
+    sign_in,
+    consent,
+    par,
     api_keys,
     users,
     all_sessions,

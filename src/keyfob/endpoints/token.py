@@ -1,7 +1,8 @@
-"""`POST /oauth/token`: access tokens for machines, by client credentials (RFC 6749, section 4.4) or for an API key (RFC 8693).
+"""`POST /oauth/token`: access tokens for machines, by client credentials (RFC 6749, section 4.4) or for an API key (RFC 8693); for people who
+signed in at a client, by a code (RFC 6749, section 4.1.3) or a refresh token (section 6).
 
 1. No parameter is in the address, none is there twice; one without a value is absent, an unknown one is ignored.
-2. A client says who it is in one way: HTTP Basic, `client_id` and `client_secret`, or `client_assertion` (RFC 7523, section 2.2).
+2. A client says who it is in one way (`client_proof`); a public one only names itself.
 3. `grant_type` is one of those there are.
 4. Whatever is granted, with its scopes; nothing of it may be cached.
 """
@@ -14,14 +15,19 @@ import msgspec
 from msgspec import Meta
 
 from keyfob.authority.machine_tokens import Granted, Wanted
+from keyfob.authority.user_tokens import UserGranted
 from keyfob.base.errors import Cause, Denied, GrantRefused, InvalidRequest
 from keyfob.clients.client import GrantType, is_scope
+from keyfob.clients.redirect_uri import MAX_URI
 from keyfob.clients.scopes import MAX_SCOPES
 from keyfob.endpoints.answers import json_answer
 from keyfob.endpoints.bodies import read_oauth_form
-from keyfob.endpoints.oauth.asking_client import ClientFields, Text, credentials_of, require_no_query
+from keyfob.endpoints.client_proof import ProofFields, read_proof
+from keyfob.endpoints.oauth import user_grants
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
+from keyfob.grants import target
+from keyfob.grants.authorization_code import CodeUse
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.http.problem import Challenge, Refusal, oauth_error
 
@@ -30,20 +36,25 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 API_KEY = "urn:keyfob:token-type:api-key"
 _NO_CACHE = (b"pragma", b"no-cache")  # (RFC 6749, section 5.1)
+_Text = Annotated[str, Meta(max_length=255)]
 
 
-class TokenRequest(ClientFields, frozen=True, kw_only=True):
+class TokenRequest(ProofFields, frozen=True, kw_only=True):
     """`resource` (RFC 8707) and `audience` (RFC 8693) are two names of one thing here."""
 
-    grant_type: Text | None = None
+    grant_type: _Text | None = None
     scope: Annotated[str, Meta(max_length=8192)] | None = None
-    audience: Text | None = None
-    resource: Text | None = None
+    audience: _Text | None = None
+    resource: _Text | None = None
+    code: _Text | None = None
+    redirect_uri: Annotated[str, Meta(max_length=MAX_URI)] | None = None
+    code_verifier: _Text | None = None
+    refresh_token: Annotated[str, Meta(max_length=16_384)] | None = None
     subject_token: Annotated[str, Meta(max_length=8192)] | None = None
-    subject_token_type: Text | None = None
-    requested_token_type: Text | None = None
+    subject_token_type: _Text | None = None
+    requested_token_type: _Text | None = None
     actor_token: Annotated[str, Meta(max_length=8192)] | None = None
-    actor_token_type: Text | None = None
+    actor_token_type: _Text | None = None
 
 
 class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,14 +65,36 @@ class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     expires_in: int
     scope: str | None = None
     issued_token_type: str | None = None
+    refresh_token: str | None = None
+
+
+GRANT_TYPES = (
+    GrantType.AUTHORIZATION_CODE,
+    GrantType.REFRESH_TOKEN,
+    GrantType.CLIENT_CREDENTIALS,
+    GrantType.TOKEN_EXCHANGE,
+)
+"""The grants that there are here."""
 
 
 async def token(site: Site, request: HttpRequest) -> HttpResponse:
-    """Give an access token to a client for itself, or for an API key."""
-    require_no_query(request)
+    """Give an access token to a client: for itself, for an API key, or for somebody who signed in at it."""
+    if request.query:
+        raise InvalidRequest("invalid_request", "Parameters belong into the body.")
     asked = await read_oauth_form(request, TokenRequest)
-    credentials = credentials_of(request, asked)
+    credentials = read_proof(request, asked)
     match asked.grant_type:
+        case GrantType.AUTHORIZATION_CODE:
+            use = CodeUse(
+                secret=asked.code or "", redirect_uri=asked.redirect_uri, verifier=asked.code_verifier
+            )
+            return _user_answer(await user_grants.for_code(site, request, credentials, use=use))
+        case GrantType.REFRESH_TOKEN:
+            return _user_answer(
+                await user_grants.for_refresh_token(
+                    site, request, credentials, token=asked.refresh_token, scope=asked.scope
+                )
+            )
         case GrantType.CLIENT_CREDENTIALS:
             if credentials is None:
                 raise Denied(Cause.NO_CREDENTIAL, "a client that does not say who it is")
@@ -81,14 +114,10 @@ async def token(site: Site, request: HttpRequest) -> HttpResponse:
 
 
 def _wanted(asked: TokenRequest) -> Wanted:
-    if asked.audience and asked.resource and asked.audience != asked.resource:
-        raise GrantRefused(
-            "invalid_target", "audience and resource differ: ask for one token after the other."
-        )
     scopes = None if asked.scope is None else frozenset(asked.scope.split(" "))
     if scopes is not None and (len(scopes) > MAX_SCOPES or not all(map(is_scope, scopes))):
         raise GrantRefused("invalid_scope", "scope is a list of scopes with one space between two.")
-    return Wanted(audience=asked.audience or asked.resource, scopes=scopes)
+    return Wanted(audience=target.asked(audience=asked.audience, resource=asked.resource), scopes=scopes)
 
 
 def _subject_token(asked: TokenRequest) -> str:
@@ -102,6 +131,20 @@ def _subject_token(asked: TokenRequest) -> str:
     if asked.requested_token_type not in {None, ACCESS_TOKEN, JWT}:
         raise GrantRefused("invalid_request", f"requested_token_type can only be {ACCESS_TOKEN} or {JWT}.")
     return asked.subject_token
+
+
+def _user_answer(granted: UserGranted) -> HttpResponse:
+    """Answer with what a client gets for somebody who signed in at it."""
+    return json_answer(
+        TokenAnswer(
+            access_token=granted.access_token.text,
+            token_type="Bearer",
+            expires_in=granted.access_token.expires_in,
+            scope=" ".join(sorted(granted.scopes)) or None,
+            refresh_token=granted.refresh_token,
+        ),
+        _NO_CACHE,
+    )
 
 
 def _answer(granted: Granted, *, issued_token_type: str | None = None) -> HttpResponse:
@@ -122,7 +165,7 @@ ROUTES = (
         method="POST",
         path=PATH,
         endpoint=token,
-        summary="Get an access token: for a client itself, or for an API key",
+        summary="Get tokens: for a client itself, an API key, a code or a refresh token",
         request=TokenRequest,
         request_type="application/x-www-form-urlencoded",
         response=TokenAnswer,

@@ -23,9 +23,10 @@ PUBLIC: tuple[Header, ...] = (
 )
 """For documents that anybody may read from anywhere: key sets and metadata. No credential ever takes part."""
 
+_REFERRER: Header = (b"referrer-policy", b"no-referrer")
 _ALWAYS: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    _REFERRER,
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _CSP: Header = (
@@ -71,8 +72,10 @@ class SecurityHeaders:
 
         Nothing is cached unless the response says so.
         """
-        headers = [*response.headers, *self._always]
         stated = {name for name, _ in response.headers}
+        headers = [*response.headers, *self._always]
+        if _REFERRER[0] in stated:
+            headers.remove(_REFERRER)
         headers.extend(header for header in (NO_STORE, _CSP, _CORP) if header[0] not in stated)
         if response.stream is None and response.status != 204:
             headers.append((b"content-length", b"%d" % len(response.body)))

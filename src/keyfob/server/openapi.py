@@ -84,16 +84,21 @@ def _responses(route: Route[Site]) -> Json:
         good["content"] = {route.response_type: {"schema": _ref(route.response)}}
     elif route.status != 204 and route.response_type:
         good["content"] = {media_type: {} for media_type in (route.response_type, *route.alternatives)}
-    is_problem = route.render_error is problem
-    shape, media_type = (
-        (ProblemBody, "application/problem+json") if is_problem else (OAuthErrorBody, "application/json")
-    )
-    content = {media_type: {"schema": _ref(shape)}}
+    content = _refusal_content(route)
     refused = {
         str(status): {"description": HTTPStatus(status).phrase, "content": content}
         for status in _refusals(route)
     }
     return {str(route.status): good, **refused}
+
+
+def _refusal_content(route: Route[Site]) -> Json:
+    """Return in which form the route refuses: a problem, an error of OAuth, or a page."""
+    if route.render_error is problem:
+        return {"application/problem+json": {"schema": _ref(ProblemBody)}}
+    if route.response_type == "text/html":
+        return {"text/html": {}}
+    return {"application/json": {"schema": _ref(OAuthErrorBody)}}
 
 
 def _refusals(route: Route[Site]) -> list[int]:

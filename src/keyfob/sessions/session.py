@@ -15,8 +15,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     A row exists for every login in every strategy. `kind` is the kind of opaque token that the row answers to: `SESSION`, `REFRESH`,
     `API_KEY`, or None for the strategy `jwt`, which has none; it and not the token's prefix decides. An API key is a row as well, so that
-    whatever checks, caches or ends sessions does the same with keys: `label` is its name, and of its subject's roles it has those in
-    `role_limit` (None, as for every login: all). `digest` and `generation` are those of the
+    whatever checks, caches or ends sessions does the same with keys: `label` is its name. Of its subject's roles a session has those in
+    `role_limit`; None, as for every login of the deployment's own: all. `digest` and `generation` are those of the
     current secret; `chain_generation` is where its chain of derivations began. `previous_digest` is the session token before a renewal,
     good until `previous_until`. `expires_at` is the absolute end and never moves. `idle_timeout` None means no idle limit.
     `ended_position` is 0 where the end left no entry of its own. `parent_client_id` is the client of the parent, so that whatever is made
@@ -59,6 +59,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     ended_position: Position | None = None
     label: str = ""
     role_limit: tuple[str, ...] | None = None
+
+    @property
+    def is_delegated(self) -> bool:
+        """Say whether it is what somebody let a client of others do: its scopes say what that is, and their account is not part of it."""
+        return self.role_limit is not None and not self.is_api_key
 
     @property
     def is_api_key(self) -> bool:

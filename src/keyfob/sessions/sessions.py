@@ -46,7 +46,10 @@ class OpaqueKeyring(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """What is known of a login when its session is created. `kind` is that of its opaque token, None for none."""
+    """What is known of a login when its session is created. `kind` is that of its opaque token, None for none.
+
+    Of its subject's roles it has those in `role_limit`; None: all.
+    """
 
     session_id: SessionId
     subject: Subject
@@ -65,6 +68,16 @@ class Login:
     parent_client_id: ClientId | None = None
     user_agent: str = ""
     address: str = ""
+    role_limit: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """That the user proved again who they are: when, and how."""
+
+    auth_time: datetime
+    amr: tuple[str, ...] = ()
+    acr: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +110,11 @@ class Sessions:
     def new_id(self, subject: Subject, strategy: Strategy) -> tuple[SessionId, datetime]:
         """Make the id of a session that begins now, and its absolute end."""
         ends_at = self._clock.now() + self._policy.lifetimes[strategy].absolute
-        return new_session_id(self._salt, subject, ends_at), ends_at
+        return self.new_id_until(subject, ends_at), ends_at
+
+    def new_id_until(self, subject: Subject, ends_at: datetime) -> SessionId:
+        """Make the id of a session whose absolute end is *ends_at*."""
+        return new_session_id(self._salt, subject, ends_at)
 
     async def create(self, login: Login) -> Created:
         """Add the session of *login*. Its token is always fresh, whatever the request carried.
@@ -133,6 +150,7 @@ class Sessions:
             persistent=login.persistent,
             user_agent=login.user_agent[:MAX_USER_AGENT],
             address=login.address,
+            role_limit=login.role_limit,
         )
         outcome = await self._store.add(
             session,
@@ -235,12 +253,12 @@ class Sessions:
         return None if session.is_api_key else self._policy.lifetimes[session.strategy].idle
 
     async def renew(
-        self, session: Session, *, window: timedelta | None = None
+        self, session: Session, *, window: timedelta | None = None, proof: Proof | None = None
     ) -> tuple[Session, OpaqueToken, Entry]:
         """Give a live session a fresh secret, at a change of privilege; *session* is as it was just read.
 
-        A session token before it stays good for *window* (0: not at all; by default the replay window), a refresh token does not. Of
-        concurrent calls one succeeds.
+        A session token before it stays good for *window* (0: not at all; by default the replay window), a refresh token does not. With
+        *proof*, its user has proved again who they are. Of concurrent calls one succeeds.
 
         Raises:
             Denied: `unknown_session` if its secret is no longer the one of *session*, or it is over.
@@ -258,6 +276,9 @@ class Sessions:
                 successor=token.digest,
                 generation=session.generation,
                 previous_until=now + (self._policy.replay_window if window is None else window),
+                auth_time=proof.auth_time if proof else None,
+                amr=proof.amr if proof else None,
+                acr=proof.acr if proof else None,
             ),
             now=now,
             event=Event(

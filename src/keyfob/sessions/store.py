@@ -253,6 +253,15 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended, in any order, continuing *after* an earlier page's `next`: for whoever tells their clients.
+
+        A child is one of them if the entry covers it, and no earlier one had ended its row; that it would have run out by itself plays no
+        part. They are there until their rows are deleted, at their absolute end. A page may be short, or empty, although more follow, and
+        may be longer than *limit* where one step of the store gives more. An entry that ends no session has none.
+        """
+        ...
+
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the application's data of a live session; None if it is not live."""
         ...

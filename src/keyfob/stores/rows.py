@@ -81,6 +81,15 @@ class _ClientDetails(msgspec.Struct, frozen=True, array_like=True):
 
     public_keys: bytes = b""
     grant_types: tuple[GrantType, ...] = (GrantType.CLIENT_CREDENTIALS,)
+    name: str = ""
+    redirect_uris: tuple[str, ...] = ()
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    backchannel_logout_uri: str | None = None
+    backchannel_logout_session_required: bool = False
+    cors_origins: tuple[str, ...] = ()
+    first_party: bool = False
+    public: bool = False
+    require_par: bool = False
 
 
 _client_details = msgspec.msgpack.Decoder(_ClientDetails)
@@ -255,7 +264,19 @@ def client_to(client: Client) -> Row:
         names_text(client.audiences),
         span_micros(client.access_lifetime),
         msgspec.msgpack.encode(
-            _ClientDetails(public_keys=client.public_keys, grant_types=tuple(sorted(client.grant_types)))
+            _ClientDetails(
+                public_keys=client.public_keys,
+                grant_types=tuple(sorted(client.grant_types)),
+                name=client.name,
+                redirect_uris=tuple(sorted(client.redirect_uris)),
+                post_logout_redirect_uris=tuple(sorted(client.post_logout_redirect_uris)),
+                backchannel_logout_uri=client.backchannel_logout_uri,
+                backchannel_logout_session_required=client.backchannel_logout_session_required,
+                cors_origins=tuple(sorted(client.cors_origins)),
+                first_party=client.first_party,
+                public=client.public,
+                require_par=client.require_par,
+            )
         ),
     )
 
@@ -278,6 +299,15 @@ def client_from(row: Iterable[Any]) -> Client:
         access_lifetime=span(lifetime),
         public_keys=details.public_keys,
         grant_types=frozenset(details.grant_types),
+        name=details.name,
+        redirect_uris=frozenset(details.redirect_uris),
+        post_logout_redirect_uris=frozenset(details.post_logout_redirect_uris),
+        backchannel_logout_uri=details.backchannel_logout_uri,
+        backchannel_logout_session_required=details.backchannel_logout_session_required,
+        cors_origins=frozenset(details.cors_origins),
+        first_party=details.first_party,
+        public=details.public,
+        require_par=details.require_par,
     )
 
 

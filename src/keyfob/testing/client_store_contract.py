@@ -45,6 +45,15 @@ def a_client(clock: FrozenClock, client_id: ClientId = SHOP) -> Client:
         access_lifetime=timedelta(minutes=7, microseconds=1),
         public_keys=b'{"keys":[]}',
         grant_types=frozenset(GrantType),
+        name="The shop",
+        redirect_uris=frozenset({"https://shop.example/signed-in", "com.example.shop:/signed-in"}),
+        post_logout_redirect_uris=frozenset({"https://shop.example/bye"}),
+        backchannel_logout_uri="https://shop.example/ended",
+        backchannel_logout_session_required=True,
+        cors_origins=frozenset({"https://shop.example"}),
+        first_party=True,
+        public=True,
+        require_par=True,
     )
 
 

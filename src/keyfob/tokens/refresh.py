@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from typing import assert_never
 
 from keyfob.base.clock import Clock
@@ -143,3 +144,15 @@ async def leads_to(token: OpaqueToken, session: Session) -> bool:
     if session.generation - token.generation > LONG_CHAIN:
         return await asyncio.to_thread(token.leads_to, session.digest, generation=session.generation)
     return token.leads_to(session.digest, generation=session.generation)
+
+
+def window_closed(session: Session, at: datetime) -> Event:
+    """Return the event that replays in consecutive rotations closed the window of *session*."""
+    return Event(
+        at=at,
+        code="refresh_window_closed",
+        subject=session.subject,
+        session_id=session.session_id,
+        client_id=session.client_id,
+        reason="replays in consecutive rotations",
+    )

@@ -18,6 +18,7 @@ from keyfob.base.errors import Cause, Denied, StoreUnavailable
 from keyfob.base.identifiers import SessionId, Strategy
 from keyfob.base.opaque import OpaqueKeys, OpaqueKind, OpaqueToken
 from keyfob.clients.assertion import ASSERTION_TYPE
+from keyfob.clients.registration import Registration
 from keyfob.jwt import jws
 from keyfob.jwt.algorithms import Algorithm
 from keyfob.jwt.jwk import PrivateKey, jwk_set
@@ -266,10 +267,15 @@ async def test_a_client_says_who_it_is_in_each_way_of_the_token_endpoint(desk: A
 async def test_a_public_client_gives_back_its_own_by_its_name(desk: Any) -> None:
     """It holds the token, and there is no more that it could show (RFC 7009, section 2.1)."""
     await shop(desk)
-    mine, theirs = await desk.authority.login("alice", strategy="hybrid"), await login(desk, "hybrid")
+    await desk.authority.clients.add(
+        "app", registration=Registration(public=True, redirect_uris=["com.example.app:/signed-in"])
+    )
+    mine, theirs = await login(desk, "hybrid", "app"), await login(desk, "hybrid")
     for issued in (mine, theirs):
-        answer = await revoke(desk, {"token": issued.refresh_token, "client_id": "first-party"})
+        answer = await revoke(desk, {"token": issued.refresh_token, "client_id": "app"})
         assert shown(answer) == SILENCE
+    answer = await revoke(desk, {"token": mine.refresh_token, "client_id": "first-party"})
+    assert (answer.status, answer.json()["error"]) == (401, "invalid_client")  # it signs out at /logout
     assert await cause(desk, mine.access_token) is Cause.REVOKED
     assert await cause(desk, theirs.access_token) is None
 

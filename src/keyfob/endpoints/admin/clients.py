@@ -11,6 +11,8 @@ from msgspec import Meta
 from keyfob.base.identifiers import Strategy
 from keyfob.clients.assertion import keys_of
 from keyfob.clients.client import Client, GrantType
+from keyfob.clients.redirect_uri import MAX_URI
+from keyfob.clients.registration import MAX_NAME, MAX_URIS, Registration
 from keyfob.endpoints.answers import NO_CONTENT, json_answer
 from keyfob.endpoints.bodies import RequestBody, read_json
 from keyfob.endpoints.caller import admin_caller, require_csrf
@@ -21,8 +23,16 @@ from keyfob.http.query import once, parse_query
 
 PATH = "/admin/api/clients"
 StrategyName = Literal["session", "jwt", "hybrid"]
-GrantName = Literal["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"]
+GrantName = Literal[
+    "client_credentials",
+    "urn:ietf:params:oauth:grant-type:token-exchange",
+    "authorization_code",
+    "refresh_token",
+    "urn:ietf:params:oauth:grant-type:device_code",
+]
 _Text = Annotated[str, Meta(min_length=1, max_length=255)]
+_Uri = Annotated[str, Meta(min_length=1, max_length=MAX_URI)]
+_Uris = Annotated[list[_Uri], Meta(max_length=MAX_URIS)]
 
 
 class ClientAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +48,15 @@ class ClientAnswer(msgspec.Struct, frozen=True, kw_only=True):
     access_lifetime: float | None
     secrets: int
     key_ids: list[str]
+    name: str
+    redirect_uris: list[str]
+    post_logout_redirect_uris: list[str]
+    backchannel_logout_uri: str | None
+    backchannel_logout_session_required: bool
+    cors_origins: list[str]
+    first_party: bool
+    public: bool
+    require_par: bool
 
 
 class ClientsAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +66,7 @@ class ClientsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewClientAnswer(ClientAnswer, frozen=True, kw_only=True):
-    """A client that was just added. Its secret is shown this once; null where it has keys."""
+    """A client that was just added. Its secret is shown this once; null where it has keys or is public."""
 
     client_secret: str | None
 
@@ -59,7 +78,10 @@ class KeySet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewClientRequest(RequestBody, frozen=True, kw_only=True):
-    """A confidential client to be added; with `jwks`, a JWK Set, it signs with those keys and has no secret. Times are in seconds."""
+    """A client to be added; with `jwks`, a JWK Set, it signs with those keys and has no secret. Times are in seconds.
+
+    Without `grant_types` it has `authorization_code` and `refresh_token` if it has redirect URIs or is `public`, else `client_credentials`.
+    """
 
     client_id: _Text
     scopes: Annotated[list[_Text], Meta(max_length=64)] = msgspec.field(default_factory=list)
@@ -68,11 +90,18 @@ class NewClientRequest(RequestBody, frozen=True, kw_only=True):
         default_factory=lambda: ["hybrid"]
     )
     default_strategy: StrategyName | None = None
-    grant_types: Annotated[list[GrantName], Meta(max_length=2)] = msgspec.field(
-        default_factory=lambda: ["client_credentials"]
-    )
+    grant_types: Annotated[list[GrantName], Meta(max_length=5)] | None = None
     access_lifetime: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     jwks: KeySet | None = None
+    name: Annotated[str, Meta(max_length=MAX_NAME)] = ""
+    redirect_uris: _Uris = msgspec.field(default_factory=list)
+    post_logout_redirect_uris: _Uris = msgspec.field(default_factory=list)
+    backchannel_logout_uri: _Uri | None = None
+    backchannel_logout_session_required: bool = False
+    cors_origins: _Uris = msgspec.field(default_factory=list)
+    first_party: bool = False
+    public: bool = False
+    require_par: bool = False
 
 
 async def list_clients(site: Site, request: HttpRequest) -> HttpResponse:
@@ -95,9 +124,20 @@ async def add_client(site: Site, request: HttpRequest) -> HttpResponse:
         audiences=asked.audiences,
         strategies=[Strategy(name) for name in asked.strategies],
         default_strategy=Strategy(asked.default_strategy or asked.strategies[0]),
-        grant_types=[GrantType(name) for name in asked.grant_types],
+        grant_types=None if asked.grant_types is None else [GrantType(name) for name in asked.grant_types],
         access_lifetime=None if asked.access_lifetime is None else timedelta(seconds=asked.access_lifetime),
         public_keys=None if asked.jwks is None else msgspec.json.encode(asked.jwks),
+        registration=Registration(
+            name=asked.name,
+            redirect_uris=asked.redirect_uris,
+            post_logout_redirect_uris=asked.post_logout_redirect_uris,
+            backchannel_logout_uri=asked.backchannel_logout_uri,
+            backchannel_logout_session_required=asked.backchannel_logout_session_required,
+            cors_origins=asked.cors_origins,
+            first_party=asked.first_party,
+            public=asked.public,
+            require_par=asked.require_par,
+        ),
         actor=caller.principal.subject,
     )
     shown = msgspec.structs.asdict(shown_client(added.client))
@@ -132,6 +172,15 @@ def shown_client(client: Client) -> ClientAnswer:
         access_lifetime=None if client.access_lifetime is None else client.access_lifetime.total_seconds(),
         secrets=len(client.secret_digests),
         key_ids=sorted(set(keys_of(client.public_keys)) - {""}),
+        name=client.name,
+        redirect_uris=sorted(client.redirect_uris),
+        post_logout_redirect_uris=sorted(client.post_logout_redirect_uris),
+        backchannel_logout_uri=client.backchannel_logout_uri,
+        backchannel_logout_session_required=client.backchannel_logout_session_required,
+        cors_origins=sorted(client.cors_origins),
+        first_party=client.first_party,
+        public=client.public,
+        require_par=client.require_par,
     )
 
 

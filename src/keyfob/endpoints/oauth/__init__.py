@@ -1,1 +1,1 @@
-"""The endpoints of OAuth and OpenID Connect; errors are as their RFCs say."""
+"""OAuth 2.1 and OpenID Connect for people: where they sign in, and what they let applications do."""

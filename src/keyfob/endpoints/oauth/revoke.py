@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from keyfob.base.errors import InvalidRequest
 from keyfob.endpoints.bodies import read_oauth_form
-from keyfob.endpoints.oauth.asking_client import ClientFields, asking_client, require_no_query
+from keyfob.endpoints.client_proof import ProofFields, asking_client, require_no_query
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.http.headers import NO_STORE
@@ -26,7 +26,7 @@ MAX_TOKEN = 16_384  # characters; the longest token that is read has about half
 _DONE = HttpResponse(status=200, headers=(NO_STORE,))
 
 
-class RevokeRequest(ClientFields, frozen=True, kw_only=True):
+class RevokeRequest(ProofFields, frozen=True, kw_only=True):
     """`token_type_hint` is taken and not needed: a token says what it is."""
 
     token: Annotated[str, Meta(max_length=MAX_TOKEN)] | None = None

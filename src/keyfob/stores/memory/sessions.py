@@ -38,6 +38,7 @@ from keyfob.sessions.store import (
     Unknown,
 )
 from keyfob.stores import rotation
+from keyfob.stores.children import child_cursor, child_place, is_ended_by, read_child_cursor
 from keyfob.stores.memory.revoking import append, end, find, find_live, is_cut_off
 from keyfob.stores.memory.state import State
 from keyfob.stores.revoking import (
@@ -219,6 +220,16 @@ class MemorySessionStore:
         page = rest[:limit]
         more = len(rest) > len(page) and page
         return SessionPage(page, session_cursor(page[-1], _age(page[-1])[0]) if more else None)
+
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended, by parent and id."""
+        behind = None if after is None else read_child_cursor(after)
+        with self._state.step():
+            ended = [session for session in self._state.sessions.values() if is_ended_by(session, entry)]
+        ended.sort(key=child_place)
+        rest = [session for session in ended if behind is None or child_place(session) > behind]
+        page = rest[:limit]
+        return SessionPage(page, child_cursor(page[-1]) if len(rest) > len(page) and page else None)
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""

@@ -10,7 +10,7 @@ from keyfob.base.clock import Clock, to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import SessionId, Subject
 from keyfob.base.opaque import TokenDigest
-from keyfob.revocation.entry import Scope
+from keyfob.revocation.entry import Entry, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -29,6 +29,7 @@ from keyfob.sessions.store import (
     Unknown,
 )
 from keyfob.stores.postgres.adding import Addition, add, add_together
+from keyfob.stores.postgres.children import ended_children
 from keyfob.stores.postgres.coalescing import Coalescer
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
@@ -178,6 +179,10 @@ class PostgresSessionStore:
         return await self._database.read(
             partial(_list, subject=subject, now=now, after=after, limit=limit, wanted=is_api_key)
         )
+
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended, by parent and id."""
+        return await self._database.read(partial(ended_children, entry=entry, after=after, limit=limit))
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""

@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol, cast
-
-from redis.asyncio import Connection as DriverConnection
-from redis.asyncio import SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from typing import Any, cast
 
 from keyfob.stores.redis.faults import FAULTS, WrongServer
 from keyfob.stores.redis.options import Address, RedisOptions, Tls, Topology
+from keyfob.stores.redis.wire import Connection
 
 _SECTIONS = ("server", "memory", "replication", "persistence", "cluster")
 _OLDEST_REDIS, _OLDEST_VALKEY = (7, 0), (7, 2)
 _FAREWELL = 0.5  # seconds
 EVICTS_NOTHING = "noeviction"
-
-
-class Connection(Protocol):
-    """What is used of a connection of redis-py."""
-
-    def pack_commands(self, commands: Sequence[Sequence[object]]) -> list[bytes]:
-        """Return *commands* as they are sent."""
-        ...
-
-    async def send_packed_command(self, command: Sequence[bytes], check_health: bool = True) -> None:  # noqa: FBT001 - the driver's
-        """Send them."""
-        ...
-
-    async def read_response(self) -> Any:
-        """Return the next answer; an error that the server answers is raised."""
-        ...
-
-    async def can_read(self) -> bool:
-        """Say whether something came; raise where the connection is closed."""
-        ...
-
-    async def disconnect(self, nowait: bool = False) -> None:  # noqa: FBT001 - the driver's
-        """Close it."""
-        ...
 
 
 async def connect(options: RedisOptions) -> Connection:
@@ -56,7 +28,7 @@ async def connect(options: RedisOptions) -> Connection:
     try:
         check_server(await read_state(connection))
     except BaseException:
-        await connection.disconnect(nowait=True)
+        connection.abort()
         raise
     return connection
 
@@ -70,7 +42,8 @@ async def connect_unchecked(options: RedisOptions) -> Connection:
     address = options.addresses[0]
     if options.topology is Topology.SENTINEL:
         address = await find_primary(options)
-    return await _connect(address, options)
+    async with asyncio.timeout(options.connect_timeout.total_seconds()):
+        return await _connect(address, options)
 
 
 async def find_primary(options: RedisOptions) -> Address:
@@ -82,11 +55,8 @@ async def find_primary(options: RedisOptions) -> Address:
     error: BaseException = WrongServer("is not known to its sentinels")
     for address in options.addresses:
         try:
-            sentinel = await _connect(address, options, is_sentinel=True)
-            try:
-                found = await ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", options.primary or "")
-            finally:
-                await sentinel.disconnect(nowait=True)
+            async with asyncio.timeout(options.connect_timeout.total_seconds()):
+                found = await _ask_sentinel(address, options)
         except FAULTS as fault:
             error = fault
             continue
@@ -95,17 +65,26 @@ async def find_primary(options: RedisOptions) -> Address:
     raise error
 
 
+async def _ask_sentinel(address: Address, options: RedisOptions) -> list[bytes] | None:
+    sentinel = await _greet(address, options.tls, None, options.sentinel_password)
+    try:
+        command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", options.primary or "")
+        return cast("list[bytes] | None", await ask(sentinel, *command))
+    finally:
+        sentinel.abort()
+
+
 async def take_leave(connection: Connection) -> None:
     """Close *connection*, and wait for a moment until it is: TLS has a farewell."""
     with suppress(*FAULTS):
         async with asyncio.timeout(_FAREWELL):
-            await connection.disconnect()
+            await connection.close()
 
 
 async def ask(connection: Connection, *command: object) -> Any:
-    """Return the answer to one command."""
-    await connection.send_packed_command(connection.pack_commands([command]), check_health=False)
-    return await connection.read_response()
+    """Return the answer to one command; an error that the server answers is raised."""
+    (reply,) = await connection.ask_all([command])
+    return reply
 
 
 async def read_state(connection: Connection) -> Mapping[str, str]:
@@ -146,41 +125,38 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
-async def _connect(address: Address, options: RedisOptions, *, is_sentinel: bool = False) -> Connection:
-    timeout = options.connect_timeout.total_seconds()
-    arguments: dict[str, Any] = {
-        "host": address[0],
-        "port": address[1],
-        "db": 0 if is_sentinel else options.database,
-        "username": None if is_sentinel else options.user,
-        "password": options.sentinel_password if is_sentinel else options.password,
-        "socket_timeout": timeout
-        if is_sentinel
-        else None,  # the primary's callers have deadlines of their own
-        "socket_connect_timeout": timeout,
-        "socket_keepalive": True,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
-    if options.tls is None:
-        made = DriverConnection(**arguments)
-    else:
-        made = SSLConnection(**arguments, **_tls_arguments(options.tls))
-    connection = cast("Connection", made)
+async def _connect(address: Address, options: RedisOptions) -> Connection:
+    connection = await _greet(address, options.tls, options.user, options.password)
+    if options.database:
+        try:
+            await ask(connection, "SELECT", options.database)
+        except BaseException:
+            connection.abort()
+            raise
+    return connection
+
+
+async def _greet(address: Address, tls: Tls | None, user: str | None, password: str | None) -> Connection:
+    connection = await Connection.open(*address, tls=None if tls is None else _tls_context(tls))
     try:
-        await made.connect()  # type: ignore[no-untyped-call]  # the driver's
+        connection.keep_alive()
+        if password is not None or user is not None:
+            names = () if user is None else (user,)
+            await ask(connection, "AUTH", *names, password or "")
     except BaseException:
-        await connection.disconnect(nowait=True)
+        connection.abort()
         raise
     return connection
 
 
-def _tls_arguments(tls: Tls) -> dict[str, Any]:
-    return {
-        "ssl_ca_certs": tls.ca_file,
-        "ssl_certfile": tls.certificate_file,
-        "ssl_keyfile": tls.key_file,
-        "ssl_check_hostname": tls.checks_name,
-        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
-    }
+def _tls_context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = tls.checks_name
+    if tls.ca_file is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(tls.ca_file)
+    if tls.certificate_file is not None:
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+    return context

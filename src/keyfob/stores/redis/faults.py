@@ -38,6 +38,25 @@ _LOST = (
 )
 
 
+# What the first word of an error says, for what must be told apart.
+_CODES: dict[str, type[exceptions.RedisError]] = {
+    "CLUSTERDOWN": exceptions.ClusterDownError,
+    "LOADING": exceptions.BusyLoadingError,
+    "MASTERDOWN": exceptions.MasterDownError,
+    "MOVED": exceptions.MovedError,
+    "NOAUTH": exceptions.AuthenticationError,
+    "NOPERM": exceptions.NoPermissionError,
+    "NOSCRIPT": exceptions.NoScriptError,
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+    "WRONGPASS": exceptions.AuthenticationError,
+}
+_NO_PASSWORD = (
+    "ERR AUTH <password> called without any password",
+    "ERR Client sent AUTH, but no password is set",
+)
+
+
 class TooFewReplicas(exceptions.RedisError):
     """A write was not confirmed by as many replicas as were asked for."""
 
@@ -56,6 +75,18 @@ class WentBack(exceptions.RedisError):
 
 class WrongServer(exceptions.RedisError):
     """The server is not one that Keyfob may use; the message says why, without its name."""
+
+
+def read_error(text: str) -> exceptions.RedisError:
+    """Return what the server has answered instead of a reply."""
+    code, _, rest = text.partition(" ")
+    if kind := _CODES.get(code):
+        return kind(rest)
+    if text.startswith(_NO_PASSWORD):
+        return exceptions.AuthenticationError(text)
+    if text.startswith("ERR max number of clients"):
+        return exceptions.ConnectionError(text)
+    return exceptions.ResponseError(text)
 
 
 def is_lost(error: BaseException) -> bool:

@@ -10,7 +10,6 @@ from redis import exceptions
 
 from keyfob.stores.condition import RedisCondition
 from keyfob.stores.redis.connecting import (
-    Connection,
     ask,
     check_server,
     connect_unchecked,
@@ -19,6 +18,7 @@ from keyfob.stores.redis.connecting import (
 )
 from keyfob.stores.redis.faults import FAULTS, WrongServer, at_opening
 from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.wire import Connection
 
 
 async def inspect_redis_store(options: RedisOptions) -> RedisCondition:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from keyfob.stores.moving import Mark
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, ask, connect, find_primary, take_leave
+from keyfob.stores.redis.connecting import ask, connect, find_primary, take_leave
 from keyfob.stores.redis.faults import FAULTS
 from keyfob.stores.redis.marks import read_mark
 from keyfob.stores.redis.options import Address, RedisOptions, Topology
+from keyfob.stores.redis.wire import Connection
 from keyfob.stores.wakers import Wakers
 
 POLL_INTERVAL = 1.0  # seconds
@@ -96,4 +97,4 @@ class Listener:
     async def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.disconnect(nowait=True)
+            connection.abort()

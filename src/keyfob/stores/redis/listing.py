@@ -8,12 +8,14 @@ from datetime import datetime
 
 from keyfob.base.clock import to_micros
 from keyfob.base.identifiers import SessionId, Subject
+from keyfob.revocation.entry import Entry, Scope
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionPage
+from keyfob.stores.children import child_cursor, child_place, ends_sessions, is_ended_by, read_child_cursor
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import cut_offs, read_session
 from keyfob.stores.redis.server import Server
-from keyfob.stores.revoking import read_session_cursor, session_cursor
+from keyfob.stores.revoking import cursor_number, read_session_cursor, session_cursor
 from keyfob.stores.standing import Over, as_it_stands, is_live, over_since, over_without_parent
 from keyfob.stores.texts import can_be_kept
 
@@ -53,6 +55,41 @@ class Listing:
         page = newest[:limit]
         more = len(newest) > len(page) and page
         return SessionPage(page, session_cursor(page[-1], _age(page[-1])[0]) if more else None)
+
+    async def ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended: of one subject by parent and id, of all as the look at the key space comes across them.
+
+        Raises:
+            InvalidRequest: *after* is no cursor.
+        """
+        if not ends_sessions(entry):
+            return SessionPage([], None)
+        if entry.scope in {Scope.SESSION, Scope.SUBJECT}:
+            if not can_be_kept(entry.id):
+                return SessionPage([], None)
+            behind = None if after is None else read_child_cursor(after)
+            ended = sorted(await self._ended_at(self._key_of(entry), entry), key=child_place)
+            rest = [session for session in ended if behind is None or child_place(session) > behind]
+            page = rest[:limit]
+            return SessionPage(page, child_cursor(page[-1]) if len(rest) > len(page) and page else None)
+        cursor, keys = await self._server.read(
+            *_scan(_START if after is None else str(cursor_number(after)).encode())
+        )
+        found = await self._server.together(self._ended_at(key, entry) for key in set(keys))
+        everyone = [session for sessions in found for session in sessions]
+        return SessionPage(everyone, None if cursor == _START else cursor.decode())
+
+    def _key_of(self, entry: Entry) -> bytes:
+        if entry.scope is Scope.SESSION:
+            return places.sessions_at(places.tag_of_session(entry.id))
+        return places.sessions_at(places.tag_of(self._server.salt, entry.id))
+
+    async def _ended_at(self, key: bytes, entry: Entry) -> list[Session]:
+        known = self._server.evidence.mark
+        head, position, rows = await self._server.look("rows_of", (places.META, places.CUT_OFFS, key))
+        self._server.check_head(known, head, position)
+        sessions = (read_session(field, row) for field, row, _ in rows)
+        return [session for session in sessions if is_ended_by(session, entry)]
 
     async def sweep(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* rows whose absolute end is reached; go on where the sweep before has stopped."""

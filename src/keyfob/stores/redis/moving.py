@@ -15,15 +15,16 @@ from keyfob.base.errors import ConfigurationError
 from keyfob.stores.moving import Changes, Mark, Role
 from keyfob.stores.records import AnyRecord, Kind
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, ask, connect, take_leave
+from keyfob.stores.redis.connecting import ask, connect, take_leave
 from keyfob.stores.redis.faults import FAULTS, at_opening
 from keyfob.stores.redis.listening import POLL_INTERVAL
 from keyfob.stores.redis.marks import read_mark, write_mark
 from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.scripts import Scripts
-from keyfob.stores.redis.server import make_state
+from keyfob.stores.redis.server import check_schema, make_state
 from keyfob.stores.redis.transfer import Access, RedisSnapshot, RedisTransfer, state_key, transact
 from keyfob.stores.redis.transfer_changes import changed_records, reading_changes
+from keyfob.stores.redis.wire import Connection
 
 _TRIES = 20
 
@@ -163,6 +164,7 @@ async def open_movable(options: RedisOptions, *, makes: bool) -> RedisMovable:
                 await make_state(connection, scripts["open"])
             elif not await ask(connection, b"EXISTS", places.META, places.CLOSED):
                 raise ConfigurationError(f"there is no store at {options.name}; give another")
+            check_schema(await ask(connection, b"HGET", await state_key(connection), b"schema"), options.name)
         finally:
             await take_leave(connection)
     except FAULTS as error:

@@ -24,14 +24,16 @@ from keyfob.stores.standing import Over
 Reply = Any
 """What a script answers: the driver cannot know its types."""
 
-_FIXED: Final = struct.Struct(">BBIIIqqqqqqqq32s16s")  # rows.lua reads the same
+_FIXED: Final = struct.Struct(">BBIIIqqqqqq32s")  # rows.lua reads the same
+_END: Final = struct.Struct(">qq")
 _LENGTH: Final = struct.Struct(">H")
 _CUT_OFF: Final = struct.Struct(">qqq")
 _KINDS: Final = {None: 0, OpaqueKind.SESSION: 1, OpaqueKind.REFRESH: 2, OpaqueKind.API_KEY: 3}
 _HAS_DIGEST: Final = 1
 _HAS_PARENT: Final = 2
+_HAS_END: Final = 4
+_ID: Final = 16  # bytes
 _NONE: Final = -1
-_NO_PARENT: Final = bytes(16)
 _NO_DIGEST: Final = bytes(32)
 
 
@@ -48,12 +50,13 @@ def raw(value: bytes) -> msgspec.Raw:
 def session_row(session: Session) -> bytes:
     """Return the row of *session*."""
     subject, client = session.subject.encode(), session.client_id.encode()
-    parent = session_key(session.parent_session_id)
+    parent, end = session_key(session.parent_session_id), _end(session)
+    has = (session.digest is not None) * _HAS_DIGEST
     return b"".join(
         (
             _FIXED.pack(
                 _KINDS[session.kind],
-                (session.digest is not None) * _HAS_DIGEST | (parent is not None) * _HAS_PARENT,
+                has | (parent is not None) * _HAS_PARENT | (end != b"") * _HAS_END,
                 session.generation,
                 session.chain_generation,
                 replays(session),
@@ -63,11 +66,10 @@ def session_row(session: Session) -> bytes:
                 to_micros(session.last_seen_at),
                 _NONE if session.idle_timeout is None else span_micros(session.idle_timeout),
                 _moment(session.rotated_at),
-                _moment(session.ended_at),
-                _NONE if session.ended_position is None else session.ended_position,
                 session.digest or _NO_DIGEST,
-                parent or _NO_PARENT,
             ),
+            parent or b"",
+            end,
             _LENGTH.pack(len(subject)),
             subject,
             _LENGTH.pack(len(client)),
@@ -75,6 +77,14 @@ def session_row(session: Session) -> bytes:
             squeeze(details(session)),
         )
     )
+
+
+def _end(session: Session) -> bytes:
+    """Return what is kept of the end of *session*; nothing where nobody has ended it."""
+    if session.ended_at is None:
+        return b""
+    position = session.ended_position
+    return _END.pack(to_micros(session.ended_at), _NONE if position is None else position)
 
 
 def read_session(field: bytes, row: bytes) -> Session:
@@ -87,10 +97,15 @@ def read_session(field: bytes, row: bytes) -> Session:
 
 def _read_session(field: bytes, row: bytes) -> Session:
     (
-        _, flags, generation, _, replays, as_of, created_at, expires_at, last_seen_at, idle, rotated_at, ended_at,
-        ended_position, digest, parent,
+        _, flags, generation, _, replays, as_of, created_at, expires_at, last_seen_at, idle, rotated_at, digest,
     ) = _FIXED.unpack_from(row)  # fmt: skip
-    subject, at = _text(row, _FIXED.size)
+    at, parent, ended_at, ended_position = _FIXED.size, None, _NONE, _NONE
+    if flags & _HAS_PARENT:
+        parent, at = row[at : at + _ID], at + _ID
+    if flags & _HAS_END:
+        ended_at, ended_position = _END.unpack_from(row, at)
+        at += _END.size
+    subject, at = _text(row, at)
     client, at = _text(row, at)
     return session_from(
         (
@@ -104,7 +119,7 @@ def _read_session(field: bytes, row: bytes) -> Session:
             expires_at,
             last_seen_at,
             _known(idle),
-            parent if flags & _HAS_PARENT else None,
+            parent,
             replays,
             _known(rotated_at),
             _known(ended_at),

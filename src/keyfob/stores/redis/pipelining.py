@@ -16,18 +16,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hiredis import pack_command
 from redis import exceptions
 
 from keyfob.base.errors import StoreUnavailable
-from keyfob.stores.redis.connecting import Connection, take_leave
+from keyfob.stores.redis.connecting import take_leave
 from keyfob.stores.redis.faults import FAULTS, TooFewReplicas, is_lost, unavailable
 from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.scripts import Script
+from keyfob.stores.redis.wire import Connection, packed
 
 MAX_BATCH = 256  # requests in one piece: how long the first may wait for the last
 MAX_WAITING = 10_000  # requests: beyond them callers are refused at once, rather than at their deadline
-_IDLE = 0.1  # seconds: after so long without use a connection may have been closed unseen
+_MOST_WATCHED = 4 * MAX_WAITING  # requests, most of them answered, behind one that is not
 
 Command = tuple[object, ...]
 
@@ -37,6 +37,7 @@ class _Asked:
     command: Command
     packed: bytes
     answer: asyncio.Future[Any]
+    until: float
     script: Script | None
     only_reads: bool
     tries_left: int = 1
@@ -47,7 +48,6 @@ class _Line:
     """A connection, made when it is needed."""
 
     connection: Connection | None = None
-    used_at: float = 0.0
     era: int = 0
 
 
@@ -59,34 +59,34 @@ class Pipeline:
         self._options = options
         self._connect = connect
         self._deadline = options.deadline.total_seconds()
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Asked] = deque()
+        self._watched: deque[_Asked] = deque()  # in the order of their deadlines: one alarm is enough for all
+        self._alarm: asyncio.TimerHandle | None = None
         self._free = [_Line() for _ in range(options.connections)]
         self._batches: set[asyncio.Task[None]] = set()
         self._era = 0
         self._is_due = False
         self._is_closed = False
 
-    async def ask(self, command: Command, *, script: Script | None = None, only_reads: bool) -> Any:
-        """Return the answer to *command*. A caller that is cancelled does not stop what was sent.
+    def ask(self, command: Command, *, script: Script | None = None, only_reads: bool) -> asyncio.Future[Any]:
+        """Return what comes to the answer to *command*. A caller that is cancelled does not stop what was sent.
 
         Raises:
-            StoreUnavailable: the server does not answer, not in time, or refuses.
+            StoreUnavailable: the server does not answer, not in time, or refuses; of the future, or at once.
             UnicodeEncodeError: *command* holds a lone surrogate.
         """
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable("too much waits for the Redis server; try again")
-        loop = asyncio.get_running_loop()
         # Packed here and not with the batch: what cannot be sent is the mistake of its caller alone.
-        asked = _Asked(command, _packed(command), loop.create_future(), script, only_reads)
+        until = self._loop.time() + self._deadline
+        asked = _Asked(command, packed(command), self._loop.create_future(), until, script, only_reads)
         self._waiting.append(asked)
-        self._come_soon(loop)
-        alarm = loop.call_later(self._deadline, self._expire, asked)
-        try:
-            return await asked.answer
-        finally:
-            alarm.cancel()
+        self._watch(asked)
+        self._come_soon()
+        return asked.answer
 
     def leave(self) -> None:
         """Use no connection that there is for another batch: the primary is elsewhere by now."""
@@ -102,15 +102,34 @@ class Pipeline:
         await asyncio.gather(*self._batches, return_exceptions=True)
         while self._waiting:
             self._refuse(self._waiting.popleft(), StoreUnavailable("the store is closed"))
+        if self._alarm is not None:
+            self._alarm.cancel()
         for line in self._free:
             if line.connection is not None:
                 await take_leave(line.connection)
         await asyncio.sleep(0)  # whatever was hung up before is closed by the loop's next turn
 
-    def _come_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _watch(self, asked: _Asked) -> None:
+        """See that *asked* is told of its deadline, unless it is answered by then."""
+        watched = self._watched
+        while watched and watched[0].answer.done():
+            watched.popleft()
+        if len(watched) >= _MOST_WATCHED:
+            self._watched = watched = deque(one for one in watched if not one.answer.done())
+        watched.append(asked)
+        if self._alarm is None:
+            self._alarm = self._loop.call_at(asked.until, self._expire)
+
+    def _expire(self) -> None:
+        now, watched = self._loop.time(), self._watched
+        while watched and (watched[0].until <= now or watched[0].answer.done()):
+            self._refuse(watched.popleft(), unavailable(TimeoutError(), self._options.name))
+        self._alarm = self._loop.call_at(watched[0].until, self._expire) if watched else None
+
+    def _come_soon(self) -> None:
         if not self._is_due and self._free and self._waiting:
             self._is_due = True
-            loop.call_soon(self._begin)
+            self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         self._is_due = False
@@ -118,10 +137,10 @@ class Pipeline:
         if not batch or not self._free:
             return
         line = self._free.pop()  # the one that was used last: others go on resting
-        task = asyncio.get_running_loop().create_task(self._carry_out(line, batch))
+        task = self._loop.create_task(self._carry_out(line, batch))
         self._batches.add(task)
         task.add_done_callback(self._batches.discard)
-        self._come_soon(asyncio.get_running_loop())
+        self._come_soon()
 
     def _take(self) -> list[_Asked]:
         batch: list[_Asked] = []
@@ -136,15 +155,15 @@ class Pipeline:
             async with asyncio.timeout(self._deadline):
                 await self._answer(line, requests)
         except FAULTS as error:
-            await self._hang_up(line)
+            self._hang_up(line)
             self._give_back(requests, error)
         except BaseException:
-            await self._hang_up(line)
+            self._hang_up(line)
             self._give_back(requests, asyncio.CancelledError())
             raise
         finally:
             self._free.append(line)
-            self._come_soon(asyncio.get_running_loop())
+            self._come_soon()
 
     async def _answer(self, line: _Line, requests: list[_Asked]) -> None:
         """Answer all *requests*, those with scripts that the server does not know in a second go.
@@ -156,29 +175,39 @@ class Pipeline:
         unknown = await self._go(connection, requests, [asked.packed for asked in requests])
         if unknown:
             await self._go(connection, unknown, [_with_text(asked) for asked in unknown])
-        line.used_at = asyncio.get_running_loop().time()
 
     async def _go(
-        self, connection: Connection, requests: Sequence[_Asked], packed: Sequence[bytes]
+        self, connection: Connection, requests: Sequence[_Asked], pieces: list[bytes]
     ) -> list[_Asked]:
-        """Send what is *packed*, and answer *requests*; return those whose script the server does not know."""
-        replicas = self._options.replicas if any(not asked.only_reads for asked in requests) else 0
-        sent = list(packed)
-        if replicas:
-            sent.append(_packed((b"WAIT", replicas, round(self._deadline * 500))))
-        await connection.send_packed_command([b"".join(sent)], check_health=False)
-        replies: list[object] = []
-        for asked in requests:
-            reply = await _next(connection)
-            if replicas:
-                replies.append(reply)
-            elif not isinstance(reply, exceptions.NoScriptError):
-                self._settle(asked, reply)
+        """Send *pieces*, and answer *requests*; return those whose script the server does not know."""
+        if self._options.replicas and any(not asked.only_reads for asked in requests):
+            return await self._go_confirmed(connection, requests, pieces)
+        answer = connection.send(b"".join(pieces), len(requests))
+        try:
+            replies = await answer
+        except (OSError, asyncio.CancelledError):
+            # What was answered before the connection was lost, or given up, is known.
+            self._settle_all(requests, connection.received)
+            raise
+        unknown = self._settle_all(requests, replies)
+        _check_replies(replies)
+        return unknown
+
+    async def _go_confirmed(
+        self, connection: Connection, requests: Sequence[_Asked], pieces: list[bytes]
+    ) -> list[_Asked]:
+        confirming = packed((b"WAIT", self._options.replicas, round(self._deadline * 500)))
+        *replies, confirmed = await connection.send(b"".join((*pieces, confirming)), len(requests) + 1)
+        return self._settle_confirmed(requests, replies, confirmed)
+
+    def _settle_all(self, requests: Sequence[_Asked], replies: Sequence[object]) -> list[_Asked]:
+        unknown = []
+        for asked, reply in zip(requests, replies, strict=False):
+            if isinstance(reply, exceptions.NoScriptError):
+                unknown.append(asked)
             else:
-                replies.append(asked)
-        if not replicas:
-            return [asked for asked in replies if isinstance(asked, _Asked)]
-        return self._settle_confirmed(requests, replies, await _next(connection))
+                self._settle(asked, reply)
+        return unknown
 
     def _settle_confirmed(
         self, requests: Sequence[_Asked], replies: Sequence[object], confirmed: object
@@ -192,6 +221,7 @@ class Pipeline:
                 self._settle(asked, reply)
             else:
                 self._settle(asked, TooFewReplicas())
+        _check_replies(replies)
         return unknown
 
     def _settle(self, asked: _Asked, reply: object) -> None:
@@ -200,8 +230,6 @@ class Pipeline:
                 asked.answer.set_result(reply)
             return
         self._refuse(asked, unavailable(reply, self._options.name))
-        if not isinstance(reply, TooFewReplicas) and is_lost(reply):
-            raise reply  # the rest of the batch would hear the same
 
     def _give_back(self, requests: Sequence[_Asked], error: BaseException) -> None:
         """Ask once more for what only reads; tell all others."""
@@ -217,51 +245,31 @@ class Pipeline:
         self._waiting.extendleft(reversed(again))
 
     async def _connected(self, line: _Line) -> Connection:
-        if line.connection is not None and await self._is_stale(line):
-            await self._hang_up(line)
+        if line.connection is not None and (line.era != self._era or line.connection.is_closed):
+            self._hang_up(line)
         if line.connection is None:
             era = self._era
             line.connection = await self._connect()
             line.era = era
         return line.connection
 
-    async def _is_stale(self, line: _Line) -> bool:
-        assert line.connection is not None
-        if line.era != self._era:
-            return True
-        if asyncio.get_running_loop().time() - line.used_at < _IDLE:
-            return False
-        try:
-            return await line.connection.can_read()  # nothing was asked for
-        except FAULTS:
-            return True
-
-    async def _hang_up(self, line: _Line) -> None:
+    def _hang_up(self, line: _Line) -> None:
         connection, line.connection = line.connection, None
         if connection is not None:
-            await connection.disconnect(nowait=True)
-
-    def _expire(self, asked: _Asked) -> None:
-        self._refuse(asked, unavailable(TimeoutError(), self._options.name))
+            connection.abort()
 
     def _refuse(self, asked: _Asked, error: StoreUnavailable) -> None:
         if not asked.answer.done():
             asked.answer.set_exception(error)
 
 
-async def _next(connection: Connection) -> object:
-    """Return the next reply; an error that the server answers is a reply too."""
-    try:
-        return await connection.read_response()
-    except exceptions.ResponseError as error:
-        return error
+def _check_replies(replies: Sequence[object]) -> None:
+    """Raise what one of *replies* says of the connection: that it leads nowhere, or to no primary."""
+    for reply in replies:
+        if isinstance(reply, BaseException) and is_lost(reply):
+            raise reply
 
 
 def _with_text(asked: _Asked) -> bytes:
     assert asked.script is not None
-    return _packed((b"EVAL", asked.script.text, *asked.command[2:]))
-
-
-def _packed(command: Command) -> bytes:
-    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
-    return packed
+    return packed((b"EVAL", asked.script.text, *asked.command[2:]))

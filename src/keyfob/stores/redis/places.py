@@ -64,6 +64,12 @@ def tag_of_session(session_id: SessionId | str) -> str:
     return session_id[:_DIGITS] if session_key(SessionId(session_id)) is not None else _NOWHERE
 
 
+def place_of(session_id: SessionId | str) -> tuple[bytes, bytes] | None:
+    """Return the key and the field of a session; None for what is no session id."""
+    field = session_key(SessionId(session_id))
+    return None if field is None else (sessions_at(session_id[:_DIGITS]), field)
+
+
 def sessions_at(tag: str) -> bytes:
     """Return the key of the rows of sessions at *tag*."""
     return f"kf:{{{tag}}}:s".encode()

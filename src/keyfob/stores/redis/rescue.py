@@ -22,11 +22,12 @@ from keyfob.revocation.entry import Entry, Head, Scope
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.redis import places
 from keyfob.stores.redis.appending import Told, beginning, read_head, reappending
-from keyfob.stores.redis.connecting import Connection, ask
+from keyfob.stores.redis.connecting import ask
 from keyfob.stores.redis.evidence import Evidence, Mark
 from keyfob.stores.redis.faults import WentBack, WrongServer
 from keyfob.stores.redis.packing import read_stream_entry
 from keyfob.stores.redis.scripts import Scripts
+from keyfob.stores.redis.wire import Connection
 
 GRACE: Final = 3.0  # seconds: how long others, who may hold what is lost, have to append it
 _TRIES: Final = 10  # others that were faster, one after another

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -34,15 +35,15 @@ class Scripts:
 
 def read_script(name: str) -> Script:
     """Return the script *name* with what it includes."""
-    lines: list[str] = []
-    for line in _text(name).splitlines():
-        if line.startswith(_INCLUDE):
-            lines += [_text(included) for included in line.removeprefix(_INCLUDE).split()]
-        else:
-            lines.append(line)
-    text = "\n".join(lines).encode()
+    text = "\n".join(_lines(name)).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-def _text(name: str) -> str:
-    return (files("keyfob.stores.redis") / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
+def _lines(name: str) -> Iterator[str]:
+    text = (files("keyfob.stores.redis") / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if line.startswith(_INCLUDE):
+            for included in line.removeprefix(_INCLUDE).split():
+                yield from _lines(included)
+        else:
+            yield line

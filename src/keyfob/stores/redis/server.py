@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from keyfob.revocation.entry import Entry
 from keyfob.stores.moving import Mark, refusal
 from keyfob.stores.records import Kind
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import Connection, connect, take_leave
+from keyfob.stores.redis.connecting import ask, connect, take_leave
 from keyfob.stores.redis.evidence import Evidence, is_behind
 from keyfob.stores.redis.evidence import Mark as Reached
 from keyfob.stores.redis.faults import FAULTS, WentBack, at_opening, unavailable
@@ -27,13 +27,14 @@ from keyfob.stores.redis.packing import Reply, read_entry
 from keyfob.stores.redis.pipelining import Pipeline
 from keyfob.stores.redis.rescue import Rescue
 from keyfob.stores.redis.scripts import Script, Scripts
+from keyfob.stores.redis.wire import Connection
 from keyfob.stores.revoking import new_timeline
 from keyfob.stores.rows import DamagedRow
 from keyfob.stores.wakers import Wakers
 
 T = TypeVar("T")
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _GOODBYE: Final = 2.0  # seconds: how long `close` waits for what is under way
 
 
@@ -88,13 +89,17 @@ class Server:
         try:
             await self._rescue.check(connection)
         except BaseException:
-            await connection.disconnect(nowait=True)
+            connection.abort()
             raise
         return connection
 
-    async def step(self, name: str, keys: Sequence[bytes], asked: Mapping[str, object]) -> Any:
+    def step(self, name: str, keys: Sequence[bytes], asked: Mapping[str, object]) -> Awaitable[Any]:
         """Carry out the script *name*, which may write, on the feed's keys and then *keys*, with *asked* as its argument."""
-        return await self.run(name, (*places.STATE, *keys), (self._packer.encode(asked),))
+        return self.run(name, (*places.STATE, *keys), (self.encode(asked),))
+
+    def encode(self, asked: Mapping[str, object]) -> bytes:
+        """Return *asked* as scripts read it."""
+        return self._packer.encode(asked)
 
     async def change(
         self, key: bytes, command: str, arguments: Sequence[object], *, record: tuple[Kind, str]
@@ -104,35 +109,40 @@ class Server:
         asked = {"command": command, "arguments": arguments, "kind": kind.value, "record": name}
         return await self.step("change", (key,), asked)
 
-    async def run(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Any:
+    def run(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Awaitable[Any]:
         """Carry out the script *name*, which may write."""
-        return await self._script(name, keys, arguments, only_reads=False)
+        return self._script(name, keys, arguments, only_reads=False)
 
-    async def look(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Any:
+    def look(self, name: str, keys: Sequence[bytes], arguments: Sequence[object] = ()) -> Awaitable[Any]:
         """Carry out the script *name*, which writes nothing: it is repeated if the connection is lost."""
-        return await self._script(name, keys, arguments, only_reads=True)
+        return self._script(name, keys, arguments, only_reads=True)
 
-    async def read(self, *command: object) -> Any:
+    def read(self, *command: object) -> Awaitable[Any]:
         """Return the answer to one command that reads."""
-        return await self._ask(command, only_reads=True)
+        return self._ask(command, only_reads=True)
 
-    async def _script(
+    def _script(
         self, name: str, keys: Sequence[bytes], arguments: Sequence[object], *, only_reads: bool
-    ) -> Any:
+    ) -> Awaitable[Any]:
         script = self._scripts[name]
         command = (b"EVALSHA", script.digest, len(keys), *keys, *arguments)
-        return await self._ask(command, script=script, only_reads=only_reads)
+        return self._ask(command, script=script, only_reads=only_reads)
 
-    async def _ask(
+    def _ask(
         self, command: tuple[object, ...], *, script: Script | None = None, only_reads: bool
-    ) -> Any:
+    ) -> Awaitable[Any]:
+        """Ask, at once. On the way of a look-up there is no coroutine that does nothing but wait for another."""
         if self._refusal is not None:
             raise StoreMoved(str(self._refusal))
         if asyncio.get_running_loop() is self._loop:
-            return await self._pipeline.ask(command, script=script, only_reads=only_reads)
-        return await self.at_home(lambda: self._pipeline.ask(command, script=script, only_reads=only_reads))
+            return self._pipeline.ask(command, script=script, only_reads=only_reads)
 
-    async def together(self, steps: Iterable[Coroutine[object, object, T]]) -> list[T]:
+        async def ask() -> Any:
+            return await self._pipeline.ask(command, script=script, only_reads=only_reads)
+
+        return self.at_home(ask)
+
+    async def together(self, steps: Iterable[Awaitable[T]]) -> list[T]:
         """Carry out *steps* at once; return their answers in order. If one fails the others are finished all the same."""
         answers = await asyncio.gather(*steps, return_exceptions=True)
         for answer in answers:
@@ -140,8 +150,8 @@ class Server:
                 raise answer
         return [answer for answer in answers if not isinstance(answer, BaseException)]
 
-    def check_head(self, known: Reached, timeline: bytes | None, position: bytes | None) -> None:
-        """Refuse an answer from a server that has no feed any more, or only one from before what was *known* when it was asked.
+    def check_head(self, known: Reached, timeline: bytes | None, position: bytes | None) -> Position:
+        """Return where the server stands. Refuse one that has no feed any more, or only one from before what was *known* when it was asked.
 
         Raises:
             StoreUnavailable: it has lost data.
@@ -152,6 +162,7 @@ class Server:
         if is_behind(*stands, known):
             raise unavailable(WentBack(), self.options.name)
         self.evidence.see(*stands)
+        return stands[1]
 
     def appended(self, reply: Reply) -> Entry:
         """Return the entry that a script has just appended, remember it, and wake whoever follows."""
@@ -208,9 +219,18 @@ async def _make(connection: Connection, script: Script, options: RedisOptions) -
     schema, salt, move = await make_state(connection, script)
     if move:
         raise ConfigurationError(str(refusal(read_mark(move), options.name)))
-    if schema is None or salt is None or int(schema) != SCHEMA:
-        raise ConfigurationError(f"the data at {options.name} are not those of this version of Keyfob")
-    return bytes(salt)
+    check_schema(schema, options.name)
+    return bytes(salt or b"")
+
+
+def check_schema(schema: bytes | None, name: str) -> None:
+    """Refuse data that another version of Keyfob has written.
+
+    Raises:
+        ConfigurationError: it has.
+    """
+    if schema is None or int(schema) != SCHEMA:
+        raise ConfigurationError(f"the data at {name} are not those of this version of Keyfob")
 
 
 async def make_state(connection: Connection, script: Script) -> tuple[bytes | None, bytes | None, bytes]:
@@ -219,6 +239,5 @@ async def make_state(connection: Connection, script: Script) -> tuple[bytes | No
         *(b"EVAL", script.text, 2, places.META, places.CLOSED),
         *(SCHEMA, os.urandom(32), new_timeline()),
     )
-    await connection.send_packed_command(connection.pack_commands([command]), check_health=False)
-    schema, salt, move = await connection.read_response()
+    schema, salt, move = await ask(connection, *command)
     return schema, salt, move or b""

@@ -10,6 +10,7 @@ from keyfob.base.clock import Clock, to_micros
 from keyfob.base.events import Event
 from keyfob.base.identifiers import Position, SessionId, Subject, is_session_id
 from keyfob.base.opaque import TokenDigest
+from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.sessions.policy import AtLimit
 from keyfob.sessions.session import Session
@@ -38,6 +39,7 @@ from keyfob.stores.redis import places
 from keyfob.stores.redis.listing import Listing
 from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import event_fields, raw, read_session, session_row
+from keyfob.stores.redis.pieces import joined, names_of
 from keyfob.stores.redis.reading import as_found
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import check_data
@@ -45,6 +47,7 @@ from keyfob.stores.rows import span_micros
 from keyfob.stores.standing import is_api_key, is_login
 from keyfob.stores.texts import require_texts
 
+_HEAD = 2  # parts of a reply that say where the feed stands
 _VERSION_SIZE = 8  # bytes before the data of a session
 _TRIES = 20  # others that changed the row between its reading and its writing, one after another
 
@@ -91,16 +94,16 @@ class RedisSessionStore:
 
     async def find(self, session_id: SessionId) -> Found | None:
         """Return the session, and the head position of the same moment."""
-        field = places.field_of(session_id)
-        if not field:
+        place = places.place_of(session_id)
+        if place is None:
             return None
-        keys = (places.META, places.CUT_OFFS, places.sessions_at(places.tag_of_session(session_id)))
+        key, field = place
         known = self._server.evidence.mark
-        head, position, *rest = await self._server.look("find", keys, (field,))
-        self._server.check_head(known, head, position)
-        if not rest:
+        reply = await self._server.look("find", (places.META, places.CUT_OFFS, key), (field,))
+        position = self._server.check_head(known, reply[0], reply[1])
+        if len(reply) == _HEAD:
             return None
-        return Found(as_found(field, rest, self._clock.now()), Position(int(position)))
+        return Found(as_found(field, reply[_HEAD:], self._clock.now()), position)
 
     async def rotate(
         self,
@@ -114,18 +117,13 @@ class RedisSessionStore:
         event: Event,
     ) -> RotateOutcome:
         """Make *successor* the current secret, as the port says."""
-        field = places.field_of(session_id)
-        asked = {
-            "id": session_id,
-            "field": raw(field),
-            "presented": raw(presented),
-            "successor": raw(successor),
-            "generation": generation,
-            "now": to_micros(now),
-            "window": span_micros(replay_window),
-            "event": event_fields(event),
-        }
-        outcome, *rest = await self._server.step("rotate", _keys(places.tag_of_session(session_id)), asked)
+        place = places.place_of(session_id)
+        if place is None:
+            return Unknown()
+        key, field = place
+        told = (field, presented, successor, generation, to_micros(now), span_micros(replay_window) or 0)
+        reuse = self._server.encode({"id": session_id, "event": event_fields(event)})
+        outcome, *rest = await self._server.run("rotate", (*places.STATE, key), (*told, reuse))
         if outcome == b"unknown":
             return Unknown()
         position, session = Position(int(rest[0])), read_session(field, rest[1])
@@ -143,7 +141,7 @@ class RedisSessionStore:
         """Replace the secret: decided on the row as it was read, and written if it is still that row."""
         field, tag = places.field_of(session_id), places.tag_of_session(session_id)
         for _ in range(_TRIES):
-            row: bytes | None = await self._server.read(b"HGET", places.sessions_at(tag), field)
+            row = joined(await self._server.read(b"HMGET", places.sessions_at(tag), *names_of(field)))
             if row is None:
                 return Unknown()
             session = read_session(field, row)
@@ -205,6 +203,10 @@ class RedisSessionStore:
     ) -> SessionPage:
         """Return live API keys, newest first, as `list` does sessions."""
         return await self._listing.page(subject, now=now, after=after, limit=limit, wanted=is_api_key)
+
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended; those of a client or of everything are looked for among all rows, as `list` does."""
+        return await self._listing.ended_children(entry, after=after, limit=limit)
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""

@@ -20,11 +20,12 @@ from keyfob.revocation.entry import Head
 from keyfob.stores.records import AccountRow, AnyRecord, Kind
 from keyfob.stores.redis import places
 from keyfob.stores.redis.appending import read_head
-from keyfob.stores.redis.connecting import Connection, ask, take_leave
+from keyfob.stores.redis.connecting import ask, take_leave
 from keyfob.stores.redis.faults import FAULTS, unavailable
 from keyfob.stores.redis.tables import read_record
 from keyfob.stores.redis.transfer_commands import Command, Known, put_commands, remove_commands
 from keyfob.stores.redis.transfer_records import Dump, read_records
+from keyfob.stores.redis.wire import Connection
 
 T = TypeVar("T")
 
@@ -251,9 +252,7 @@ async def _dump(connection: Connection) -> Dump:
 
 async def _dump_tables(connection: Connection, keys: Sequence[bytes], state: bytes) -> Dump:
     """Return the tables and the sessions of *keys*, outside of a transaction: under the watch of whoever asks."""
-    commands = _at(state, _reading(keys))
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-    return Dump.of([await connection.read_response() for _ in commands], keys)
+    return Dump.of(await connection.ask_all(_at(state, _reading(keys))), keys)
 
 
 def _reading(keys: Sequence[bytes]) -> list[Command]:
@@ -285,9 +284,8 @@ async def _session_keys(connection: Connection) -> list[bytes]:
 
 async def transact(connection: Connection, commands: Sequence[Command]) -> list[Any] | None:
     """Carry *commands* out as one; None if somebody changed what is watched."""
-    packed = connection.pack_commands([(b"MULTI",), *commands, (b"EXEC",)])
-    await connection.send_packed_command(packed, check_health=False)
-    for _ in range(len(commands) + 1):
-        await connection.read_response()
-    replies: list[Any] | None = await connection.read_response()
+    replies: list[Any] | None = (await connection.ask_all([(b"MULTI",), *commands, (b"EXEC",)]))[-1]
+    for reply in replies or ():
+        if isinstance(reply, BaseException):  # nothing that this module sends can be refused there
+            raise reply
     return replies

@@ -27,6 +27,7 @@ from keyfob.stores.records import (
 )
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import read_session, read_stream_entry
+from keyfob.stores.redis.pieces import joined, names_of
 from keyfob.stores.redis.reports import read_canary
 from keyfob.stores.redis.sessions import read_kept
 from keyfob.stores.redis.tables import read_record
@@ -76,7 +77,7 @@ def _reading(row: Row, state: bytes) -> tuple[Command, Command]:
         case Kind.SESSIONS:
             sessions = places.sessions_at(places.tag_of_session(SessionId(key)))
             name = places.field_of(SessionId(key))
-            return (b"HGET", sessions, name), (b"HGET", places.data_beside(sessions), name)
+            return (b"HMGET", sessions, *names_of(name)), (b"HGET", places.data_beside(sessions), name)
         case Kind.ENTRIES | Kind.EVENTS:
             stream = places.ENTRIES if kind is Kind.ENTRIES else places.EVENTS
             return (b"XRANGE", stream, f"{int(key)}-0", f"{int(key)}-0"), nothing
@@ -96,6 +97,8 @@ def _reading(row: Row, state: bytes) -> tuple[Command, Command]:
 
 def _record(row: Row, first: Any, second: Any) -> AnyRecord | None:
     kind, key = row
+    if kind is Kind.SESSIONS:
+        return _session(SessionId(key), first, second)
     if not first:
         return None
     if kind in _TABLES:
@@ -103,10 +106,6 @@ def _record(row: Row, first: Any, second: Any) -> AnyRecord | None:
     match kind:
         case Kind.FEED:
             return read_feed_row(dict(zip(first[::2], first[1::2], strict=True)))
-        case Kind.SESSIONS:
-            kept = read_kept(second or b"")
-            session = read_session(places.field_of(SessionId(key)), first)
-            return SessionRow(session=session, data=kept.data, version=kept.version)
         case Kind.ENTRIES:
             return EntryRow(entry=read_stream_entry(first[0]))
         case Kind.EVENTS:
@@ -115,6 +114,15 @@ def _record(row: Row, first: Any, second: Any) -> AnyRecord | None:
             return read_cut_off_row(key.encode(), first)
         case _:
             return _small(kind, key, first, second)
+
+
+def _session(session_id: SessionId, pieces: Sequence[bytes | None], data: bytes | None) -> SessionRow | None:
+    row = joined(pieces)
+    if row is None:
+        return None
+    kept = read_kept(data or b"")
+    session = read_session(places.field_of(session_id), row)
+    return SessionRow(session=session, data=kept.data, version=kept.version)
 
 
 def _small(kind: Kind, key: str, first: bytes, second: bytes | None) -> AnyRecord:

@@ -37,6 +37,7 @@ from keyfob.stores.records import (
 )
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import event_fields, pack_cut_off, session_row
+from keyfob.stores.redis.pieces import cut, names_of
 from keyfob.stores.redis.reports import pack_canary
 from keyfob.stores.redis.tables import read_record
 from keyfob.stores.redis.transfer_records import Dump
@@ -251,7 +252,12 @@ def _session(row: SessionRow) -> list[Command]:
     key = places.sessions_at(places.tag_of_session(session.session_id))
     name, data_key = places.field_of(session.session_id), places.data_beside(key)
     lifetime = (span_micros(session.expires_at - session.created_at) or 0) // 1000 + _SLACK
-    commands: list[Command] = [(b"HSET", key, name, session_row(session))]
+    pieces = cut(name, session_row(session))
+    kept = [part for pair in pieces.items() if pair[1] for part in pair]
+    commands: list[Command] = [(b"HSET", key, *kept)]
+    # What is left of a longer row, which this one replaces, would be read as its end.
+    if gone := [each for each, piece in pieces.items() if not piece]:
+        commands.append((b"HDEL", key, *gone))
     if row.version:
         commands.append((b"HSET", data_key, name, row.version.to_bytes(8, "big") + row.data))
     else:
@@ -279,7 +285,7 @@ def _remove(known: Known, kind: Kind, key: str) -> list[Command]:
         case Kind.SESSIONS:
             rows = places.sessions_at(places.tag_of_session(SessionId(key)))
             name = places.field_of(SessionId(key))
-            return [(b"HDEL", rows, name), (b"HDEL", places.data_beside(rows), name)]
+            return [(b"HDEL", rows, *names_of(name)), (b"HDEL", places.data_beside(rows), name)]
         case Kind.ENTRIES | Kind.EVENTS:
             return _remove_numbered(known, kind, int(key))
         case Kind.CUT_OFFS:

@@ -37,6 +37,7 @@ from keyfob.stores.records import (
 )
 from keyfob.stores.redis import places
 from keyfob.stores.redis.packing import read_cut_off, read_event, read_session, read_stream_entry
+from keyfob.stores.redis.pieces import rows_in
 from keyfob.stores.redis.reports import read_canary
 from keyfob.stores.redis.sessions import read_kept
 from keyfob.stores.redis.tables import read_record
@@ -152,11 +153,11 @@ def read_cut_off_row(place: bytes, packed: bytes) -> CutOffRow:
 
 def _sessions(dump: Dump) -> list[SessionRow]:
     rows = []
-    for key, fields in dump.sessions.items():
+    for key, pieces in dump.sessions.items():
         if key == places.data_beside(key):
             continue
         data = dump.sessions[places.data_beside(key)]
-        for field, row in fields.items():
+        for field, row in rows_in(pieces).items():
             kept = read_kept(data.get(field, b""))
             rows.append(SessionRow(session=read_session(field, row), data=kept.data, version=kept.version))
     return rows

@@ -55,6 +55,7 @@ from keyfob.stores.rows import (
     session_to,
     span_micros,
 )
+from keyfob.stores.sqlite.children import ended_children
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.faults import is_fenced
@@ -155,6 +156,10 @@ class SqliteSessionStore:
     ) -> SessionPage:
         """Return live API keys, newest first, of a page as `list` gives them."""
         return self._database.read(_list, subject, now=now, after=after, limit=limit, wanted=is_api_key)
+
+    async def list_ended_children(self, entry: Entry, *, after: str | None, limit: int) -> SessionPage:
+        """Return children that *entry* ended, by parent and id."""
+        return self._database.read(ended_children, entry, after=after, limit=limit)
 
     async def read_data(self, session_id: SessionId) -> SessionData | None:
         """Return the data of a live session."""

@@ -58,9 +58,7 @@ local oldest, live = {}, {}
 for _, row in ipairs(all_rows(key)) do
   local other = row.session
   if now - other.expires >= LATE then
-    redis.call('HDEL', key, row.field)
-    redis.call('HDEL', data_key, row.field)
-    note('sessions', hex(row.field))
+    drop_row(key, data_key, row.field)
   elseif counts_with(other) and is_live(key, other, now) then
     live[#live + 1] = row
   end
@@ -87,8 +85,7 @@ local ended = {}
 for i, old in ipairs(oldest) do
   ended[i] = made_room_for(old)
 end
-redis.call('HSET', key, field, asked.row)
-note('sessions', hex(field))
+put_row(key, field, asked.row)
 -- By the server's own clock, from now on: nobody else's can end a session early.
 local lifetime = math.ceil((s.expires - s.created) / 1000) + SLACK
 if redis.call('PTTL', key) < lifetime then

@@ -37,13 +37,11 @@ end
 local function take_effect(order, entry, ending, kept)
   for _, row in ipairs(kept) do
     row.session.as_of = entry.position
-    redis.call('HSET', order.spared_key, row.field, packed(row.session))
-    note('sessions', hex(row.field))
+    put_row(order.spared_key, row.field, packed(row.session))
   end
   for _, row in ipairs(ending) do
     row.session.ended_at, row.session.ended_position = entry.at, entry.position
-    redis.call('HSET', order.key, row.field, packed(row.session))
-    note('sessions', hex(row.field))
+    put_row(order.key, row.field, packed(row.session))
   end
 end
 

@@ -1,7 +1,7 @@
 --#include sha256 state feed rows ending
 -- SessionStore.renew: *asked.row* takes the place of *asked.instead_of*, which the caller has read and decided upon.
 local feed, now, key = read_feed(), asked.now, KEYS[8]
-local present = redis.call('HGET', key, asked.field)
+local present = find_raw(key, asked.field)
 if not present then
   return { 'unknown' }
 end
@@ -16,8 +16,7 @@ local entry = append(feed, order, now, feed.credential)
 local s = read_row(asked.row)
 s.as_of = entry.position
 local row = packed(s)
-redis.call('HSET', key, asked.field, row)
-note('sessions', hex(asked.field))
+put_row(key, asked.field, row)
 write_event(feed, asked.event)
 save_feed(feed)
 return { 'renewed', row, shown(feed, entry) }

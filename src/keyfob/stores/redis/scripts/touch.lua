@@ -1,6 +1,6 @@
 --#include state rows
 -- SessionStore.touch, of one session: *asked.uses* ascend.
-read_feed()
+read_position()
 local key, has_moved = KEYS[8], 0
 local s = find_row(key, asked.field)
 if not s then
@@ -12,7 +12,6 @@ for _, at in ipairs(asked.uses) do
   end
 end
 if has_moved == 1 then
-  redis.call('HSET', key, asked.field, packed(s))
-  note('sessions', hex(asked.field))
+  put_fixed(key, asked.field, packed(s))
 end
 return has_moved

@@ -1,4 +1,4 @@
-"""How a client says who it is at the endpoints of OAuth: in one way, the same at each of them (RFC 6749, section 2.3)."""
+"""How a client says who it is in a request to an endpoint of OAuth: HTTP Basic, a secret or an assertion in the form, or its name alone."""
 
 from __future__ import annotations
 
@@ -20,36 +20,29 @@ from keyfob.endpoints.site import Site
 from keyfob.http import bearer
 from keyfob.http.messages import HttpRequest
 
-AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
-"""As metadata calls them (RFC 8414, section 2)."""
-Text = Annotated[str, Meta(max_length=255)]
+_Text = Annotated[str, Meta(max_length=255)]
 
 
-class ClientFields(msgspec.Struct, frozen=True, kw_only=True):
-    """What a form may hold of the client that sends it."""
+class ProofFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a form by which a client says who it is (RFC 6749, section 2.3.1; RFC 7523, section 2.2)."""
 
-    client_id: Text | None = None
+    client_id: _Text | None = None
     client_secret: Annotated[str, Meta(max_length=1024)] | None = None
     client_assertion: Annotated[str, Meta(max_length=MAX_ASSERTION)] | None = None
-    client_assertion_type: Text | None = None
+    client_assertion_type: _Text | None = None
 
 
-def require_no_query(request: HttpRequest) -> None:
-    """Refuse parameters in the address, where logs keep them.
-
-    Raises:
-        InvalidRequest: there are some.
-    """
-    if request.query:
-        raise InvalidRequest("invalid_request", "Parameters belong into the body.")
+PROOF_METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+"""As metadata calls them (RFC 8414, section 2); that of a public client is `none`."""
+PROOF_FIELDS = frozenset(ProofFields.__struct_fields__)
 
 
-def credentials_of(request: HttpRequest, asked: ClientFields) -> ClientCredentials | None:
-    """Return how the client says who it is, a name alone included; None if it does not.
+def read_proof(request: HttpRequest, asked: ProofFields) -> ClientCredentials | None:
+    """Return how the client says who it is; None if it does not.
 
     Raises:
         Denied: `bad_credentials` for a header that holds none.
-        InvalidRequest: it says it in two ways, or names another client beside.
+        InvalidRequest: it says it in two ways, or names another client beside (RFC 6749, section 2.3).
     """
     header = bearer.read_basic(request.all(b"authorization"))
     ways = (header, asked.client_secret, asked.client_assertion)
@@ -70,15 +63,25 @@ def credentials_of(request: HttpRequest, asked: ClientFields) -> ClientCredentia
     return ClientAssertion(asked.client_assertion, asked.client_id)
 
 
-async def asking_client(site: Site, request: HttpRequest, asked: ClientFields) -> Client:
+async def asking_client(site: Site, request: HttpRequest, asked: ProofFields) -> Client:
     """Return the client that sends *request*; a public one says its name and no more.
 
     Raises:
         Denied: `no_credential` or `bad_credentials`.
-        InvalidRequest: as `credentials_of`.
+        InvalidRequest: as `read_proof`.
         RateLimited: wrong credentials, and too many were before.
     """
-    credentials = credentials_of(request, asked)
+    credentials = read_proof(request, asked)
     if credentials is None:
         raise Denied(Cause.NO_CREDENTIAL, "a client that does not say who it is")
     return await site.authority.client_authentication.authenticate(credentials, address=request.address)
+
+
+def require_no_query(request: HttpRequest) -> None:
+    """Refuse parameters in the address, where logs keep them.
+
+    Raises:
+        InvalidRequest: there are some.
+    """
+    if request.query:
+        raise InvalidRequest("invalid_request", "Parameters belong into the body.")

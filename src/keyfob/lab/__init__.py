@@ -1,0 +1,1 @@
+"""The laboratory: sessions, JWTs and the hybrid compared by experiments that are played for real, on this machine."""

@@ -1,0 +1,1 @@
+"""What the observations of each experiment say: pure functions, apart from the playing."""
