@@ -69,19 +69,9 @@ async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
             authorization_endpoint=base + paths.AUTHORIZE,
             pushed_authorization_request_endpoint=base + paths.PAR,
             token_endpoint=base + token.PATH,
-<<<<<<< HEAD
+            device_authorization_endpoint=base + paths.DEVICE_AUTHORIZATION,
             token_endpoint_auth_methods_supported=[*methods, "none"],
             token_endpoint_auth_signing_alg_values_supported=algorithms,
-=======
-            device_authorization_endpoint=base + paths.DEVICE_AUTHORIZATION,
-            token_endpoint_auth_methods_supported=[
-                "client_secret_basic",
-                "client_secret_post",
-                "private_key_jwt",
-                "none",
-            ],
-            token_endpoint_auth_signing_alg_values_supported=[algorithm.value for algorithm in Algorithm],
->>>>>>> main
             introspection_endpoint=base + introspect.PATH,
             introspection_endpoint_auth_methods_supported=methods,
             introspection_endpoint_auth_signing_alg_values_supported=algorithms,

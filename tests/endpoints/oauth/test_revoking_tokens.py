@@ -61,6 +61,7 @@ SILENCE = (
             ("cross-origin-resource-policy", "same-origin"),
             ("referrer-policy", "no-referrer"),
             ("strict-transport-security", "max-age=63072000; includeSubDomains"),
+            ("vary", "Origin"),
             ("x-content-type-options", "nosniff"),
         ]
     ),
