@@ -66,8 +66,7 @@ async def deliver(house: Any) -> None:
 
 
 async def waiting(house: Any) -> int:
-    now = house.clock.now() + timedelta(hours=23)
-    return len(await house.authority.store.outbox.lease(now, until=now, limit=1000))
+    return (await house.authority.store.outbox.waiting()).deliveries
 
 
 def read(house: Any, token: str, audience: str = "shop") -> dict[str, Any]:

@@ -309,7 +309,7 @@ def _backchannel(
         clock=options.clock,
         tell=trail.tell,
     )
-    return Backchannel(queue, delivery, clock=options.clock)
+    return Backchannel(queue, delivery, store.outbox, clock=options.clock)
 
 
 def _cut_off(keys: KeyRing, event: Event) -> list[Revocation]:
