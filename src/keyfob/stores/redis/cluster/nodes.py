@@ -52,7 +52,7 @@ class Nodes:
         Raises:
             StoreUnavailable: nobody has the slot, or the one who has it does not answer, not in time, or refuses.
         """
-        key = command[3] if script is not None else command[1]
+        key = command[3] if script is not None or command[0] == b"EVAL" else command[1]
         assert isinstance(key, bytes)
         slot = slot_of(key)
         address = self._topology.owner(slot)
