@@ -7,6 +7,7 @@ from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
 from keyfob.stores.redis.cluster.accounts import ClusterAccountStore
 from keyfob.stores.redis.cluster.feed import ClusterFeedStore
+from keyfob.stores.redis.cluster.inspecting import inspect_cluster
 from keyfob.stores.redis.cluster.moving import open_cluster_movable
 from keyfob.stores.redis.cluster.server import ClusterServer
 from keyfob.stores.redis.cluster.sessions import ClusterSessionStore
@@ -22,7 +23,7 @@ from keyfob.stores.redis.throttle import RedisThrottleStore
 from keyfob.stores.redis.transfer import Access
 from keyfob.stores.store import Store
 
-__all__ = ["open_cluster_movable", "open_cluster_store"]
+__all__ = ["inspect_cluster", "open_cluster_movable", "open_cluster_store"]
 
 
 async def open_cluster_store(options: RedisOptions, *, clock: Clock) -> Store:

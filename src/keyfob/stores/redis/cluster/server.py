@@ -251,7 +251,7 @@ async def connect_to_node(options: RedisOptions, address: Address) -> Connection
 
 async def _make(nodes: Nodes, options: RedisOptions) -> bytes:
     """Make the state of the feed, unless it is there; return the salt. A node that is away hinders only whose sessions it has."""
-    await nodes.refresh()
+    await nodes.discover()
     owner = nodes.feed_owner()
     if owner is None:
         raise exceptions.ClusterDownError("nobody has the slot of the feed")
