@@ -68,7 +68,6 @@ WITHOUT = {
     "reports": "of use to endpoints alone",
     "endings": "behind `revoke` and `logout`",
     "issuing": "behind `login`, `refresh` and `mint`",
-    "claims_source": "asynchronous, and the caller's own",
     "client_authentication": "of use to endpoints alone: `machine_tokens` asks it",
     "authorizations": "of use to endpoints alone",
     "user_tokens": "as authorizations",
