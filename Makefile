@@ -44,7 +44,7 @@ soak: .venv/ready  ## Kill a server a few hundred times, revoke a hundred thousa
 	@$(BIN)/python -m pytest tests/system/test_distributed.py --burst 100000 -s
 	@$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds 300 --timeout 7200 $(ARGS)
 	@$(BIN)/python -m pytest tests/sync/test_forking.py --forks-under-load 200 --timeout 7200 $(ARGS)
-	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py tests/stores/postgres/test_postgres_races.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py tests/stores/postgres/test_postgres_races.py tests/stores/redis/test_redis_races.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
 
 fuzz: .venv/ready  ## Fuzz the parser of tokens for a minute (FUZZ_SECONDS=60; puts atheris into .venv)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz

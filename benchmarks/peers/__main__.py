@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import machine, processes
 from benchmarks.peers.contest import PEOPLE, Peer, Standing, contest
-from benchmarks.peers.entrants import HERE, keyfob, node_peers, python_peers
+from benchmarks.peers.entrants import HERE, MASTER_KEY, keyfob, keyfob_on_redis, node_peers, python_peers
 from benchmarks.peers.picture import as_markdown, as_svg
 from benchmarks.population import ACCESS_LIFETIME, populate, store_url
 from benchmarks.processes import ROOT, Cores
@@ -69,6 +69,8 @@ def _entrants(folder: Path) -> Iterator[tuple[list[Peer], list[str]]]:
         stack.enter_context(processes.keyfob_server(folder, cores.server, settings, port=port))
         redis = stack.enter_context(RedisServer())
         peers = keyfob(port, cookies, tokens, secret)
+        issuer, url = f"http://127.0.0.1:{port}", f"redis://127.0.0.1:{redis.port}/1"  # the peers have 0
+        peers.append(keyfob_on_redis(url, issuer, asyncio.run(_sessions_at(url, issuer))))
         try:
             peers += python_peers(_python_environment(), redis.port)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
@@ -89,6 +91,12 @@ async def _people(folder: Path, issuer: str) -> tuple[list[str], list[str], str]
     assert added.secret is not None  # it has no key of its own
     cookies = population.session_tokens.read_text("ascii").split()
     return cookies, population.access_tokens.read_text("ascii").split(), added.secret
+
+
+async def _sessions_at(url: str, issuer: str) -> list[str]:
+    async with Authority.open(url, issuer=issuer, master_key=MASTER_KEY) as authority:
+        issued = [await authority.login(f"person-{number}", strategy="session") for number in range(PEOPLE)]
+    return [str(one.session_token) for one in issued]
 
 
 def _python_environment() -> Path:

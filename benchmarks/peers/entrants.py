@@ -30,6 +30,7 @@ _NODE = {
     "better_auth": "better-auth getSession, in memory",
 }
 _OPAQUE = 43  # characters of one of its tokens
+MASTER_KEY = bytes(range(32))
 
 
 def keyfob(port: int, cookies: Sequence[str], tokens: Sequence[str], secret: str) -> list[Peer]:
@@ -65,6 +66,29 @@ def keyfob(port: int, cookies: Sequence[str], tokens: Sequence[str], secret: str
             for name in FRAMEWORKS
         ),
     ]
+
+
+def keyfob_on_redis(url: str, issuer: str, cookies: Sequence[str]) -> Peer:
+    """Return Keyfob's `/check` on the store at *url* with its cache off: each request reads the session, as those of most peers do."""
+
+    def started(folder: Path, core: int | None) -> Iterator[tuple[int, Program]]:
+        environment = {
+            "KEYFOB_STORE": url,
+            "KEYFOB_ISSUER": issuer,
+            "KEYFOB_MASTER_KEY": base64.urlsafe_b64encode(MASTER_KEY).rstrip(b"=").decode(),
+            "KEYFOB_CACHE_CAPACITY": "2",  # of hundreds: each check is one of the store
+        }
+        with processes.keyfob_server(folder, core, environment) as running:
+            yield running
+
+    return Peer(
+        name="keyfob_check_redis",
+        title="Keyfob GET /check, session, Redis, cache off",
+        start=started,
+        sign_in=_one_of(cookies, "Cookie: __Host-session="),
+        head="GET /check" + HEAD,
+        expected=204,
+    )
 
 
 def python_peers(python: Path, redis_port: int) -> list[Peer]:

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, flash, get_flashed_messages, request, session
 
 import keyfob
-from keyfob.base.identifiers import ANONYMOUS
+from keyfob.base.opaque import OpaqueKind
 from keyfob.integrations.flask import Auth, current_principal
 from keyfob.integrations.flask_sessions import KeyfobSessions
 from keyfob.sync import Authority
@@ -128,11 +128,11 @@ def test_a_visitor_gets_a_session_when_something_is_put_into_it_and_not_before(a
     answer = browser.post("/put/cart/tea")
 
     (made,) = visitors(authority)
-    assert made.audience == (ANONYMOUS,)
+    assert made.kind is OpaqueKind.ANONYMOUS
     assert answer.headers["Cache-Control"] == "no-store"
     assert "Cookie" in answer.headers["Vary"]
     attributes = answer.headers["Set-Cookie"]
-    assert attributes.startswith("__Host-anonymous=kfs_")
+    assert attributes.startswith("__Host-session=kfa_")
     assert all(word in attributes for word in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"))
     assert "Max-Age" not in attributes
     assert browser.everything == {"cart": "tea"}
@@ -141,35 +141,35 @@ def test_a_visitor_gets_a_session_when_something_is_put_into_it_and_not_before(a
 
 def test_the_session_of_a_visitor_is_no_credential(authority, browser):
     browser.post("/put/cart/tea")
-    token = browser.cookie("__Host-anonymous")
+    token = browser.cookie("__Host-session")
 
     assert browser.get("/me").json["code"] == "no_credential"
     stolen = browser.get("/me", headers={"Authorization": f"Bearer {token}"})
-    assert (stolen.status_code, stolen.json["code"]) == (401, "wrong_audience")
-    browser.client.set_cookie("__Host-session", token, domain="localhost")
-    assert browser.get("/me").json["code"] == "wrong_audience"
+    assert (stolen.status_code, stolen.json["code"]) == (401, "wrong_type")
+    browser.client.set_cookie("__Host-session", f"kfs_{token[4:]}", domain="localhost")
+    assert browser.get("/me").json["code"] == "malformed"
 
 
 def test_signing_in_makes_a_new_session_and_takes_along_what_the_visitor_had(authority, browser):
     browser.post("/put/cart/tea")
-    before = browser.cookie("__Host-anonymous")
+    before = browser.cookie("__Host-session")
     (visitor,) = visitors(authority)
 
     session_id = browser.post("/login/alice").json["session_id"]
 
     assert session_id != visitor.session_id
     assert browser.get("/me").json == {"subject": "alice", "cart": "tea"}
-    assert browser.cookie("__Host-anonymous") is None
+    assert browser.cookie("__Host-session").startswith("kfs_")
     assert visitors(authority) == []
     with pytest.raises(keyfob.Denied, match="revoked"):
-        authority.authenticate(before, audience=ANONYMOUS)
+        authority.visits.require(before)
 
 
 def test_a_planted_session_is_worth_nothing_after_the_login(app, authority, browser):
     thief = Browser(app)
     thief.post("/put/cart/trap")
-    planted = thief.cookie("__Host-anonymous")
-    browser.client.set_cookie("__Host-anonymous", planted, domain="localhost", secure=True)
+    planted = thief.cookie("__Host-session")
+    browser.client.set_cookie("__Host-session", planted, domain="localhost", secure=True)
 
     browser.post("/login/alice")
     browser.post("/put/card/4711")
@@ -203,7 +203,7 @@ def test_signing_out_ends_the_session_with_an_entry_and_clears_the_cookie(app, a
 
     assert authority.call(lambda inner: inner.store.feed.head()).position == before + 1
     assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
-    assert browser.cookie("__Host-session") is None
+    assert browser.cookie("__Host-session").startswith("kfa_")  # of the visitor who is told so
     thief = Browser(app)
     thief.client.set_cookie("__Host-session", copied, domain="localhost", secure=True)
     assert thief.everything == {}
@@ -284,7 +284,7 @@ def test_reading_alone_writes_nothing(authority, browser):
 def test_an_emptied_session_of_a_visitor_is_ended_and_that_of_a_user_goes_on(authority, browser):
     browser.post("/put/cart/tea")
     browser.post("/clear")
-    assert browser.cookie("__Host-anonymous") is None
+    assert browser.cookie("__Host-session") is None
     assert visitors(authority) == []
     browser.post("/login/alice")
     browser.post("/put/cart/tea")
@@ -364,11 +364,10 @@ def test_a_token_of_another_kind_in_the_cookie_is_no_session_for_data(authority,
         assert browser.everything == {}
 
 
-@pytest.mark.parametrize("value", ["nonsense", "kfs_nonsense", "kfr_AAAA", '"quoted"', ""])
+@pytest.mark.parametrize("value", ["nonsense", "kfs_nonsense", "kfa_nonsense", "kfr_AAAA", '"quoted"', ""])
 def test_a_cookie_that_is_none_of_ours_is_no_session(browser, value):
-    for name in ("__Host-session", "__Host-anonymous"):
-        browser.client.set_cookie(name, value, domain="localhost", secure=True)
-        assert browser.everything == {}
+    browser.client.set_cookie("__Host-session", value, domain="localhost", secure=True)
+    assert browser.everything == {}
 
 
 def test_requests_at_once_keep_what_each_put_in(app, authority, browser):

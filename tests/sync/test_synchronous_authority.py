@@ -15,12 +15,14 @@ import pytest
 from keyfob.accounts.accounts import Accounts as AsyncAccounts
 from keyfob.authority.api_keys import ApiKeys as AsyncApiKeys
 from keyfob.authority.authority import Authority as AsyncAuthority
+from keyfob.authority.machine_tokens import MachineTokens as AsyncMachineTokens
+from keyfob.authority.visits import Visits as AsyncVisits
 from keyfob.base.errors import Cause, ConfigurationError, Denied, InvalidRequest, NotFound, StoreUnavailable
 from keyfob.base.identifiers import ClientId, Subject
 from keyfob.clients.clients import Clients as AsyncClients
 from keyfob.sessions.store import MAX_DATA
 from keyfob.sync import Authority
-from keyfob.sync.parts import Accounts, ApiKeys, Clients
+from keyfob.sync.parts import Accounts, ApiKeys, Clients, MachineTokens, Visits
 from keyfob.tokens.grant import SubjectClaims
 
 ISSUER = "https://auth.example"
@@ -67,8 +69,12 @@ WITHOUT = {
     "endings": "behind `revoke` and `logout`",
     "issuing": "behind `login`, `refresh` and `mint`",
     "claims_source": "asynchronous, and the caller's own",
-    "client_authentication": "of use to endpoints alone",
-    "machine_tokens": "as client_authentication",
+    "client_authentication": "of use to endpoints alone: `machine_tokens` asks it",
+    "authorizations": "of use to endpoints alone",
+    "user_tokens": "as authorizations",
+    "id_tokens": "as authorizations",
+    "user_info": "as authorizations",
+    "backchannel": "as authorizations",
 }
 
 
@@ -82,6 +88,8 @@ PARTS = [
     ("accounts", Accounts, AsyncAccounts),
     ("clients", Clients, AsyncClients),
     ("api_keys", ApiKeys, AsyncApiKeys),
+    ("machine_tokens", MachineTokens, AsyncMachineTokens),
+    ("visits", Visits, AsyncVisits),
 ]
 
 

@@ -59,7 +59,10 @@ class Authority:
         self.machine_tokens = parts.machine_tokens
         self.authorizations = parts.authorizations
         self.user_tokens = parts.user_tokens
+        self.device_flow = parts.device_flow
+        self.hand_offs = parts.hand_offs
         self.api_keys = parts.api_keys
+        self.visits = parts.visits
         self.trail = parts.trail
         self.activity = parts.activity
         self.reports = parts.reports

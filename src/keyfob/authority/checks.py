@@ -18,14 +18,13 @@ have seen it used. Nothing is answered from the cache while this process is not 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
 from msgspec.structs import replace
 
 from keyfob.authority.claims import TodaysClaims
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import ANONYMOUS, Position, Timeline
+from keyfob.base.identifiers import Position, Timeline
 from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.keys.key_ring import KeyRing
@@ -104,22 +103,20 @@ class Checks:
     ) -> Principal:
         """Check a credential without the cache; an access token that the rule covers with the cause *allowing* passes.
 
-        Of an access token *audience* is looked at in its place in the order, of a session token not at all; but what is for
-        `ANONYMOUS` passes where that is asked for, and nowhere else.
+        Of an access token *audience* is looked at in its place in the order, of a session token not at all.
         """
         kind = kind_of(text)
         if kind is None:
             return await self._read_access_token(text, audience=audience, allowing=allowing)
         if kind not in {OpaqueKind.SESSION, OpaqueKind.API_KEY}:
             raise Denied(Cause.WRONG_TYPE, f"a {kind.value} token is no credential for requests")
-        return await self._read_session(text, kind, audience=audience)
+        return await self._read_session(text, kind)
 
-    async def _read_session(self, text: str, kind: OpaqueKind, *, audience: str | None) -> Principal:
+    async def _read_session(self, text: str, kind: OpaqueKind) -> Principal:
         before = self._clock.time()
         token = self._sessions.parse(text, kind)
         found = await self._sessions.check(token)
         session = found.session
-        is_anonymous = _is_anonymous(session.audience, asked=audience)
         subject_claims = await self._claims_of(found)
         principal = principal_of(
             session, subject_claims, as_of=found.as_of, timeline=self._feed.live.head.timeline
@@ -145,8 +142,7 @@ class Checks:
         now = self._clock.now()
         if is_touch_due(session, now, touch_interval):
             self._note_use(cached, now.timestamp())
-        if not is_anonymous:  # what is cached is good for whoever asks
-            self._cache.put(text, cached)
+        self._cache.put(text, cached)
         return principal
 
     async def _claims_of(self, found: Found) -> SubjectClaims:
@@ -171,15 +167,12 @@ class Checks:
             audiences=None if audience is None else {audience},
             now=now,
         )
-        is_anonymous = _is_anonymous(principal.audience, asked=audience)
         cause = live.cause(principal)
         if cause is not None and cause is allowing:
             return principal
         if cause is not None:
             raise Denied(cause, f"covered by the feed at position {live.head.position}")
-        if not is_anonymous and live.is_settled(
-            principal
-        ):  # else its position may yet prove never to have been (precondition 1)
+        if live.is_settled(principal):  # else its position may yet prove never to have been (precondition 1)
             verdict = CachedSession(
                 replace(principal, path="verdict cache"),
                 cached_at=now,
@@ -197,19 +190,6 @@ class Checks:
         cached.report_at = now + cached.report_every
         if cached.idle_at is not None and cached.idle is not None:
             cached.touched(max(cached.idle_at, now + cached.idle))
-
-
-def _is_anonymous(audience: Collection[str], *, asked: str | None) -> bool:
-    """Say whether a credential for *audience* is of somebody who has not signed in.
-
-    Raises:
-        Denied: `wrong_audience`: it is, and was not asked for as such.
-    """
-    if ANONYMOUS not in audience:
-        return False
-    if asked != ANONYMOUS:
-        raise Denied(Cause.WRONG_AUDIENCE, "nobody has signed in to this session")
-    return True
 
 
 def principal_of(

@@ -22,9 +22,6 @@ Issuer = NewType("Issuer", str)
 FIRST_PARTY = ClientId("first-party")
 """The built-in client: the application's own pages and apps."""
 
-ANONYMOUS = "urn:keyfob:anonymous"
-"""The audience of sessions that nobody has signed in to, which keep a visitor's data alone: they are credentials for nothing else."""
-
 MAX_IDENTIFIER = 255  # characters: the longest subject or client id (RFC 9068 sets none; OpenID Connect Core, section 2, sets 255 for sub)
 _SECONDS_A_DAY = 86_400
 _CONTROL = frozenset(map(chr, [*range(0x20), 0x7F]))

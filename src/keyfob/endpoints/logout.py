@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -9,7 +10,7 @@ from msgspec import Meta
 from keyfob.authority.authority import Authority
 from keyfob.base.errors import Denied
 from keyfob.base.identifiers import SessionId
-from keyfob.base.opaque import OpaqueKind
+from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.endpoints.answers import NO_CONTENT
 from keyfob.endpoints.bodies import RequestBody, is_form, read_form, read_json_if_any
 from keyfob.endpoints.caller import is_vouched_for, require_csrf_of
@@ -28,6 +29,11 @@ _SIGNED_OUT = HttpResponse(
         cookies.clear(cookies.REFRESH_COOKIE),
     ),
 )
+
+_IN_COOKIES: Mapping[bytes, Collection[OpaqueKind]] = {
+    cookies.REFRESH_COOKIE: frozenset({OpaqueKind.REFRESH}),
+    cookies.SESSION_COOKIE: frozenset({OpaqueKind.SESSION, OpaqueKind.ANONYMOUS}),
+}
 
 
 class LogoutRequest(RequestBody, frozen=True, kw_only=True):
@@ -71,15 +77,16 @@ def _bearer(request: HttpRequest) -> str | None:
 
 
 def cookie_tokens(authority: Authority, request: HttpRequest) -> dict[str, SessionId]:
-    """Return the tokens in our cookies that are genuine, with their session ids. Anything else there is nobody's credential."""
+    """Return the tokens in our cookies that are genuine, with their session ids. Anything else there is nobody's.
+
+    The cookie of the session may hold that of a visitor, which is no credential, and is ended all the same.
+    """
     tokens: dict[str, SessionId] = {}
-    for name, kind in (
-        (cookies.REFRESH_COOKIE, OpaqueKind.REFRESH),
-        (cookies.SESSION_COOKIE, OpaqueKind.SESSION),
-    ):
+    for name, kinds in _IN_COOKIES.items():
         try:
             text = cookies.read(request.all(b"cookie"), name)
-            if text is not None:
+            kind = None if text is None else kind_of(text)
+            if text is not None and kind is not None and kind in kinds:
                 tokens[text] = authority.sessions.parse(text, kind).session_id
         except Denied:
             continue

@@ -25,6 +25,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     authorization_endpoint: str
     pushed_authorization_request_endpoint: str
     token_endpoint: str
+    device_authorization_endpoint: str
     token_endpoint_auth_methods_supported: list[str]
     token_endpoint_auth_signing_alg_values_supported: list[str]
     introspection_endpoint: str
@@ -60,6 +61,7 @@ async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
             authorization_endpoint=base + paths.AUTHORIZE,
             pushed_authorization_request_endpoint=base + paths.PAR,
             token_endpoint=base + token.PATH,
+            device_authorization_endpoint=base + paths.DEVICE_AUTHORIZATION,
             token_endpoint_auth_methods_supported=[
                 "client_secret_basic",
                 "client_secret_post",

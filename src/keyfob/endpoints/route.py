@@ -17,6 +17,8 @@ S = TypeVar("S")
 Endpoint = Callable[[S, HttpRequest], Awaitable[HttpResponse]]
 WarmAnswer = Callable[[S, RawHeaders, bytes], PreparedHeaders | None]
 """Gives the headers of a 204 from memory, by the headers and the query of a request, or None: then the endpoint is asked. No I/O."""
+Finish = Callable[[S, HttpRequest, HttpResponse], Awaitable[HttpResponse]]
+"""Completes an answer, whatever it is, by what the request was. It raises nothing."""
 RenderError = Callable[[Exception, Refusal], HttpResponse]
 
 
@@ -34,7 +36,8 @@ class Route(Generic[S]):
     """One route. `path` may have parts such as `{session_id}`.
 
     `request` and `response` are the very structs that the endpoint decodes and encodes; `status` is that of success. `refusal` says which
-    credentials the route takes, `render_error` in which form it refuses. `warm`, where there is one, is asked first, whatever the method.
+    credentials the route takes, `render_error` in which form it refuses, `finish` adds
+    what goes by the request to answer and refusal alike. `warm`, where there is one, is asked first, whatever the method.
     """
 
     method: str
@@ -51,3 +54,4 @@ class Route(Generic[S]):
     refusal: Refusal = DEFAULT_REFUSAL
     render_error: RenderError = problem
     warm: WarmAnswer[S] | None = None
+    finish: Finish[S] | None = None

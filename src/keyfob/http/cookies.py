@@ -1,6 +1,6 @@
 """Our cookies, read and written strictly.
 
-Only the exact names `__Host-session`, `__Host-refresh` and `__Host-anonymous` are ours (a browser lets no other host, path or plain-http page set them). A value
+Only the exact names `__Host-session` and `__Host-refresh` are ours (a browser lets no other host, path or plain-http page set them). A value
 is taken as it stands: quotes, `$Version` and escapes of RFC 2109 mean nothing here, since servers that honour them can be made to read
 one cookie as part of another. Whatever is not exactly ours is not looked at.
 """
@@ -15,12 +15,10 @@ from keyfob.base.errors import Cause, Denied
 
 SESSION_COOKIE = b"__Host-session"
 REFRESH_COOKIE = b"__Host-refresh"
-ANONYMOUS_COOKIE = b"__Host-anonymous"
-"""The session of a visitor, where an application keeps data before anybody has signed in. It is no credential."""
 MAX_COOKIE = 4096
 """Bytes of name and value: browsers drop a longer cookie (RFC 6265bis, section 5.6)."""
 
-_NAMES = frozenset({SESSION_COOKIE, REFRESH_COOKIE, ANONYMOUS_COOKIE})
+_NAMES = frozenset({SESSION_COOKIE, REFRESH_COOKIE})
 _ATTRIBUTES = b"; Path=/; Secure; HttpOnly; SameSite=Lax"
 _VALUE = re.compile(rb"[A-Za-z0-9_.~-]+")
 _ODD = re.compile(rb"[\x00-\x1f\x7f]")

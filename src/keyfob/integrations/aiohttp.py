@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
 from functools import wraps
-from typing import TYPE_CHECKING, Final, ParamSpec, Unpack
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, ParamSpec, Self, Unpack
 
 from aiohttp import web
 from aiohttp.payload import Payload
@@ -35,6 +35,7 @@ from keyfob.integrations.asgi import Auth as Opened
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import ANYBODY_SIGNED_IN, Requirement, Rules
+from keyfob.integrations.shared_caches import kept_private, varying
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.verifier import Verifier
 
@@ -72,7 +73,9 @@ class Auth:
         return self._opened.authority
 
     def install(self, app: web.Application) -> None:
-        """Let *app* run the verifier or the authority, answer every error of Keyfob, and end what outlives its principal. Before it starts, once."""
+        """Let *app* run the verifier or the authority, answer every error of Keyfob, end what outlives its principal, and keep what goes by
+        who is calling out of shared caches. Before it starts, once.
+        """
         app.middlewares.insert(0, self._middleware())
         app.on_response_prepare.append(_notice)
         app.cleanup_ctx.append(self._running)
@@ -148,7 +151,7 @@ class Auth:
         connection = _connection_of(request)
         if connection is None:
             raise ConfigurationError("call auth.install(app) for the application of this route")
-        connection.requirement = requirement
+        connection.requirement, connection.is_asked = requirement, True
         connection.principal = await self._opened.admission.admit(_head_of(request), requirement)
         return connection.principal
 
@@ -210,13 +213,13 @@ class _Connection:
         self._request = request
         self.principal: Principal | None = None
         self.requirement = ANYBODY_SIGNED_IN
-        self._stack = AsyncExitStack()
+        self.is_asked = False
         self._guard: Guard | None = None
         self._response: web.StreamResponse | None = None
 
     async def run(self, handler: Handler) -> web.StreamResponse:
         """Answer, to the last piece where there are several."""
-        async with self._stack:
+        async with self:
             response = await handler(self._request)
             if _is_lasting(response) and not response.prepared:
                 await response.prepare(self._request)
@@ -224,12 +227,30 @@ class _Connection:
                 await response.write_eof()
             return response
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._guard is not None:
+            await self._guard.__aexit__(kind, error, traceback)
+
+    def keep_apart(self, response: web.StreamResponse) -> None:
+        """Tell caches whom *response* is for, if it was asked who is calling."""
+        if not self.is_asked:
+            return
+        headers = response.headers
+        headers["Vary"] = varying(", ".join(headers.getall("Vary", [])))
+        if self.principal is not None:
+            headers["Cache-Control"] = kept_private(", ".join(headers.getall("Cache-Control", [])))
+
     async def begin(self, response: web.StreamResponse) -> None:
         """Guard the principal, if there is one, from now on."""
         if self._guard is not None or self.principal is None or not _is_lasting(response):
             return
         self._guard = self._auth.guard(self.principal, self.requirement)
-        await self._stack.enter_async_context(self._guard)
+        await self._guard.__aenter__()
         if self._guard.cause is not None:
             await asyncio.sleep(0)  # the cancellation comes in here, before anything is sent
         self._response = response
@@ -258,9 +279,10 @@ class _Connection:
 
 
 async def _notice(request: web.Request, response: web.StreamResponse) -> None:
-    """Begin to guard an answer that is about to begin."""
+    """Tell caches of an answer that is about to begin, and begin to guard it."""
     connection = _connection_of(request)
     if connection is not None:
+        connection.keep_apart(response)
         await connection.begin(response)
 
 

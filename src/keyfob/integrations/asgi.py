@@ -1,15 +1,16 @@
 """Pure ASGI, for any application: `app = Auth(verifier).protect(app, roles={"payer"})`.
 
 The application finds who is calling with `principal_of(scope)`. A WebSocket, and a response that goes on after its first piece, end within
-milliseconds of the revocation of whoever they are for.
+milliseconds of the revocation of whoever they are for. What was answered to somebody who was let in is kept out of shared caches.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from keyfob.authority.opening import Opening
 from keyfob.base.errors import AuthorityUnavailable, Cause, ConfigurationError, Denied, KeyfobError
@@ -22,6 +23,7 @@ from keyfob.integrations.checks import EmbeddedChecks, checks_of
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement, Rules
+from keyfob.integrations.shared_caches import varied, varied_and_private
 from keyfob.verifier.guard import Guard
 from keyfob.verifier.verifier import Verifier
 
@@ -36,9 +38,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PRINCIPAL = "keyfob.principal"
-_SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
+"""Where the principal lies in the scope of a connection that was admitted."""
 REQUIREMENT = "keyfob.requirement"
-"""Where the principal lies in the scope of a connection that was admitted, and what was asked of it."""
+"""Where it lies what was asked of whoever opened the connection, from the moment when it was asked."""
+_SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
 WEBSOCKET = "WEBSOCKET"
 """Stands for the method of a handshake: not a safe one, since a page of another site can open a WebSocket with the browser's cookies."""
 POLICY_VIOLATION = 1008
@@ -112,18 +115,12 @@ class Auth:
         return _Protected(app, self, Requirement.of(**rules))
 
     def guarded(self, app: App) -> App:
-        """Return *app* with every WebSocket and stream ended when the principal that was admitted to it is revoked.
+        """Return *app* with every WebSocket and stream ended when the principal that was admitted to it is revoked, and every answer that
+        goes by who is calling kept out of shared caches.
 
         `protect` does so already; this is for applications whose routes call `admit` themselves.
         """
-
-        async def guarding(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] in {"http", "websocket"}:
-                await _Connection(self, scope, send).run(app, receive)
-            else:
-                await app(scope, receive, send)
-
-        return guarding
+        return Guarded(app, self)
 
     async def admit(self, scope: Scope, requirement: Requirement) -> Principal:
         """Return who opened the connection of *scope*, and note it there.
@@ -131,10 +128,10 @@ class Auth:
         Raises:
             Denied, Unavailable: the cause; `refuse` answers it.
         """
+        scope[REQUIREMENT] = requirement
         method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
         head = RequestHead.of_asgi(method, scope["headers"])
         scope[PRINCIPAL] = principal = await self.admission.admit(head, requirement)
-        scope[REQUIREMENT] = requirement
         return principal
 
     async def refuse(
@@ -173,6 +170,21 @@ def principal_of(scope: Mapping[str, Any]) -> Principal:
     return principal
 
 
+class Guarded:
+    """An application as `Auth.guarded` returns it, in the form in which frameworks add middleware too."""
+
+    def __init__(self, app: App, auth: Auth) -> None:
+        self._app = app
+        self._auth = auth
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] in {"http", "websocket"}:
+            await _Connection(self._auth, scope, send).run(self._app, receive)
+        else:
+            await self._app(scope, receive, send)
+
+
 class _Protected:
     """An application behind a check."""
 
@@ -194,11 +206,12 @@ class _Protected:
 class _Connection:
     """One connection, ended with the principal that is admitted to it: a WebSocket from its opening, a response from the first piece that is not its last."""
 
+    __slots__ = ("_auth", "_guard", "_is_event_stream", "_is_over", "_scope", "_send", "_task")
+
     def __init__(self, auth: Auth, scope: Scope, send: Send) -> None:
         self._auth = auth
         self._scope = scope
         self._send = send
-        self._stack = AsyncExitStack()
         self._guard: Guard | None = None
         self._task: asyncio.Task[object] | None = None
         self._is_event_stream = False
@@ -208,18 +221,27 @@ class _Connection:
         """Serve the connection until *app* is done, or the principal is."""
         self._task = asyncio.current_task()
         try:
-            async with self._stack:
+            async with self:
                 await app(self._scope, receive, self._send_noticing)
         except Denied as denied:
             if self._guard is None or self._guard.cause is None:  # the application's own
                 raise
             await self._end(denied)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._guard is not None:
+            await self._guard.__aexit__(kind, error, traceback)
+
     async def _send_noticing(self, message: Message) -> None:
-        """Send *message*; notice that the connection goes on from here, or is over."""
+        """Send *message*; tell caches whom it is for, and notice that the connection goes on from here, or is over."""
         match message["type"]:
             case "http.response.start":
-                self._is_event_stream = _is_event_stream(message.get("headers", ()))
+                message = self._kept_apart(message)
             case "websocket.accept":
                 await self._begin()
             case "http.response.body" if message.get("more_body", False):
@@ -230,6 +252,15 @@ class _Connection:
                     self._guard.release()
         await self._send(message)
 
+    def _kept_apart(self, message: Message) -> Message:
+        """Return the beginning of a response with what caches are told of it, if it was asked who is calling."""
+        headers = list(message.get("headers", ()))
+        self._is_event_stream = _is_event_stream(headers)
+        if REQUIREMENT not in self._scope:
+            return message
+        tell = varied_and_private if PRINCIPAL in self._scope else varied
+        return {**message, "headers": tell(headers)}
+
     async def _begin(self) -> None:
         """Guard the principal of the connection, if it has one, from now on."""
         principal = self._scope.get(PRINCIPAL)
@@ -237,7 +268,7 @@ class _Connection:
             return
         requirement = self._scope[REQUIREMENT]
         self._guard = self._auth.admission.checks.guard(principal, requirement, task=self._task)
-        await self._stack.enter_async_context(self._guard)
+        await self._guard.__aenter__()
         if self._guard.cause is not None:
             await asyncio.sleep(0)  # the cancellation comes in here, before anything is sent
 

@@ -12,16 +12,17 @@ WebSockets and event streams of such routes end within milliseconds of the revoc
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated, Any, Unpack
+from functools import partial
+from typing import Any, Unpack
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.models import APIKey, HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketState
 
 from keyfob.accounts.accounts import CheckPassword
@@ -41,19 +42,10 @@ Dependency = Callable[..., Awaitable[Principal]]
 OptionalDependency = Callable[..., Awaitable[Principal | None]]
 
 
-class _Documented(SecurityBase):
-    """A security scheme of the API's documentation. It checks nothing."""
-
-    def __init__(self, name: str, model: HTTPBearer | APIKey) -> None:
-        self.scheme_name = name
-        self.model = model
-
-    async def __call__(self) -> None:
-        """Do nothing: a dependency that FastAPI lists."""
-
-
-_BEARER = _Documented("keyfob_token", HTTPBearer(bearerFormat="JWT or session token"))
-_COOKIE = _Documented("keyfob_cookie", APIKey.model_validate({"in": "cookie", "name": "__Host-session"}))
+TOKEN_SCHEME, COOKIE_SCHEME = "keyfob_token", "keyfob_cookie"
+_TOKEN = HTTPBearer(bearerFormat="JWT or session token")
+_COOKIE = APIKey.model_validate({"in": "cookie", "name": "__Host-session"})
+_PASSED = inspect.Parameter("connection", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=HTTPConnection)
 
 
 class Refused(HTTPException):
@@ -70,6 +62,57 @@ class Refused(HTTPException):
         self.requirement = requirement
 
 
+class Required(SecurityBase):
+    """A dependency that gives the `Principal`, and refuses whoever does not meet a requirement. It is a security scheme of the documentation too.
+
+    One dependency without any below it: FastAPI takes longer over each than the check does.
+    """
+
+    scheme_name = TOKEN_SCHEME
+    model = _TOKEN
+    __signature__ = inspect.Signature([_PASSED])  # what FastAPI passes: annotations are text here
+
+    def __init__(self, auth: asgi.Auth, requirement: Requirement) -> None:
+        self._auth = auth
+        self._requirement = requirement
+
+    async def __call__(self, connection: HTTPConnection) -> Principal:
+        """Return who is calling.
+
+        Raises:
+            Refused: it is nobody, or not enough.
+        """
+        try:
+            return await self._auth.admit(connection.scope, self._requirement)
+        except KeyfobError as error:
+            raise Refused(error, self._requirement) from error
+
+
+class Optional(SecurityBase):
+    """A dependency that gives the `Principal`, or None to whoever has no credential at all. One that is bad is refused, as by `Required`."""
+
+    scheme_name = TOKEN_SCHEME
+    model = _TOKEN
+    __signature__ = inspect.Signature([_PASSED])
+
+    def __init__(self, auth: asgi.Auth, requirement: Requirement) -> None:
+        self._auth = auth
+        self._requirement = requirement
+
+    async def __call__(self, connection: HTTPConnection) -> Principal | None:
+        """Return who is calling, None for a stranger.
+
+        Raises:
+            Refused: a credential is there and is no good, or not enough.
+        """
+        try:
+            return await self._auth.admit(connection.scope, self._requirement)
+        except KeyfobError as error:
+            if isinstance(error, Denied) and error.cause is Cause.NO_CREDENTIAL:
+                return None
+            raise Refused(error, self._requirement) from error
+
+
 class Auth(asgi.Auth):
     """The checks of a FastAPI application. Made once, beside the application."""
 
@@ -79,43 +122,20 @@ class Auth(asgi.Auth):
         Raises:
             ConfigurationError: a rule does not fit.
         """
-        requirement = Requirement.of(**rules)
-
-        async def principal(
-            connection: HTTPConnection,
-            bearer: Annotated[None, Depends(_BEARER)],
-            cookie: Annotated[None, Depends(_COOKIE)],
-        ) -> Principal:
-            try:
-                return await self.admit(connection.scope, requirement)
-            except KeyfobError as error:
-                raise Refused(error, requirement) from error
-
-        return principal
+        return Required(self, Requirement.of(**rules))
 
     def optional(self, **rules: Unpack[Rules]) -> OptionalDependency:
         """Return a dependency that gives the `Principal`, or None to whoever has no credential at all. One that is bad is refused, as by `required`."""
-        required = self.required(**rules)
-
-        async def principal(
-            connection: HTTPConnection,
-            bearer: Annotated[None, Depends(_BEARER)],
-            cookie: Annotated[None, Depends(_COOKIE)],
-        ) -> Principal | None:
-            try:
-                return await required(connection, None, None)
-            except Refused as refused:
-                if isinstance(refused.error, Denied) and refused.error.cause is Cause.NO_CREDENTIAL:
-                    return None
-                raise
-
-        return principal
+        return Optional(self, Requirement.of(**rules))
 
     def install(self, app: FastAPI) -> None:
-        """Let *app* answer every error of Keyfob as a problem document, and end its streams with their principals. Before it starts, once."""
+        """Let *app* answer every error of Keyfob as a problem document, end its streams with their principals, keep what goes by who is calling
+        out of shared caches, and list both credentials in its documentation. Before it starts, once.
+        """
         app.add_exception_handler(KeyfobError, self._answer)
         app.add_exception_handler(Refused, self._answer)
-        app.add_middleware(_Guarding, auth=self)
+        app.add_middleware(asgi.Guarded, auth=self)
+        app.openapi = partial(_with_cookies, app.openapi)  # type: ignore[method-assign]  # as FastAPI says to
 
     def routes(
         self, *, check_password: CheckPassword | None = None, trusted_proxies: Iterable[str] = ()
@@ -182,11 +202,23 @@ class _Closed(Response):
             await self._auth.refuse(self._error, scope, send, requirement=self._requirement)
 
 
-class _Guarding:
-    """`asgi.Auth.guarded` in the form in which Starlette adds middleware."""
+def _with_cookies(document: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the schema of an application in which every guarded operation takes the session cookie as well."""
+    schema = document()
+    operations = [
+        operation
+        for path in schema.get("paths", {}).values()
+        for operation in path.values()
+        if isinstance(operation, dict) and _takes(operation, TOKEN_SCHEME)
+    ]
+    for operation in operations:
+        if not _takes(operation, COOKIE_SCHEME):  # the schema is kept, and comes again
+            operation["security"].append({COOKIE_SCHEME: []})
+    if operations:
+        schemes = schema["components"]["securitySchemes"]
+        schemes[COOKIE_SCHEME] = _COOKIE.model_dump(by_alias=True, exclude_none=True, mode="json")
+    return schema
 
-    def __init__(self, app: ASGIApp, auth: asgi.Auth) -> None:
-        self._app = auth.guarded(app)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._app(scope, receive, send)
+def _takes(operation: dict[str, Any], scheme: str) -> bool:
+    return any(scheme in requirement for requirement in operation.get("security", ()))

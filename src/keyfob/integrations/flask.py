@@ -29,6 +29,7 @@ from keyfob.integrations.per_process import PerProcess
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement, Rules
+from keyfob.integrations.shared_caches import kept_private, varying
 from keyfob.verifier.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ class Auth:
         return source
 
     def init_app(self, app: Flask) -> None:
-        """Let *app* answer every error of Keyfob as a problem document."""
+        """Let *app* answer every error of Keyfob as a problem document, and keep what goes by who is calling out of shared caches."""
         app.extensions["keyfob"] = self
         app.register_error_handler(KeyfobError, answer_of)
+        app.after_request(_keep_apart)
 
     def required(self, **rules: Unpack[Rules]) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator that lets in whoever meets *rules*; below `@app.route`.
@@ -143,6 +145,22 @@ def _principal() -> Principal:
 
 current_principal: Principal = cast("Principal", LocalProxy(_principal))
 """Who is calling, in a view that `Auth.required` protects; elsewhere using it is refused with `no_credential`."""
+
+
+def _keep_apart(response: Response) -> Response:
+    """Tell caches whom *response* is for, if it was asked who is calling."""
+    if "keyfob_requirement" not in g:
+        return response
+    response.headers["Vary"] = varying(", ".join(response.headers.getlist("Vary")))
+    if "keyfob_principal" in g:
+        keep_private(response)
+    return response
+
+
+def keep_private(response: Response) -> None:
+    """Keep *response* out of shared caches, unless it says itself for which it is."""
+    stated = ", ".join(response.headers.getlist("Cache-Control"))
+    response.headers["Cache-Control"] = kept_private(stated)
 
 
 def answer_of(error: KeyfobError) -> Response:

@@ -8,29 +8,30 @@
         with auth.source.sign_in() as attempt:
             sessions.begin(attempt.login(check_password(...), strategy="session"))
 
-A visitor who has not signed in gets a session when something is first put into it: under a random subject, in the cookie
-`__Host-anonymous`, and a credential for nothing. Signing in makes a new session with a new id; what the visitor had goes with it.
+A visitor who has not signed in gets a visit (`keyfob.authority.visits`) when something is first put into the session: in the same cookie, and a
+credential for nothing. Signing in makes a new session with a new id and a new token; what the visitor had goes with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from flask import Flask, Request, Response, session
 from flask.sessions import SessionInterface, SessionMixin
 
+from keyfob.authority.authority import Authority as AsyncAuthority
 from keyfob.authority.endings import Devices
 from keyfob.authority.issued import Issued
-from keyfob.base.clock import Clock
+from keyfob.authority.visits import Visit
 from keyfob.base.errors import Cause, ConfigurationError, Conflict, Denied, Unavailable
-from keyfob.base.identifiers import ANONYMOUS, new_visitor
 from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.http import cookies
 from keyfob.http.cross_origin import is_vouched_for, own_origins
 from keyfob.http.headers import CLEAR_SITE_DATA
-from keyfob.integrations.flask import Auth, answer_of
+from keyfob.integrations.flask import Auth, answer_of, keep_private
 from keyfob.integrations.flask_data import dump, encoded, load
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.session_changes import Changes, changes_since, fingerprints
@@ -55,6 +56,14 @@ class _Place:
 NOWHERE = _Place()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """A token that the browser is to keep, until *until* where it is to outlast the browser's session."""
+
+    token: str = field(repr=False)
+    until: datetime | None = None
+
+
 class Session(SessionMixin):
     """What `flask.session` is: read from the store when it is first used, compared with what was read when it is saved.
 
@@ -67,8 +76,8 @@ class Session(SessionMixin):
         self._values: dict[str, object] = {}
         self._before: dict[str, str] = {}
         self.accessed = False
-        self.cookies: dict[bytes, tuple[str, Issued] | None] = {}
-        """What the browser is to be told: a token, or None to forget."""
+        self.cookies: dict[bytes, _Told | None] = {}
+        """What the browser is to be told, by the name of the cookie: a token, or None to forget."""
         self.has_ended = False
 
     @property
@@ -140,8 +149,8 @@ class KeyfobSessions(SessionInterface):
     """Keeps `flask.session` in the sessions of the authority behind *auth*. May be used from any thread.
 
     A key that two requests change at once has the value of the later one; other keys of either stay. What a request changed of a session
-    that ended meanwhile is lost with it, and never makes another. The cookies are `__Host-session` and `__Host-anonymous`; the settings
-    `SESSION_COOKIE_*` mean nothing here.
+    that ended meanwhile is lost with it, and never makes another. The cookie is `__Host-session`; the settings `SESSION_COOKIE_*` mean
+    nothing here.
     """
 
     def __init__(self, auth: Auth) -> None:
@@ -169,8 +178,8 @@ class KeyfobSessions(SessionInterface):
         current.move(
             _Place(token=issued.session_token, principal=principal, session_id=issued.session_id), keep=keep
         )
-        current.cookies[cookies.SESSION_COOKIE] = (issued.session_token, issued)
-        current.cookies[cookies.ANONYMOUS_COOKIE] = current.cookies[cookies.REFRESH_COOKIE] = None
+        current.cookies[cookies.SESSION_COOKIE] = _told(issued.session_token, issued)
+        current.cookies[cookies.REFRESH_COOKIE] = None
         if former.token is not None and former.session_id != issued.session_id:
             self._authority.logout(former.token)
 
@@ -185,7 +194,7 @@ class KeyfobSessions(SessionInterface):
             raise Denied(Cause.NO_CREDENTIAL, "nobody has signed in to this session")
         issued = self._authority.renew(current.principal)
         if issued.session_token is not None:
-            current.cookies[cookies.SESSION_COOKIE] = (issued.session_token, issued)
+            current.cookies[cookies.SESSION_COOKIE] = _told(issued.session_token, issued)
 
     def end(self, *, devices: Devices = "this") -> Entry | None:
         """Sign out: end the session with an entry on the feed (or the others of its subject, or all), drop its data, clear the cookies.
@@ -199,8 +208,7 @@ class KeyfobSessions(SessionInterface):
             return entry
         current.move(NOWHERE, keep=False)
         current.has_ended = True
-        for name in (cookies.SESSION_COOKIE, cookies.ANONYMOUS_COOKIE, cookies.REFRESH_COOKIE):
-            current.cookies[name] = None
+        current.cookies[cookies.SESSION_COOKIE] = current.cookies[cookies.REFRESH_COOKIE] = None
         return entry
 
     # What Flask asks
@@ -219,7 +227,7 @@ class KeyfobSessions(SessionInterface):
             InvalidRequest: `session_data_too_large`; the message names the largest keys.
         """
         assert isinstance(session, Session)
-        if session.accessed:
+        if session.accessed or session.is_loaded:
             response.vary.add("Cookie")
         if not session.is_loaded:
             return
@@ -229,6 +237,8 @@ class KeyfobSessions(SessionInterface):
             _replace(response, error)
             return
         self._set_cookies(session, response)
+        if session.session_id is not None:
+            keep_private(response)
 
     # How it is done
 
@@ -237,7 +247,7 @@ class KeyfobSessions(SessionInterface):
         return self._auth.authority
 
     def _find(self, head: RequestHead) -> _Place:
-        """Find the session of a request: signed in to, else a visitor's, else none. One that is over is none."""
+        """Find the session of a request: one that was signed in to, or a visit. One that is over is none."""
         authority = self._authority
         is_vouched_for(
             head.method,
@@ -245,10 +255,15 @@ class KeyfobSessions(SessionInterface):
             origin=head.all(b"origin"),
             own_origins=own_origins(authority.issuer, *self._auth.origins),
         )
-        for name, audience in ((cookies.SESSION_COOKIE, None), (cookies.ANONYMOUS_COOKIE, ANONYMOUS)):
-            place = _place_of(authority, head, name=name, audience=audience)
-            if place is not None:
-                return place
+        try:
+            token = cookies.read(head.all(b"cookie"), cookies.SESSION_COOKIE)
+            kind = None if token is None else kind_of(token)
+            if token is not None and kind is OpaqueKind.ANONYMOUS:
+                return authority.call(lambda inner: _place_of_visit(inner, token))
+            if token is not None and kind is OpaqueKind.SESSION:  # an API key has no business in a cookie
+                return _place_of_login(authority, token)
+        except Denied:
+            pass
         return NOWHERE
 
     def _save(self, session: Session) -> None:
@@ -265,20 +280,17 @@ class KeyfobSessions(SessionInterface):
         self._write(session, changes)
 
     def _make_room(self, session: Session) -> None:
-        """Make the session of a visitor."""
-        issued = self._authority.login(
-            new_visitor(), strategy="session", audience=ANONYMOUS, amr=(), persistent=session.permanent
-        )
-        assert issued.session_token is not None
-        session.move(_Place(token=issued.session_token, session_id=issued.session_id), keep=True)
-        session.cookies[cookies.ANONYMOUS_COOKIE] = (issued.session_token, issued)
+        """Begin a visit."""
+        visit = self._authority.visits.begin(persistent=session.permanent)
+        session.move(_Place(token=visit.token, session_id=visit.session_id), keep=True)
+        session.cookies[cookies.SESSION_COOKIE] = _told(visit.token, visit)
 
     def _forget(self, session: Session) -> None:
-        """End the session of a visitor that was emptied."""
+        """End a visit that was emptied."""
         token = session.place.token
         assert token is not None
         self._authority.logout(token)
-        session.cookies[cookies.ANONYMOUS_COOKIE] = None
+        session.cookies[cookies.SESSION_COOKIE] = None
 
     def _write(self, session: Session, changes: Changes) -> None:
         """Write *changes* on what lies in the store: compare, set, and where another request was first, do it again on what that wrote."""
@@ -291,45 +303,52 @@ class KeyfobSessions(SessionInterface):
                 return
             current = authority.read_data(session_id)
             if current is None:  # it ended while the view ran: what it wrote ends with it
-                session.cookies.setdefault(
-                    cookies.SESSION_COOKIE if place.principal else cookies.ANONYMOUS_COOKIE, None
-                )
+                session.cookies.setdefault(cookies.SESSION_COOKIE, None)
                 return
             data, version = current.data, current.version
         raise Conflict("session_changed", "The session is being changed by too many requests at once.")
 
     def _set_cookies(self, session: Session, response: Response) -> None:
-        clock = self._authority.clock if session.cookies else None
         for name, told in session.cookies.items():
-            assert clock is not None
-            response.headers.add("Set-Cookie", _cookie(name, told, clock))
+            response.headers.add("Set-Cookie", self._cookie(name, told))
             response.vary.add("Cookie")
             response.headers.setdefault("Cache-Control", "no-store")
         if session.has_ended:
             response.headers.setdefault(*(part.decode("ascii") for part in CLEAR_SITE_DATA))
 
+    def _cookie(self, name: bytes, told: _Told | None) -> str:
+        if told is None:
+            return cookies.clear(name)[1].decode("ascii")
+        max_age = None if told.until is None else told.until - self._authority.clock.now()
+        return cookies.write(name, told.token, max_age=max_age)[1].decode("ascii")
 
-def _place_of(authority: Authority, head: RequestHead, *, name: bytes, audience: str | None) -> _Place | None:
-    """Return where the data of the session in the cookie *name* lies; None if there is none, or it is over."""
-    try:
-        token = cookies.read(head.all(b"cookie"), name)
-        if (
-            token is None or kind_of(token) is not OpaqueKind.SESSION
-        ):  # an API key has no business in a cookie
-            return None
-        principal = authority.authenticate(token, audience=audience)
-    except Denied:
-        return None
+
+def _place_of_login(authority: Authority, token: str) -> _Place:
+    """Return where the data of the session of *token* lies; nowhere if it is over.
+
+    Raises:
+        Denied: the token is no good.
+    """
+    principal = authority.authenticate(token)
     kept = authority.read_data(principal.session_id) if principal.session_id else None
     if kept is None:
-        return None
+        return NOWHERE
     return _Place(
         token=token,
-        principal=principal if audience is None else None,
+        principal=principal,
         session_id=principal.session_id,
         data=kept.data,
         version=kept.version,
     )
+
+
+async def _place_of_visit(authority: AsyncAuthority, token: str) -> _Place:
+    """Return where the data of the visit of *token* lies; nowhere if it is over, or was none."""
+    visit = await authority.visits.find(token)
+    kept = None if visit is None else await authority.read_data(visit.session_id)
+    if visit is None or kept is None:
+        return NOWHERE
+    return _Place(token=token, session_id=visit.session_id, data=kept.data, version=kept.version)
 
 
 def _current() -> Session:
@@ -339,12 +358,8 @@ def _current() -> Session:
     return current
 
 
-def _cookie(name: bytes, told: tuple[str, Issued] | None, clock: Clock) -> str:
-    if told is None:
-        return cookies.clear(name)[1].decode("ascii")
-    token, issued = told
-    max_age = issued.expires_at - clock.now() if issued.persistent else None
-    return cookies.write(name, token, max_age=max_age)[1].decode("ascii")
+def _told(token: str, given: Issued | Visit) -> _Told:
+    return _Told(token=token, until=given.expires_at if given.persistent else None)
 
 
 def _replace(response: Response, error: Unavailable | Conflict | Denied) -> None:

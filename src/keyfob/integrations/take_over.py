@@ -18,14 +18,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keyfob.authority.issued import Issued
 from keyfob.authority.sign_in import Device
 from keyfob.base.errors import ConfigurationError, Denied, InvalidRequest, Unavailable
-from keyfob.base.identifiers import ANONYMOUS, new_visitor
+from keyfob.base.identifiers import SessionId
 from keyfob.http import cookies
 from keyfob.http.headers import SecurityHeaders
 from keyfob.http.problem import problem
@@ -42,12 +41,13 @@ _SID = re.compile(r"[A-Za-z0-9_.-]{16,255}")
 _log = logging.getLogger("keyfob.take_over")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Taken:
-    """A session that was taken over: what was issued, and in which cookie it goes."""
+    """A session that was taken over, or a visit; *until* is the end of its cookie, None for the browser's session."""
 
-    issued: Issued
-    cookie: bytes
+    session_id: SessionId
+    token: str = field(repr=False)
+    until: datetime | None
 
 
 def keep_all(data: Data) -> Data:
@@ -101,8 +101,8 @@ class TakeOver:
             return _refuse(error, start_response)
         if taken is None:
             return self._app(environ, start_response)
-        name, token = taken.cookie.decode("ascii"), taken.issued.session_token
-        environ["HTTP_COOKIE"] = f"{environ['HTTP_COOKIE']}; {name}={token}"
+        name = cookies.SESSION_COOKIE.decode("ascii")
+        environ["HTTP_COOKIE"] = f"{environ['HTTP_COOKIE']}; {name}={taken.token}"
         headers = self._headers(taken)
 
         def started(status: str, given: list[tuple[str, str]], *error: object) -> Callable[[bytes], object]:
@@ -116,7 +116,7 @@ class TakeOver:
         found = None
         for pair in header.split(";"):
             name, _, value = pair.strip(" ").partition("=")
-            if name.encode("latin-1", "replace") in {cookies.SESSION_COOKIE, cookies.ANONYMOUS_COOKIE}:
+            if name.encode("latin-1", "replace") == cookies.SESSION_COOKIE:
                 return None
             if name == self._cookie and found is None:
                 found = value
@@ -136,7 +136,7 @@ class TakeOver:
             _log.warning("a former session was not taken over: %s", denied.code)
             taken = None
         if taken is not None:
-            self._carry(authority, taken.issued, data)
+            self._carry(authority, taken.session_id, data)
         self._former.retire(sid)
         return taken
 
@@ -144,21 +144,26 @@ class TakeOver:
         subject = self._subject_of(data)
         persistent = bool(data.get("_permanent"))
         if subject is None:
-            visitor = authority.login(
-                new_visitor(), strategy="session", audience=ANONYMOUS, amr=(), persistent=persistent
+            visit = authority.visits.begin(persistent=persistent)
+            return _Taken(
+                session_id=visit.session_id, token=visit.token, until=visit.expires_at if persistent else None
             )
-            return _Taken(visitor, cookies.ANONYMOUS_COOKIE)
         device = Device(
             user_agent=str(environ.get("HTTP_USER_AGENT", "")), address=str(environ.get("REMOTE_ADDR", ""))
         )
         with authority.sign_in(as_of=0) as attempt:  # the login was before anything that the feed knows
             issued = attempt.login(subject, strategy="session", persistent=persistent, device=device)
-        return _Taken(issued, cookies.SESSION_COOKIE)
+        assert issued.session_token is not None  # the strategy gives one
+        return _Taken(
+            session_id=issued.session_id,
+            token=issued.session_token,
+            until=issued.expires_at if persistent else None,
+        )
 
-    def _carry(self, authority: Authority, issued: Issued, data: Data) -> None:
+    def _carry(self, authority: Authority, session_id: SessionId, data: Data) -> None:
         try:
             # It is written unless the session is over by now, and then nothing is to be kept.
-            authority.write_data(issued.session_id, encoded(self._keep(data)), version=0)
+            authority.write_data(session_id, encoded(self._keep(data)), version=0)
         except (InvalidRequest, TypeError, ValueError) as error:  # too large, or no JSON; never its values
             _log.warning("a former session was taken over without its data: %s", _said(error))
 
@@ -172,12 +177,8 @@ class TakeOver:
 
     def _headers(self, taken: _Taken) -> list[tuple[str, str]]:
         """Return the headers that set the new cookie and clear the former."""
-        token = taken.issued.session_token
-        assert token is not None
-        max_age = None
-        if taken.issued.persistent:
-            max_age = taken.issued.expires_at - self._authority().clock.now()
-        set_cookie = cookies.write(taken.cookie, token, max_age=max_age)[1].decode("ascii")
+        max_age = None if taken.until is None else taken.until - self._authority().clock.now()
+        set_cookie = cookies.write(cookies.SESSION_COOKIE, taken.token, max_age=max_age)[1].decode("ascii")
         return [
             ("Set-Cookie", set_cookie),
             ("Set-Cookie", f"{self._cookie}=; Path=/; HttpOnly; Max-Age=0"),

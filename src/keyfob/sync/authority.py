@@ -30,7 +30,7 @@ from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.store import SessionData, SessionPage
 from keyfob.stores.store import Store
 from keyfob.sync.home import Home
-from keyfob.sync.parts import Accounts, ApiKeys, Clients, Sessions
+from keyfob.sync.parts import Accounts, ApiKeys, Clients, MachineTokens, Sessions, Visits
 from keyfob.tokens.access_token import AccessToken
 from keyfob.verifier.blocking_guard import BlockingGuard, Ended
 from keyfob.verifier.loop_thread import LoopThread
@@ -73,6 +73,8 @@ class Authority:
         self.clients = Clients(home.call, lambda authority: authority.clients)
         self.sessions = Sessions(home.call, lambda authority: authority.sessions)
         self.api_keys = ApiKeys(home.call, lambda authority: authority.api_keys)
+        self.machine_tokens = MachineTokens(home.call, lambda authority: authority.machine_tokens)
+        self.visits = Visits(home.call, lambda authority: authority.visits)
 
     @classmethod
     def open(

@@ -9,6 +9,8 @@ from typing import Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, ove
 from keyfob.accounts.accounts import Accounts as AsyncAccounts
 from keyfob.authority.api_keys import ApiKeys as AsyncApiKeys
 from keyfob.authority.authority import Authority
+from keyfob.authority.machine_tokens import MachineTokens as AsyncMachineTokens
+from keyfob.authority.visits import Visits as AsyncVisits
 from keyfob.clients.clients import Clients as AsyncClients
 from keyfob.sessions.sessions import Sessions as AsyncSessions
 
@@ -88,6 +90,7 @@ class Clients(_Part[AsyncClients]):
     add = _Blocking(AsyncClients.add)
     authenticate = _Blocking(AsyncClients.authenticate)
     authenticate_assertion = _Blocking(AsyncClients.authenticate_assertion)
+    named = _Blocking(AsyncClients.named)
     rotate_secret = _Blocking(AsyncClients.rotate_secret)
     replace_credentials = _Blocking(AsyncClients.replace_credentials)
     set_keys = _Blocking(AsyncClients.set_keys)
@@ -112,3 +115,18 @@ class ApiKeys(_Part[AsyncApiKeys]):
     add_for_service = _Blocking(AsyncApiKeys.add_for_service)
     list = _Blocking(AsyncApiKeys.list)
     revoke = _Blocking(AsyncApiKeys.revoke)
+
+
+class MachineTokens(_Part[AsyncMachineTokens]):
+    """Access tokens for machines; see `keyfob.authority.machine_tokens.MachineTokens`."""
+
+    for_client = _Blocking(AsyncMachineTokens.for_client)
+    for_api_key = _Blocking(AsyncMachineTokens.for_api_key)
+
+
+class Visits(_Part[AsyncVisits]):
+    """The sessions of visitors; see `keyfob.authority.visits.Visits`."""
+
+    begin = _Blocking(AsyncVisits.begin)
+    find = _Blocking(AsyncVisits.find)
+    require = _Blocking(AsyncVisits.require)

@@ -244,7 +244,7 @@ def test_the_old_session_of_a_user_who_is_not_active_is_worth_nothing(old, user,
     User.objects.filter(pk=user.pk).update(is_active=False)
 
     assert with_old(old).get("/me").json() == {"user": "", "visits": 1}
-    assert [one.subject[:8] for one in authority.list_sessions().sessions] == ["visitor-"]
+    assert [one.subject[:8] for one in authority.list_sessions().sessions] == ["visitor_"]
 
 
 def test_a_user_who_was_cut_off_while_the_session_is_taken_over_is_not_signed_in(

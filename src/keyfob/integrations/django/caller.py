@@ -7,7 +7,6 @@ from typing import Protocol, cast
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.http.response import HttpResponseBase
-from django.utils.cache import patch_vary_headers
 from django.utils.functional import SimpleLazyObject, empty
 
 from keyfob.authority.sign_in import Device
@@ -18,9 +17,9 @@ from keyfob.integrations.django.sessions import SessionStore
 from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import ANYBODY_SIGNED_IN, Requirement
+from keyfob.integrations.shared_caches import kept_private, varying
 
-_ASKED, _GUARDED = "_keyfob_asked", "_keyfob_guarded"
-_VARY = ("Cookie", "Authorization")
+_ASKED, _ADMITTED, _WATCHED = "_keyfob_asked", "_keyfob_admitted", "_keyfob_watched"
 MAX_USER_AGENT = 256  # characters
 KEPT_TOKEN = "_keyfob_session_token"
 """Where Django's own session keeps the token of the session at an authority elsewhere."""
@@ -71,7 +70,9 @@ def admit(request: Request, requirement: Requirement) -> Principal:
     session = _other_session(request, head)
     if session is not None:
         head = _with_token(head, session.get(KEPT_TOKEN))
-    return current_sources().admit(head, requirement)
+    principal = current_sources().admit(head, requirement)
+    note_admitted(request)
+    return principal
 
 
 async def aadmit(request: Request, requirement: Requirement) -> Principal:
@@ -81,7 +82,9 @@ async def aadmit(request: Request, requirement: Requirement) -> Principal:
     session = _other_session(request, head)
     if session is not None:
         head = _with_token(head, await session.aget(KEPT_TOKEN))
-    return await current_sources().aadmit(head, requirement)
+    principal = await current_sources().aadmit(head, requirement)
+    note_admitted(request)
+    return principal
 
 
 def note_asked(request: Request) -> None:
@@ -89,32 +92,30 @@ def note_asked(request: Request) -> None:
     setattr(request, _ASKED, True)
 
 
-def note_guarded(request: Request) -> None:
-    """Note that *request* was let through to a view that not everybody may call."""
-    setattr(request, _GUARDED, True)
+def note_admitted(request: Request) -> None:
+    """Note that the answer to *request* is for somebody in particular."""
+    setattr(request, _ADMITTED, True)
+
+
+def note_watched(request: Request) -> None:
+    """Note that the middleware will `keep_apart` the answer to *request*."""
+    setattr(request, _WATCHED, True)
+
+
+def keep_apart_alone(request: Request, response: object) -> None:
+    """Do as `keep_apart` where there is no middleware that will."""
+    if not hasattr(request, _WATCHED):
+        keep_apart(request, response)
 
 
 def keep_apart(request: Request, response: object) -> None:
-    """Tell caches where *response* depends on who is calling, so that nobody is given the page of somebody else.
-
-    A guarded view is kept out of shared ones, unless it says otherwise itself: they would answer in the guard's place, and somebody who was
-    cut off since would still be let in.
-    """
+    """Tell caches whom *response* is for, if it was asked who is calling."""
     if not isinstance(response, HttpResponseBase):
         return
     if getattr(request, _ASKED, False):
-        _vary(response)
-    if getattr(request, _GUARDED, False) and not response.has_header("Cache-Control"):
-        response["Cache-Control"] = "private"
-
-
-def _vary(response: HttpResponseBase) -> None:
-    stated = response.get("Vary")
-    # Nearly always there is none, and Django's way to add to a list takes as long as the check of the credential.
-    if stated is None:
-        response["Vary"] = ", ".join(_VARY)
-    elif stated != ", ".join(_VARY):
-        patch_vary_headers(response, _VARY)
+        response["Vary"] = varying(response.get("Vary"))
+    if getattr(request, _ADMITTED, False):
+        response["Cache-Control"] = kept_private(response.get("Cache-Control"))
 
 
 def head_of(request: Request) -> RequestHead:

@@ -21,7 +21,7 @@ from rest_framework.views import exception_handler as handle_others
 from keyfob.base.errors import Denied, KeyfobError, RequestRefused, Unavailable
 from keyfob.base.principal import Principal
 from keyfob.http.problem import problem
-from keyfob.integrations.django.caller import admit, find_principal, note_guarded
+from keyfob.integrations.django.caller import admit, find_principal
 from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.django.sources import current_sources
 from keyfob.integrations.django.users import User, is_person
@@ -58,7 +58,6 @@ class KeyfobAuthentication(BaseAuthentication):
             raise Refused(error) from error
         if principal is None:
             return None
-        note_guarded(request._request)  # noqa: SLF001 - as above
         user = current_sources().configuration.users.find(principal.subject) if is_person(principal) else None
         return user or AnonymousUser(), principal
 

@@ -28,7 +28,9 @@ from keyfob.integrations.django.caller import (
     aadmit,
     device_of,
     keep_apart,
+    note_admitted,
     note_asked,
+    note_watched,
     principal_of,
 )
 from keyfob.integrations.django.present import Present
@@ -82,6 +84,7 @@ class KeyfobMiddleware:
 
 
 def _prepare(request: HttpRequest) -> None:
+    note_watched(request)
     # No browser adds it for a page of another site; with a session cookie beside it, it is refused.
     if _brings_token(request):
         request._dont_enforce_csrf_checks = True  # noqa: SLF001 - what Django's CSRF middleware asks
@@ -95,6 +98,7 @@ def _user(request: HttpRequest) -> object:
     if not _brings_token(request) and hasattr(request, "session"):
         user = user_of_session(request)
         if user.is_authenticated and _stands(request):
+            note_admitted(request)
             return user
     try:
         principal = principal_of(request)
@@ -110,6 +114,7 @@ async def _auser(request: HttpRequest) -> object:
     if not _brings_token(request) and hasattr(request, "session"):
         user = await auser_of_session(request)
         if user.is_authenticated and await sync_to_async(_stands)(request):
+            note_admitted(request)
             return user
     try:
         principal = await aadmit(request, ANYBODY_SIGNED_IN)

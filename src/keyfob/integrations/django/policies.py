@@ -10,7 +10,7 @@ from asgiref.sync import iscoroutinefunction
 
 from keyfob.base.errors import Cause, Denied, KeyfobError
 from keyfob.base.principal import Principal
-from keyfob.integrations.django.caller import Request, aadmit, admit, keep_apart, note_guarded
+from keyfob.integrations.django.caller import Request, aadmit, admit, keep_apart_alone
 from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.requirement import Requirement, Rules
 
@@ -91,7 +91,7 @@ class _Guard:
             if not self._passes(error):
                 return answer(error, request, requirement=self._requirement)
         response = view(request, *args, **kwargs)
-        keep_apart(request, response)
+        keep_apart_alone(request, response)
         return response
 
     async def run_async(
@@ -104,13 +104,12 @@ class _Guard:
             if not self._passes(error):
                 return answer(error, request, requirement=self._requirement)
         response = await view(request, *args, **kwargs)
-        keep_apart(request, response)
+        keep_apart_alone(request, response)
         return response
 
     def _passes(self, error: KeyfobError) -> bool:
         return isinstance(error, Denied) and error.cause in self._passing
 
     def _note(self, request: Request, principal: Principal) -> None:
-        note_guarded(request)
         request.principal = principal  # type: ignore[attr-defined]  # what Django's requests are for
         request.keyfob_requirement = self._requirement  # type: ignore[attr-defined]

@@ -1,12 +1,11 @@
 """The sessions of Django at the authority: each function is one journey on its event loop.
 
-A visitor who has not signed in has a session of the kind `ANONYMOUS`, of a random subject: it keeps data, and opens no door. Signing in makes
-a session of the user's subject and ends the visitor's.
+A visitor who has not signed in has a visit (`keyfob.authority.visits`): it keeps data, and opens no door. Signing in makes a session of the
+user's subject and ends the visit.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,13 +14,10 @@ from typing import Final
 from keyfob.authority.authority import Authority
 from keyfob.authority.sign_in import Device, SignIn
 from keyfob.base.errors import Cause, Denied, StoreUnavailable
-from keyfob.base.identifiers import FIRST_PARTY, SessionId, Strategy, Subject
-from keyfob.base.opaque import OpaqueKind, OpaqueToken, kind_of
+from keyfob.base.identifiers import SessionId, Strategy
+from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.integrations.django.session_content import Content, SessionCodec, joined
-from keyfob.sessions.rules import is_touch_due
 from keyfob.sessions.session import Session
-from keyfob.sessions.sessions import Login
-from keyfob.sessions.store import Found
 
 MAX_ATTEMPTS: Final = (
     32  # writes of one session that others overtake: each such loss is a success of somebody else
@@ -67,7 +63,7 @@ async def read(authority: Authority, token: str, codec: SessionCodec) -> Opened 
         return None
     opened = await read_by_id(authority, session_id, codec, token=token)
     if opened is None:
-        await end(authority, token)
+        await authority.logout(token)
     return opened
 
 
@@ -116,23 +112,8 @@ async def open_for_visitor(
         SessionTooLarge: nothing was changed.
     """
     codec.pack(content, "0" * 32)
-    subject = Subject(f"visitor-{os.urandom(16).hex()}")
-    session_id, ends_at = authority.sessions.new_id(subject, Strategy.SESSION)
-    head = await authority.store.feed.head()
-    created = await authority.sessions.create(
-        Login(
-            session_id=session_id,
-            subject=subject,
-            client_id=FIRST_PARTY,
-            strategy=Strategy.SESSION,
-            kind=OpaqueKind.ANONYMOUS,
-            as_of=head.position,
-            ends_at=ends_at,
-            audience=(authority.issuer,),
-        )
-    )
-    assert created.token is not None  # every kind has one
-    opened = Opened(session_id=session_id, token=created.token.text())
+    visit = await authority.visits.begin()
+    opened = Opened(session_id=visit.session_id, token=visit.token)
     return await _filled(authority, opened, content, codec, former=former)
 
 
@@ -143,7 +124,7 @@ async def _filled(
     if written is None:
         raise Denied(Cause.REVOKED, "ended while it was being made")
     if former is not None:
-        await end(authority, former)
+        await authority.logout(former)
     return written
 
 
@@ -174,7 +155,7 @@ async def write(authority: Authority, opened: Opened, content: Content, codec: S
 async def renew(authority: Authority, token: str) -> str | None:
     """Give the session of *token* a new token, at which the old one is good no longer; None if it is over, or was given one by another."""
     try:
-        session = (await _checked(authority, token)).session
+        session = await _session(authority, token)
         _, successor, entry = await authority.sessions.renew(session, window=_AT_ONCE)
     except Denied:
         return None
@@ -188,14 +169,7 @@ async def end(authority: Authority, token: str) -> None:
     Raises:
         Unavailable: it could not be found out, or not be made durable.
     """
-    if kind_of(token) is not OpaqueKind.ANONYMOUS:
-        await authority.logout(token)
-        return
-    try:
-        session = (await _checked(authority, token)).session
-    except Denied:
-        return
-    await authority.endings.end_session(session.session_id, code="visit_ended", actor=session.subject)
+    await authority.logout(token)
 
 
 async def end_by_id(authority: Authority, session_id: SessionId) -> None:
@@ -205,31 +179,21 @@ async def end_by_id(authority: Authority, session_id: SessionId) -> None:
 
 async def _session_id(authority: Authority, token: str) -> SessionId | None:
     """Return the id of the live session of *token*, and note that it is used."""
+    if kind_of(token) is not OpaqueKind.SESSION:
+        visit = await authority.visits.find(token)
+        return None if visit is None else visit.session_id
     try:
-        if kind_of(token) is OpaqueKind.SESSION:
-            return (await authority.authenticate(token)).session_id
-        if kind_of(token) is not OpaqueKind.ANONYMOUS:
-            return None
-        session = (await _checked(authority, token)).session
+        return (await authority.authenticate(token)).session_id
     except Denied:
         return None
-    _note_use(authority, session)
-    return session.session_id
 
 
-async def _checked(authority: Authority, text: str) -> Found:
+async def _session(authority: Authority, text: str) -> Session:
     """Return the session of a token of either kind, read from the store.
 
     Raises:
         Denied: it is none of ours, or over.
     """
-    kind = OpaqueKind.ANONYMOUS if kind_of(text) is OpaqueKind.ANONYMOUS else OpaqueKind.SESSION
-    token: OpaqueToken = authority.sessions.parse(text, kind)
-    return await authority.sessions.check(token)
-
-
-def _note_use(authority: Authority, session: Session) -> None:
-    now = authority.clock.now()
-    interval = authority.policy.touch_interval_within(authority.sessions.idle_timeout(session))
-    if is_touch_due(session, now, interval):
-        authority.activity.note(session.session_id, now)
+    if kind_of(text) is OpaqueKind.ANONYMOUS:
+        return await authority.visits.require(text)
+    return (await authority.sessions.check(authority.sessions.parse(text, OpaqueKind.SESSION))).session

@@ -6,6 +6,7 @@ from keyfob.base.clock import Clock
 from keyfob.stores.redis.accounts import RedisAccountStore
 from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
+from keyfob.stores.redis.cluster import open_cluster_store
 from keyfob.stores.redis.consents import RedisConsentStore
 from keyfob.stores.redis.feed import RedisFeedStore
 from keyfob.stores.redis.grants import RedisGrantStore
@@ -13,7 +14,7 @@ from keyfob.stores.redis.inspecting import inspect_redis_store
 from keyfob.stores.redis.keys import RedisKeyStore
 from keyfob.stores.redis.mirroring import RedisMirror
 from keyfob.stores.redis.moving import open_movable
-from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.options import RedisOptions, Topology
 from keyfob.stores.redis.outbox import RedisOutboxStore
 from keyfob.stores.redis.reports import RedisReportStore
 from keyfob.stores.redis.server import SCHEMA, Server
@@ -43,6 +44,8 @@ async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:
         ConfigurationError: the server cannot be used; the message says why.
         StoreUnavailable: no primary answers.
     """
+    if options.topology is Topology.CLUSTER:
+        return await open_cluster_store(options, clock=clock)
     server = await Server.open(options, clock=clock)
     access = Access(
         connect=server.connect,
