@@ -7,7 +7,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed conformance fuzz soak clean
+.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed lab fuzz soak clean conformance
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -72,6 +72,9 @@ bench-peers: .venv/ready  ## Measure what a user would pick instead, in the same
 
 distributed: .venv/ready  ## Measure revocations at 50 verifier processes behind a relay; writes benchmarks/results/distributed.json and .svg
 	@$(BIN)/python -m benchmarks.distributed_bench $(ARGS)
+
+lab: .venv/ready  ## Compare sessions, JWTs and the hybrid by eight experiments, within five minutes (ARGS="--only 1,2 --html lab.html")
+	@$(BIN)/keyfob lab $(ARGS)
 
 clean:  ## Remove what was built
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis

@@ -34,6 +34,7 @@ def play(stage: Stage, *, folder: Path) -> RevocationSeen:
         generator.tell(msgspec.json.encode(_load(stage)))
         began = time.perf_counter()
         rounds: list[Round] = []
+        stage.wait_for_the_second()
         while len(rounds) < ROUNDS and (not rounds or time.perf_counter() - began < stage.access_seconds / 2):
             rounds.append(_round(stage, watched=watched))
         generator.tell(b"stop")
