@@ -42,6 +42,7 @@ examples:
   make bench ARGS="--only http --seconds 10 --rounds 9"       longer, for a machine that is not quiet
   make bench ARGS="--only stores --store-sessions 10000 --store-sessions 1000000"
                                                               growth: a million sessions take minutes to write
+  make bench ARGS="--only stores --store redis --growth"      10 thousand, 1 million and 3 million sessions; 3 GB of memory
   make bench ARGS="--quick"                                   seconds: does everything still work?
 
 A run of everything writes benchmarks/results/latest.json, docs/reference/performance.md (the table) and performance.svg.
@@ -74,6 +75,7 @@ FULL = Scale(
     tokens=200,
     stores=(10_000, 100_000),
 )
+GROWTH = (10_000, 1_000_000, 3_000_000)  # sessions, in each store: `--growth`
 QUICK = Scale(
     seconds=0.05,
     rounds=2,
@@ -190,7 +192,7 @@ def _scale(options: argparse.Namespace) -> Scale:
         revocations=base.revocations,
         entries=base.entries,
         tokens=base.tokens,
-        stores=tuple(options.store_sessions) or base.stores,
+        stores=tuple(options.store_sessions) or (GROWTH if options.growth else base.stores),
         store_names=tuple(options.store) or base.store_names,
     )
 
@@ -220,6 +222,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="N",
         help="in each store; repeatable, the curve goes from the least to the largest (default 10000 and 100000)",
+    )
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help=f"the same as --store-sessions {' --store-sessions '.join(map(str, GROWTH))}",
     )
     parser.add_argument("--verifiers", type=_whole(1, 500), metavar="N", help="processes (default 10)")
     parser.add_argument("--quick", action="store_true", help="measure nothing, but try everything")
