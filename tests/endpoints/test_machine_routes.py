@@ -155,6 +155,7 @@ async def introspected(desk, client: tuple[str, str] | None, token: str, **more)
     )
 
 
+@pytest.mark.meets("7662-R006", "7662-R007")
 async def test_a_service_asks_what_a_token_is_worth(desk) -> None:
     account = await desk.user(roles=("buyer",))
     client = await desk.client("orders", "keyfob:feed")
@@ -182,6 +183,7 @@ async def test_a_service_asks_what_a_token_is_worth(desk) -> None:
     assert (await introspected(desk, client, await desk.access_token())).json()["active"] is True
 
 
+@pytest.mark.meets("7662-R012", "7662-R015", "7662-R021")
 async def test_whatever_is_not_good_is_inactive_and_nothing_else(desk) -> None:
     """O-36."""
     await desk.user()
@@ -194,6 +196,7 @@ async def test_whatever_is_not_good_is_inactive_and_nothing_else(desk) -> None:
         assert (answer.status, answer.json()) == (200, {"active": False})
 
 
+@pytest.mark.meets("7662-R001", "7662-R002", "7662-R005", "7662-R013", "7662-R019")
 async def test_introspection_answers_errors_as_its_rfc_says(desk) -> None:
     client = await desk.client("orders", "keyfob:introspect")
     nobody = await desk.client("nobody")
@@ -226,6 +229,7 @@ async def test_introspection_answers_errors_as_its_rfc_says(desk) -> None:
 # Metadata and health
 
 
+@pytest.mark.meets("9700-2.1.1g", "9700-2.6a", "8414-2b", "8414-3.2", "8414-rev", "9207-2.3", "9126-2")
 @pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
 async def test_metadata_advertises_only_what_exists(desk, name: str) -> None:
     answer = await desk.ask(

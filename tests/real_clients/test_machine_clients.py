@@ -117,6 +117,7 @@ def private_key(key: PrivateKey) -> ECKey:
 # openid-client and jose
 
 
+@pytest.mark.meets("9700-2.6a", "8414-3.3")
 def test_openid_client_gets_tokens_in_each_way(told: Any) -> None:
     assert told["tokens"].keys() == {"client_secret_basic", "client_secret_post", "private_key_jwt"}
     for token in told["tokens"].values():
@@ -130,12 +131,14 @@ def test_jose_checks_a_token_with_the_published_keys(told: Any, site: Any) -> No
     assert told["wrongAudience"]["code"] == "ERR_JWT_CLAIM_VALIDATION_FAILED"
 
 
+@pytest.mark.meets("9701-b")
 def test_openid_client_introspects_plain_and_signed(told: Any) -> None:
     assert told["introspected"]["active"] is True
     assert told["introspected"]["sub"] == "billing"
     assert told["signed"] == told["introspected"]
 
 
+@pytest.mark.meets("7009-R4/R5")
 def test_openid_client_gives_a_token_back_and_no_other(told: Any) -> None:
     assert (told["revoked"], told["revokedTwice"]) == (None, None)
     assert told["afterwards"] == {"active": False}
@@ -148,11 +151,13 @@ def test_openid_client_hears_what_is_wrong(told: Any) -> None:
     assert (told["wrongScope"]["error"], told["wrongScope"]["status"]) == ("invalid_scope", 400)
 
 
+@pytest.mark.meets("7009-R9")
 def test_what_node_gave_back_is_denied_by_a_verifier_that_follows(told: Any, verifier: Verifier) -> None:
     assert denied_soon(verifier, told["tokens"]["client_secret_basic"]["text"]) is Cause.REVOKED
     assert verifier.verify(told["tokens"]["client_secret_post"]["text"]).subject == "billing"
 
 
+@pytest.mark.meets("7009-R17")
 def test_openid_client_does_not_speak_to_a_server_it_does_not_trust(
     world: dict[str, object], run_node: Callable[..., Any]
 ) -> None:
@@ -185,6 +190,7 @@ def authlib_session(site: Any, **options: Any) -> AuthlibSession:
     return session
 
 
+@pytest.mark.meets("7009-R9", "7662-R003")
 @pytest.mark.parametrize("way", ["client_secret_basic", "client_secret_post", "private_key_jwt"])
 def test_authlib_gets_introspects_and_gives_back(
     site: Any, clients: Clients, verifier: Verifier, way: str
@@ -267,6 +273,7 @@ def test_requests_oauthlib_gets_uses_and_gives_back(site: Any, clients: Clients,
         assert denied_soon(verifier, token["access_token"]) is Cause.REVOKED
 
 
+@pytest.mark.meets("7009-R17")
 def test_none_of_them_speaks_to_a_server_it_does_not_trust(site: Any, clients: Clients) -> None:
     address = f"{site.issuer}/oauth/token"
     with AuthlibSession("billing", clients.secret) as session, pytest.raises(requests.exceptions.SSLError):

@@ -77,6 +77,7 @@ def test_a_machines_token_says_the_required_and_nothing_else() -> None:
     assert claims_of(grant()) == REQUIRED
 
 
+@pytest.mark.meets("8693-4.2/4.3")
 def test_a_login_says_everything() -> None:
     full = grant(
         strategy=Strategy.HYBRID,

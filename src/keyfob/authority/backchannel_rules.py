@@ -82,6 +82,11 @@ def retry_after(attempts: int, spread: float) -> timedelta:
     return longest * (1 - spread / 2)
 
 
+def is_last_attempt(delivery: Delivery, now: datetime) -> bool:
+    """Say whether nobody may try again: the next attempt could come after the end of *delivery*, where nobody would hear of it."""
+    return now + 2 * LONGEST_RETRY >= delivery.expires_at
+
+
 def waits_since(waiting: Waiting, now: datetime) -> timedelta:
     """Return how long the first of what is *waiting* has waited at *now*; nothing where none waits."""
     if waiting.first_ends is None:

@@ -107,6 +107,7 @@ async def login(
 # Every kind of token
 
 
+@pytest.mark.meets("7009-R2")
 async def test_a_session_token_ends_its_session(desk: Any) -> None:
     client = await shop(desk)
     mine, other = await login(desk, "session"), await login(desk, "session")
@@ -117,6 +118,7 @@ async def test_a_session_token_ends_its_session(desk: Any) -> None:
     assert await cause(desk, other.session_token) is None
 
 
+@pytest.mark.meets("7009-R1", "7009-R11")
 @pytest.mark.parametrize("generations", [0, 1, 3])
 async def test_a_refresh_token_ends_its_session_with_everything_of_it(desk: Any, generations: int) -> None:
     """An earlier one of the chain as well: whoever holds it can only lose (R-01)."""
@@ -146,6 +148,7 @@ async def test_a_childs_refresh_token_ends_the_child_and_not_the_login_it_came_f
     assert await cause(desk, parent.session_token) is None
 
 
+@pytest.mark.meets("7009-R2", "7009-R12")
 async def test_an_access_token_ends_alone(desk: Any) -> None:
     client = await shop(desk)
     issued = await login(desk, "hybrid")
@@ -158,6 +161,7 @@ async def test_an_access_token_ends_alone(desk: Any) -> None:
     assert await refresh_cause(desk, again.refresh_token) is None
 
 
+@pytest.mark.meets("7009-R12")
 async def test_the_only_token_of_a_login_ends_the_login(desk: Any) -> None:
     client = await shop(desk)
     issued = await login(desk, "jwt")
@@ -167,6 +171,7 @@ async def test_the_only_token_of_a_login_ends_the_login(desk: Any) -> None:
     assert not (await desk.authority.list_sessions("alice")).sessions
 
 
+@pytest.mark.meets("7009-R2")
 async def test_a_machines_token_ends_alone(desk: Any) -> None:
     client = await shop(desk)
     answers = [
@@ -181,6 +186,7 @@ async def test_a_machines_token_ends_alone(desk: Any) -> None:
     assert (await cause(desk, mine), await cause(desk, other)) == (Cause.REVOKED, None)
 
 
+@pytest.mark.meets("7009-R2", "8693-ours")
 async def test_an_api_key_ends_with_what_it_was_exchanged_for(desk: Any) -> None:
     client = await shop(desk, "shop", "read")
     key = await desk.authority.api_keys.add_for_service(
@@ -226,6 +232,7 @@ async def test_a_token_with_stale_claims_can_still_be_given_back(desk: Any) -> N
     assert await cause(desk, issued.access_token) is Cause.REVOKED
 
 
+@pytest.mark.meets("7009-2.1b", "7009-R13")
 @pytest.mark.parametrize("hint", ["access_token", "refresh_token", "nonsense", "", "é" * 50])
 async def test_a_hint_changes_nothing(desk: Any, hint: str) -> None:
     client = await shop(desk)
@@ -265,6 +272,7 @@ async def test_a_client_says_who_it_is_in_each_way_of_the_token_endpoint(desk: A
     assert await cause(desk, issued.session_token) is None
 
 
+@pytest.mark.meets("7009-R8")
 async def test_a_public_client_gives_back_its_own_by_its_name(desk: Any) -> None:
     """It holds the token, and there is no more that it could show (RFC 7009, section 2.1)."""
     await shop(desk)
@@ -281,6 +289,7 @@ async def test_a_public_client_gives_back_its_own_by_its_name(desk: Any) -> None
     assert await cause(desk, theirs.access_token) is None
 
 
+@pytest.mark.meets("10.4.10", "7009-2.1a", "7009-R8")
 async def test_whoever_does_not_prove_who_it_is_ends_nothing(desk: Any) -> None:
     client_id, secret = await shop(desk)
     issued = await login(desk, "session")
@@ -312,6 +321,7 @@ async def test_whoever_does_not_prove_who_it_is_ends_nothing(desk: Any) -> None:
     assert await entries(desk) == []
 
 
+@pytest.mark.meets("OA-09", "7009-R15")
 async def test_wrong_credentials_are_slowed_down(desk: Any) -> None:
     client_id, secret = await shop(desk)
     statuses = [(await revoke(desk, {"token": "x"}, as_=(client_id, "wrong"))).status for _ in range(7)]
@@ -320,12 +330,13 @@ async def test_wrong_credentials_are_slowed_down(desk: Any) -> None:
     await gives_back(desk, (client_id, secret), "x")
 
 
+@pytest.mark.meets("OA-08", "OA-12", "7009-R3", "7009-2.3")
 async def test_it_is_asked_by_post_with_nothing_in_the_address(desk: Any) -> None:
     client = await shop(desk)
     issued = await login(desk, "session")
     for method in ("GET", "PUT", "DELETE"):
         answer = await desk.ask(method, "/oauth/revoke", basic=client)
-        assert (answer.status, answer.header("allow")) == (405, "POST")
+        assert (answer.status, answer.header("allow")) == (405, "OPTIONS, POST")
     answer = await revoke(desk, {"token": "x"}, as_=client, query=f"token={issued.session_token}".encode())
     assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
     answer = await desk.ask("POST", "/oauth/revoke", basic=client, json_body={"token": issued.session_token})
@@ -350,6 +361,7 @@ async def everything_of(desk: Any, client_id: str) -> list[str]:
     return [token for token in (*tokens, key.text) if token]
 
 
+@pytest.mark.meets("7009-R8")
 async def test_another_clients_tokens_stay_good_and_nothing_says_so(desk: Any) -> None:
     """R-17."""
     await shop(desk)
@@ -368,6 +380,7 @@ def tampered(tokens: Iterable[str]) -> list[str]:
     return [token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1] for token in tokens]
 
 
+@pytest.mark.meets("7009-R13")
 async def test_unknown_foreign_expired_and_malformed_are_one_answer(desk: Any) -> None:
     client = await shop(desk)
     other = await shop(desk, "other")
@@ -394,6 +407,7 @@ async def test_unknown_foreign_expired_and_malformed_are_one_answer(desk: Any) -
     assert await desk.position() == 1
 
 
+@pytest.mark.meets("7009-R16")
 async def test_an_answer_costs_the_same_looks_at_the_store_whatever_is_wrong(
     desk: Any, monkeypatch: Any
 ) -> None:
@@ -446,6 +460,7 @@ async def test_many_at_once_end_a_session_once(desk: Any) -> None:
     assert await entries(desk) == [("session", issued.session_id, "end")]
 
 
+@pytest.mark.meets("7009-R9")
 async def test_a_refresh_at_the_same_time_does_not_survive(desk: Any) -> None:
     """R-11, in either order, many times."""
     client = await shop(desk)
@@ -482,6 +497,7 @@ async def test_a_client_that_was_deleted_ends_nothing_and_has_nothing_left(desk:
     assert await refresh_cause(desk, issued.refresh_token) is Cause.REVOKED
 
 
+@pytest.mark.meets("7009-R14")
 async def test_a_store_that_does_not_answer_is_never_a_success(desk: Any, monkeypatch: Any) -> None:
     """RFC 7009, section 2.2.1: at 503 the client takes it that the token still exists."""
     client = await shop(desk)
@@ -518,6 +534,7 @@ async def test_the_audit_says_which_client_gave_back_what(desk: Any) -> None:
     assert hybrid.refresh_token not in repr(events)
 
 
+@pytest.mark.meets("7009-R6/R7", "8414-rev")
 async def test_metadata_says_where_it_is(desk: Any) -> None:
     body = (await desk.ask("GET", "/.well-known/oauth-authorization-server")).json()
     assert body["revocation_endpoint"] == f"{ISSUER}/oauth/revoke"

@@ -35,6 +35,7 @@ def payload_of(desk: Any, answer: Any) -> dict[str, Any]:
     return json.loads(jws.verify(answer.body.decode(), desk.authority.keys.public_keys(), typ=TYPE))
 
 
+@pytest.mark.meets("9701-b", "9701-c")
 async def test_a_signed_answer_is_the_plain_one_for_the_caller(desk: Any) -> None:
     client = await desk.client("orders", "keyfob:introspect")
     issued = await desk.authority.login("alice", strategy="session", roles=["buyer"], audience="orders")
@@ -51,6 +52,7 @@ async def test_a_signed_answer_is_the_plain_one_for_the_caller(desk: Any) -> Non
     assert header["typ"] == TYPE
 
 
+@pytest.mark.meets("9701-c")
 async def test_another_library_reads_it_with_the_published_keys(desk: Any) -> None:
     client = await desk.client("orders", "keyfob:introspect")
     issued = await desk.authority.login("alice", strategy="jwt", audience="orders")
@@ -65,6 +67,7 @@ async def test_another_library_reads_it_with_the_published_keys(desk: Any) -> No
         jwt.decode(text, key, algorithms=["ES256"], audience="stock", options={"verify_iat": False})
 
 
+@pytest.mark.meets("7662-R012")
 async def test_what_is_not_the_callers_is_inactive_and_nothing_else(desk: Any) -> None:
     """O-36, O-37: signed or not, and whatever the reason."""
     client = await desk.client("orders", "keyfob:introspect", audiences=("orders",))
@@ -77,6 +80,7 @@ async def test_what_is_not_the_callers_is_inactive_and_nothing_else(desk: Any) -
         assert told["token_introspection"] == {"active": False}
 
 
+@pytest.mark.meets("9701-e")
 async def test_it_passes_for_no_token(desk: Any) -> None:
     """O-37, J-16: another type, another audience, and neither a subject nor an end at the top."""
     client = await desk.client("orders", "keyfob:introspect")
@@ -106,12 +110,14 @@ async def test_refusals_are_never_signed(desk: Any) -> None:
         assert (answer.status, answer.header("content-type")) == (status, "application/json")
 
 
+@pytest.mark.meets("9701-d")
 async def test_metadata_names_the_algorithm(desk: Any) -> None:
     for name in ("oauth-authorization-server", "openid-configuration"):
         body = (await desk.ask("GET", f"/.well-known/{name}")).json()
         assert body["introspection_signing_alg_values_supported"] == ["ES256"]
 
 
+@pytest.mark.meets("9701-a")
 @pytest.mark.parametrize(
     ("accept", "is_asked_for"),
     [
