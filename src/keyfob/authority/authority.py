@@ -57,6 +57,7 @@ class Authority:
         self.clients = parts.clients
         self.client_authentication = parts.client_authentication
         self.machine_tokens = parts.machine_tokens
+        self.consents = parts.consents
         self.authorizations = parts.authorizations
         self.user_tokens = parts.user_tokens
         self.device_flow = parts.device_flow
