@@ -58,6 +58,8 @@ class Authority:
         self.client_authentication = parts.client_authentication
         self.machine_tokens = parts.machine_tokens
         self.consents = parts.consents
+        self.token_revocation = parts.token_revocation
+        self.introspection = parts.introspection
         self.authorizations = parts.authorizations
         self.user_tokens = parts.user_tokens
         self.device_flow = parts.device_flow

@@ -39,6 +39,7 @@ from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.token_revocation import TokenRevocation
 from keyfob.authority.user_info import UserInfo
 from keyfob.authority.user_tokens import UserTokens
 from keyfob.authority.visits import Visits
@@ -85,6 +86,7 @@ class Parts:
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
     consents: Consents
+    token_revocation: TokenRevocation
     authorizations: Authorizations
     user_tokens: UserTokens
     device_flow: DeviceFlow
@@ -219,6 +221,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             feed=feed,
             clock=clock,
             issuer=options.issuer,
+            signer=keys.signer,
         ),
         accounts=Accounts(
             store.accounts,
@@ -242,6 +245,9 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             clock=clock,
         ),
         consents=Consents(store.consents, store.sessions, clients, endings, clock=clock),
+        token_revocation=TokenRevocation(
+            checks, refresh, endings, store=store.sessions, feed_store=store.feed, feed=feed
+        ),
         authorizations=Authorizations(
             clients,
             checks,

@@ -40,6 +40,7 @@ from keyfob.endpoints.oauth import (
     end_session,
     hand_off,
     par,
+    revoke,
     sign_in,
     userinfo,
 )
@@ -61,6 +62,7 @@ _MODULES = (
     metadata,
     introspect,
     token,
+    revoke,
     userinfo,
     end_session,
     authorize,

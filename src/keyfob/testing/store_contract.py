@@ -153,6 +153,7 @@ def a_full_session(store: Store, clock: FrozenClock) -> Session:
         previous_until=now + 3 * TICK,
         label="laptop 🔑",
         role_limit=("buyer",),
+        parent_client_id=SHOP,
     )
 
 
@@ -190,6 +191,7 @@ async def put_child(store: Store, clock: FrozenClock, parent: Session, client_id
         a_session(store, clock, parent.subject),
         client_id=client_id,
         parent_session_id=parent.session_id,
+        parent_client_id=parent.client_id,
         as_of=await position(store),
     )
     assert await put(store, child) == Added()
