@@ -28,6 +28,7 @@ async def withdraw(browser: Browser, client_id: str, **options: Any) -> Any:
     return await browser.ask("DELETE", f"/consents/{client_id}", **options)
 
 
+@pytest.mark.meets("10.7.3")
 async def test_what_is_allowed_is_listed(desk: Any, signed_in: Browser, others: Relying) -> None:
     assert (await signed_in.get("/consents")).json() == {"consents": []}
     await allowed(signed_in, others)
@@ -45,6 +46,7 @@ async def test_what_is_allowed_is_listed(desk: Any, signed_in: Browser, others: 
     assert (await bob.get("/consents")).json() == {"consents": []}
 
 
+@pytest.mark.meets("10.4.9", "10.7.3")
 @pytest.mark.parametrize(
     "scope", ["orders:read", "orders:read offline_access", "openid orders:read offline_access"]
 )
