@@ -49,6 +49,7 @@ class Authority:
         self.clock: Clock = options.clock
         self.policy = options.policy
         self.access_lifetime = options.access_lifetime
+        self.reads_at_once = parts.store.reads_at_once and options.claims_source is None
         self.store = parts.store
         self.keys = parts.keys
         self.feed = parts.feed
