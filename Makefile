@@ -7,7 +7,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed fuzz soak clean
+.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed lab conformance fuzz soak clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -44,7 +44,7 @@ soak: .venv/ready  ## Kill a server a few hundred times, revoke a hundred thousa
 	@$(BIN)/python -m pytest tests/system/test_distributed.py --burst 100000 -s
 	@$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds 300 --timeout 7200 $(ARGS)
 	@$(BIN)/python -m pytest tests/sync/test_forking.py --forks-under-load 200 --timeout 7200 $(ARGS)
-	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py tests/stores/postgres/test_postgres_races.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest tests/stores/test_store_races.py tests/stores/test_linearizability.py tests/stores/postgres/test_postgres_races.py tests/stores/redis/test_redis_races.py --race-rounds 3000 --timeout 7200 -n $(JOBS) $(ARGS)
 
 fuzz: .venv/ready  ## Fuzz the parser of tokens for a minute (FUZZ_SECONDS=60; puts atheris into .venv)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
@@ -55,6 +55,9 @@ check: .venv/ready  ## Format, lint, types, floors
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+conformance:  ## Write docs/reference/conformance.md anew, from the marks of the tests
+	@$(PYTHON) tests/conformance/page.py
 
 format: .venv/ready  ## Format the code
 	@$(BIN)/ruff format --quiet .
@@ -69,6 +72,9 @@ bench-peers: .venv/ready  ## Measure what a user would pick instead, in the same
 
 distributed: .venv/ready  ## Measure revocations at 50 verifier processes behind a relay; writes benchmarks/results/distributed.json and .svg
 	@$(BIN)/python -m benchmarks.distributed_bench $(ARGS)
+
+lab: .venv/ready  ## Compare sessions, JWTs and the hybrid by eight experiments, within five minutes (ARGS="--only 1,2 --html lab.html")
+	@$(BIN)/keyfob lab $(ARGS)
 
 clean:  ## Remove what was built
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis

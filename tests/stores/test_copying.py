@@ -42,15 +42,20 @@ def clock() -> FrozenClock:
     return FrozenClock()
 
 
-@pytest.fixture(
-    params=[
-        "sqlite to sqlite",
-        "sqlite to postgresql",
-        "postgresql to sqlite",
-        "sqlite to redis",
-        "redis to sqlite",
-    ]
+WAYS = [
+    "sqlite to sqlite",
+    "sqlite to postgresql",
+    "postgresql to sqlite",
+    "sqlite to redis",
+    "redis to sqlite",
+]
+between_servers_too = pytest.mark.parametrize(
+    "way", [*WAYS, "redis to postgresql", "postgresql to redis"], indirect=True
 )
+"""What both ends must agree on; the rest is seen on the way from and to a file."""
+
+
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> list[str]:
     """From which kind of store to which."""
     return str(request.param).split(" to ")
@@ -130,6 +135,7 @@ async def move(here: str, there: str, clock: FrozenClock) -> None:
         await copying.switch()
 
 
+@between_servers_too
 async def test_a_store_moves_with_all_that_it_holds(here: str, there: str, clock: FrozenClock) -> None:
     store = await open_store(here, clock=clock)
     session = await fill(store, clock)
@@ -147,6 +153,7 @@ async def test_a_store_moves_with_all_that_it_holds(here: str, there: str, clock
     await store.close()
 
 
+@between_servers_too
 async def test_what_happens_during_the_copy_is_in_force_after_it(
     here: str, there: str, clock: FrozenClock
 ) -> None:
@@ -175,6 +182,7 @@ async def test_what_happens_during_the_copy_is_in_force_after_it(
     await moved.close()
 
 
+@between_servers_too
 async def test_every_kind_of_change_is_carried(here: str, there: str, clock: FrozenClock) -> None:
     store = await open_store(here, clock=clock)
     async with copier(here, there, clock) as copying:
@@ -188,6 +196,7 @@ async def test_every_kind_of_change_is_carried(here: str, there: str, clock: Fro
     await store.close()
 
 
+@between_servers_too
 async def test_a_text_that_not_every_store_can_keep_does_not_stop_a_move(
     here: str, there: str, clock: FrozenClock
 ) -> None:
@@ -304,6 +313,7 @@ async def test_a_store_goes_to_one_place_only(
         await move(here, there, clock)
 
 
+@between_servers_too
 async def test_a_difference_stops_the_switch_and_writers_go_on(
     here: str, there: str, clock: FrozenClock
 ) -> None:
@@ -399,6 +409,7 @@ async def test_a_copier_that_is_killed_anywhere_goes_on(
     await store.close()
 
 
+@between_servers_too
 async def test_a_switch_that_was_interrupted_is_finished_or_given_up(
     here: str, there: str, elsewhere: str, clock: FrozenClock
 ) -> None:

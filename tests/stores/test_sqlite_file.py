@@ -21,6 +21,8 @@ from keyfob.stores.opening import SchemaChange, migrate_store, open_store
 from keyfob.stores.sqlite import SCHEMA_VERSION
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import START, FrozenClock
+from keyfob.testing.grant_store_contract import a_device
+from keyfob.testing.outbox_store_contract import at
 from keyfob.testing.racers import ProcessRacers
 from keyfob.testing.store_contract import ALICE, SHOP, an_event, found, position, put_new, revocation
 
@@ -118,6 +120,7 @@ async def test_a_file_of_the_first_schema_is_brought_up_and_keeps_what_it_has(tm
     await store.close()
     with closing(sqlite3.connect(path)) as connection:
         later = ("verifiers", "canaries", "move", "changes", "assertions")
+        later += ("one_times", "consents", "deliveries", "cursors")
         connection.executescript(
             "".join(f"DROP TABLE {table};" for table in later)
             + "ALTER TABLE clients DROP COLUMN details; PRAGMA user_version = 1"
@@ -128,6 +131,9 @@ async def test_a_file_of_the_first_schema_is_brought_up_and_keeps_what_it_has(tm
     assert (await store.reports.reports()).verifiers == []
     assert await store.clients.find(SHOP) == client
     assert await store.clients.take_assertion(UsedAssertion(bytes(32), START))
+    assert await store.grants.add(a_device(FrozenClock()))
+    assert await store.consents.give(ALICE, SHOP, frozenset("a"), event=an_event(START)) is not None
+    assert await store.outbox.enqueue("logout", [], cursor_from=None, cursor_to=at(1))
     await store.close()
 
 

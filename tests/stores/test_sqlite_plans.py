@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from keyfob.base.identifiers import Position, Subject
+from keyfob.grants.one_time import OneTimeKind
 from keyfob.revocation.entry import Scope
 from keyfob.revocation.reports import Denial
 from keyfob.sessions.policy import AtLimit
@@ -16,7 +17,9 @@ from keyfob.stores.opening import open_store
 from keyfob.testing.account_store_contract import an_account, order
 from keyfob.testing.client_store_contract import a_client
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.grant_store_contract import a_device, numbered
 from keyfob.testing.key_store_contract import a_key
+from keyfob.testing.outbox_store_contract import a_delivery, lease, queue
 from keyfob.testing.renewal_contract import renewal
 from keyfob.testing.report_store_contract import ORDERS, a_canary, a_report
 from keyfob.testing.rotation_contract import rotate
@@ -45,6 +48,9 @@ GROWING = {
     "a",
     "cut_offs",
     "verifiers",
+    "one_times",
+    "consents",
+    "deliveries",
 }
 
 
@@ -103,8 +109,23 @@ async def test_every_statement_goes_by_an_index(tmp_path: Path) -> None:
     denial = Denial(canary.position, canary.at)
     await store.reports.report(ORDERS, a_report(clock, denial), now=clock.now())
     await store.reports.leave(ORDERS)
+    await store.grants.add(a_device(clock))
+    await store.grants.find_by_alias(OneTimeKind.DEVICE, numbered(100), now=clock.now())
+    await store.grants.amend(OneTimeKind.DEVICE, numbered(1), version=1, body=b"{}", now=clock.now())
+    await store.grants.take(OneTimeKind.DEVICE, numbered(1), now=clock.now())
+    await store.clients.add(a_client(clock), an_event(clock.now()))
+    await store.consents.give(ALICE, SHOP, frozenset("a"), event=an_event(clock.now()))
+    await store.consents.list(ALICE)
+    await store.consents.withdraw(ALICE, SHOP, event=an_event(clock.now()))
+    await store.consents.give(ALICE, SHOP, frozenset("a"), event=an_event(clock.now()))
+    await store.clients.delete(SHOP, revocation=revocation(Scope.CLIENT, SHOP, clock.now()))
+    await queue(store, a_delivery(clock))
+    await lease(store, clock)
+    await store.outbox.failed("one", attempts=1, due_at=clock.now())
+    await store.outbox.delivered("one")
     later = clock.now() + LIFETIME + LIFETIME
-    for cleaning in (store.sessions, store.feed, store.throttle, store.audit, store.reports):
+    cleaned = (store.sessions, store.feed, store.throttle, store.audit, store.reports)
+    for cleaning in (*cleaned, store.grants, store.consents, store.outbox):
         await cleaning.delete_expired(later, 100)  # type: ignore[attr-defined]
     await store.close()
 

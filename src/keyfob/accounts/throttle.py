@@ -67,6 +67,28 @@ class Throttle:
         if wait > 0:
             raise RateLimited(wait)
 
+    async def admit_guess(self, subject: str, address: str) -> Admission:
+        """Count a try at a short code, by *subject*, who has signed in at *address* (empty: not known), before it is looked at.
+
+        Raises:
+            RateLimited: an earlier try is too recent; this one does not count.
+        """
+        network = network_of(address)
+        keys = [_key("guess", subject)]
+        if network:
+            keys.append(_key("guess-address", network))
+        wait = await self._store.attempt(keys, now=self._clock.now())
+        if wait > 0:
+            raise RateLimited(wait)
+        return Admission(keys=keys[1:], familiar=None)
+
+    async def settle_guess(self, admission: Admission) -> None:
+        """Forget what counted against the address of a try that was right, since many people may share it.
+
+        What counted against who tried is not forgotten: else they could try a code of their own after every few of others.
+        """
+        await self._store.forget(admission.keys)
+
     async def settle(self, admission: Admission) -> None:
         """Forget what counted against an attempt that was right, and hold its address familiar from now on."""
         await self._store.forget(admission.keys)

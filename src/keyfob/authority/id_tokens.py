@@ -27,12 +27,11 @@ class IdTokens:
     def issue(
         self,
         session: Session,
-        client: Client,
         *,
         nonce: str | None = None,
         access_token: str | None = None,
     ) -> str:
-        """Issue the ID token of *session*, a login at *client*; *access_token* is the one that is given beside it.
+        """Issue the ID token of *session*, a login at a client; *access_token* is the one that is given beside it.
 
         Raises:
             Denied: `expired`: the session is at its end.

@@ -44,6 +44,18 @@ class _Gathered:
     clients: dict[ClientId, Client | None] = field(default_factory=dict)
 
 
+async def begin_queue(outbox: OutboxStore, feed_store: FeedStore) -> None:
+    """Make the cursor, at the head, where there is none: before anybody can sign in at a client that wants to be told.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    if await outbox.cursor(CONSUMER) is None:
+        head = await feed_store.head()
+        at_head = Cursor(timeline=head.timeline, position=head.position)
+        await outbox.enqueue(CONSUMER, (), cursor_from=None, cursor_to=at_head)
+
+
 class LogoutQueue:
     """Queues logout tokens. Any number of servers do so on one store."""
 
@@ -88,9 +100,9 @@ class LogoutQueue:
         )  # before the head: so it is behind it, never past what was read
         head = await self._feed_store.head()
         at_head = Cursor(timeline=head.timeline, position=head.position)
-        if cursor is None:
-            # A store of before: its clients could not ask to be told.
-            await self._outbox.enqueue(CONSUMER, (), cursor_from=None, cursor_to=at_head)
+        if cursor is None:  # it was there when this process began
+            self._tell(Event(at=self._clock.now(), code="backchannel_cursor_lost"))
+            await begin_queue(self._outbox, self._feed_store)
             return False
         if cursor.position >= head.position:
             # Past it: the feed went back, and is about to be mended.

@@ -20,7 +20,9 @@ from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
+from keyfob.authority.device_flow import DeviceFlow
 from keyfob.authority.endings import Endings
+from keyfob.authority.hand_offs import HandOffs
 from keyfob.authority.head_file import HeadFile
 from keyfob.authority.housekeeping import Housekeeping
 from keyfob.authority.id_tokens import IdTokens
@@ -30,12 +32,13 @@ from keyfob.authority.key_revocations import KeyRevocations
 from keyfob.authority.logout import Logout
 from keyfob.authority.logout_delivery import LogoutDelivery
 from keyfob.authority.logout_post import LogoutPost
-from keyfob.authority.logout_queue import LogoutQueue
+from keyfob.authority.logout_queue import LogoutQueue, begin_queue
 from keyfob.authority.machine_tokens import MachineTokens
 from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.token_revocation import TokenRevocation
 from keyfob.authority.user_info import UserInfo
 from keyfob.authority.user_tokens import UserTokens
 from keyfob.authority.visits import Visits
@@ -81,8 +84,11 @@ class Parts:
     clients: Clients
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
+    token_revocation: TokenRevocation
     authorizations: Authorizations
     user_tokens: UserTokens
+    device_flow: DeviceFlow
+    hand_offs: HandOffs
     api_keys: ApiKeys
     visits: Visits
     trail: Trail
@@ -105,6 +111,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     """
     clock, policy = options.clock, options.policy
     await _extend_retention(store, options)
+    await begin_queue(store.outbox, store.feed)
     if store.prepare is not None:
         await store.prepare()
     keys = await KeyRing.open(
@@ -166,6 +173,20 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
     id_tokens = IdTokens(options.issuer, keys, clock=clock)
     backchannel = _backchannel(store, feed, id_tokens, trail=trail, options=options)
     refresh = Refresh(store.sessions, sessions, policy=policy, clock=clock)
+    user_tokens = UserTokens(
+        sessions,
+        refresh,
+        grants=store.grants,
+        store=store.sessions,
+        claims=claims,
+        issuing=issuing,
+        endings=endings,
+        activity=activity,
+        trail=trail,
+        feed=feed,
+        policy=policy,
+        clock=clock,
+    )
     return Parts(
         options=options,
         store=store,
@@ -197,6 +218,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             feed=feed,
             clock=clock,
             issuer=options.issuer,
+            signer=keys.signer,
         ),
         accounts=Accounts(
             store.accounts,
@@ -219,6 +241,9 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             issuer=options.issuer,
             clock=clock,
         ),
+        token_revocation=TokenRevocation(
+            checks, refresh, endings, store=store.sessions, feed_store=store.feed, feed=feed
+        ),
         authorizations=Authorizations(
             clients,
             checks,
@@ -229,20 +254,19 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             issuer=options.issuer,
             clock=clock,
         ),
-        user_tokens=UserTokens(
-            sessions,
-            refresh,
-            grants=store.grants,
-            store=store.sessions,
-            claims=claims,
-            issuing=issuing,
-            endings=endings,
-            activity=activity,
+        user_tokens=user_tokens,
+        device_flow=DeviceFlow(
+            clients,
+            user_tokens,
+            throttle,
+            store=store.grants,
+            consents=store.consents,
+            feed_store=store.feed,
             trail=trail,
-            feed=feed,
-            policy=policy,
+            issuer=options.issuer,
             clock=clock,
         ),
+        hand_offs=HandOffs(clients, user_tokens, store=store.grants, issuer=options.issuer, clock=clock),
         api_keys=ApiKeys(
             store,
             clients,
@@ -285,7 +309,7 @@ def _backchannel(
         clock=options.clock,
         tell=trail.tell,
     )
-    return Backchannel(queue, delivery, clock=options.clock)
+    return Backchannel(queue, delivery, store.outbox, clock=options.clock)
 
 
 def _cut_off(keys: KeyRing, event: Event) -> list[Revocation]:

@@ -13,12 +13,17 @@ For a code:
 
 A refresh is bound to its client and gives at most the scopes of the session. With `offline_access` the session is a login of its own; else
 it is over with the browser's login, and keeps that from idling out, as any use does.
+
+An ID token names a session that is over with the browser's login, so that the client is told of its end. With `offline_access` that is one
+beside the client's own login, and has no token: signing out ends it, and what works without the user goes on
+(OpenID Connect Back-Channel Logout 1.0, section 2.7).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from typing import Final, assert_never
 
 import msgspec
@@ -27,6 +32,7 @@ from msgspec.structs import replace as replace_struct
 from keyfob.audit.trail import Trail
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.endings import Endings
+from keyfob.authority.redemption import Redemption
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, GrantRefused
 from keyfob.base.identifiers import Position, SessionId, Strategy
@@ -54,7 +60,7 @@ from keyfob.tokens.refresh import Refresh, Refreshed, TheftDetected, window_clos
 class UserGranted:
     """What a client gets for somebody who signed in at it: `nonce` is that of the authorization request, where a code was exchanged.
 
-    `scopes` are those of the access token; `scope.OPENID` among those of the session asks for an ID token.
+    `scopes` are those of the access token. `identity` is the session that an ID token is about, None where there is to be none.
     """
 
     session: Session
@@ -62,6 +68,7 @@ class UserGranted:
     refresh_token: str | None = field(repr=False)
     scopes: frozenset[str]
     nonce: str | None = None
+    identity: Session | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,34 +119,47 @@ class UserTokens:
                 used right, and where what it rests on was ended meanwhile.
         """
         # 1 and 2.
-        _require_grant(client, GrantType.AUTHORIZATION_CODE)
+        require_grant(client, GrantType.AUTHORIZATION_CODE)
         record = await self._find(use.secret)
         if record is None:
             raise not_good()
         code = _body(record)
         require_right(code, use, client.client_id)
+        right = Redemption(
+            record=record, code=code, as_of=record.as_of, read=_body, write=msgspec.json.encode
+        )
+        return await self.redeem(client, right, origin=origin)
+
+    async def redeem(self, client: Client, right: Redemption, *, origin: Origin) -> UserGranted:
+        """Take a record whose use by *client* is *right*, and give what it stands for; a second use ends that.
+
+        Raises:
+            GrantRefused: `invalid_grant`: it was used before, or what it rests on was ended meanwhile.
+        """
+        code, record = right.code, right.record
         # 3. Where the subject may not sign in any more the code is taken all the same: a second use must show.
         ready = await self._ready(code)
         # 4.
-        match await self._grants.take(OneTimeKind.CODE, record.digest, now=self._clock.now()):
+        match await self._grants.take(record.kind, record.digest, now=self._clock.now()):
             case Taken(taken) if ready is not None:
                 pass
             case TakenBefore(before):
-                await self._end_given(_body(before))
+                await self._end_given(right.read(before))
                 raise not_good()
             case _:
                 raise not_good()
         # 5 and 6.
-        session, token = await self._make_session(client, code, taken, ready=ready, origin=origin)
-        return self._granted(
-            session,
-            None if token is None else token.text(),
-            as_of=taken.as_of,
+        made = await self._make_sessions(client, right, taken, ready=ready, origin=origin)
+        granted = self._granted(
+            made.session,
+            None if made.token is None else made.token.text(),
+            as_of=right.as_of,
             ready=ready,
             client=client,
             scopes=code.scopes,
             nonce=code.nonce,
         )
+        return granted if made.beside is None else replace(granted, identity=made.beside)
 
     async def for_refresh_token(
         self, client: Client, text: str, *, asked_scope: str | None = None, origin: Origin
@@ -152,7 +172,7 @@ class UserTokens:
             GrantRefused: `unauthorized_client`, `invalid_scope`; `invalid_grant` for a token that is unknown, over or another client's, and
                 for an earlier one of the chain: then the session was ended.
         """
-        _require_grant(client, GrantType.REFRESH_TOKEN)
+        require_grant(client, GrantType.REFRESH_TOKEN)
         try:
             presented = await self._refresh.present(text)
         except Denied as denied:
@@ -212,31 +232,50 @@ class UserTokens:
         self._sessions.require_live(found.session, self._clock.now())
         return found.session
 
-    async def _make_session(
-        self, client: Client, code: AuthorizationCode, taken: OneTime, *, ready: _Ready, origin: Origin
-    ) -> tuple[Session, OpaqueToken | None]:
-        """Make the session that *code* gives, in the order of 5 and 6."""
-        login = self._login(client, code, as_of=taken.as_of, browser=ready.login, origin=origin)
+    async def _make_sessions(
+        self, client: Client, right: Redemption, taken: OneTime, *, ready: _Ready, origin: Origin
+    ) -> _Made:
+        """Make the session that *code* gives, and the one beside it, in the order of 5 and 6."""
+        code = right.code
+        login = self._login(client, code, as_of=right.as_of, browser=ready.login, origin=origin)
+        beside = self._login_beside(login, code, browser=ready.login)
+        given = replace(
+            code, given=login.session_id, given_beside=None if beside is None else beside.session_id
+        )
         noted = await self._grants.amend(
-            OneTimeKind.CODE,
+            taken.kind,
             taken.digest,
             version=taken.version,
-            body=msgspec.json.encode(replace(code, given=login.session_id)),
+            body=right.write(given),
             now=self._clock.now(),
         )
         if not isinstance(noted, Amended) or noted.record.reused_at is not None:
             raise not_good()
         try:
-            created = await self._sessions.create(login)
+            created = [await self._sessions.create(one) for one in (login, beside) if one is not None]
         except Denied as denied:
+            await self._end_given(given)
             raise not_good() from denied
-        for entry in created.ended:
+        for entry in chain.from_iterable(one.ended for one in created):
             await self._endings.applied(entry)
-        after = await self._grants.find(OneTimeKind.CODE, taken.digest, now=self._clock.now())
+        after = await self._grants.find(taken.kind, taken.digest, now=self._clock.now())
         if after is None or after.reused_at is not None:
-            await self._end_given(replace(code, given=login.session_id))
+            await self._end_given(given)
             raise not_good()
-        return created.session, created.token
+        return _Made(created[0].session, created[0].token, created[1].session if beside is not None else None)
+
+    def _login_beside(self, login: Login, code: AuthorizationCode, *, browser: Session) -> Login | None:
+        """Return the session that an ID token names where *login* is one of its own: under the browser's, with no token, for as long."""
+        if scope.OPENID not in code.scopes or login.parent_session_id is not None:
+            return None
+        return replace(
+            login,
+            session_id=self._sessions.new_id_until(code.subject, browser.expires_at),
+            strategy=Strategy.JWT,
+            kind=None,
+            ends_at=browser.expires_at,
+            parent_session_id=code.session_id,
+        )
 
     def _login(
         self, client: Client, code: AuthorizationCode, *, as_of: Position, browser: Session, origin: Origin
@@ -294,15 +333,21 @@ class UserTokens:
             now=now,
             lifetime=client.access_lifetime,
         )
+        names_session = scope.OPENID in scopes and session.parent_session_id is not None
         return UserGranted(
-            session=session, access_token=token, refresh_token=refresh_token, scopes=scopes, nonce=nonce
+            session=session,
+            access_token=token,
+            refresh_token=refresh_token,
+            scopes=scopes,
+            nonce=nonce,
+            identity=session if names_session else None,
         )
 
     async def _end_given(self, code: AuthorizationCode) -> None:
         """End what the first use of *code* gave, if it has given anything yet."""
-        if code.given is None:
-            return
-        await self._endings.end_session(code.given, code="code_reused", actor="system")
+        for session_id in (code.given, code.given_beside):
+            if session_id is not None:
+                await self._endings.end_session(session_id, code="code_reused", actor="system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +356,15 @@ class _Ready:
 
     subject_claims: SubjectClaims
     login: Session
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a code gave: a session with its token, if it has one, and the session beside it that an ID token names, if that is another."""
+
+    session: Session
+    token: OpaqueToken | None
+    beside: Session | None
 
 
 _code_decoder: Final = msgspec.json.Decoder(AuthorizationCode)
@@ -326,7 +380,12 @@ def _end_of(login: Session, now: datetime) -> datetime:
     return login.expires_at if limit is None else min(login.expires_at, now + limit)
 
 
-def _require_grant(client: Client, grant_type: GrantType) -> None:
+def require_grant(client: Client, grant_type: GrantType) -> None:
+    """Refuse a *client* that may not ask for this.
+
+    Raises:
+        GrantRefused: `unauthorized_client`.
+    """
     if grant_type not in client.grant_types:
         raise GrantRefused("unauthorized_client", "This client may not use this grant type.")
 

@@ -28,6 +28,7 @@ from keyfob.cli import (
     feed,
     gateway,
     keys,
+    lab,
     migrate,
     relay,
     revoke,
@@ -92,6 +93,7 @@ relay.register(commands)
 gateway.register(commands)
 feed.register(commands)
 demo.register(commands)
+lab.register(commands)
 user.register(commands)
 client.register(commands)
 api_key.register(commands)

@@ -15,18 +15,21 @@ _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]{1,100}")
 
 
 class GrantType(StrEnum):
-    """For what a client may come to the token endpoint (RFC 6749, sections 4.1, 4.4 and 6; RFC 8628, section 3.4; RFC 8693, section 2.1)."""
+    """For what a client may come to the token endpoint (RFC 6749, sections 4.1, 4.4 and 6; RFC 8628, section 3.4; RFC 8693, section 2.1);
+    `HAND_OFF` is ours.
+    """
 
     CLIENT_CREDENTIALS = "client_credentials"
     TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
     AUTHORIZATION_CODE = "authorization_code"
     REFRESH_TOKEN = "refresh_token"
     DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+    HAND_OFF = "urn:keyfob:grant-type:hand-off"
 
 
 OF_CONFIDENTIAL_CLIENTS: Final = frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.TOKEN_EXCHANGE})
 """Grants by which a client acts for itself or for what it was entrusted with: only one that can prove who it is has them."""
-FOR_PEOPLE: Final = frozenset({GrantType.AUTHORIZATION_CODE, GrantType.DEVICE_CODE})
+FOR_PEOPLE: Final = frozenset({GrantType.AUTHORIZATION_CODE, GrantType.DEVICE_CODE, GrantType.HAND_OFF})
 """Grants by which somebody signs in at a client."""
 
 

@@ -22,6 +22,9 @@ _ORIGIN: Final = re.compile(
 )
 
 
+_AT_A_PLACE: Final = frozenset({GrantType.AUTHORIZATION_CODE, GrantType.HAND_OFF})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """What a client at which people sign in states of itself; the fields are those of `Client`."""
@@ -86,18 +89,22 @@ def checked_grants(grants: Iterable[GrantType] | None, registration: Registratio
     if registration.public and chosen & OF_CONFIDENTIAL_CLIENTS:
         raise _unfit("A public client cannot act for itself: nobody can tell that it is itself.")
     if GrantType.REFRESH_TOKEN in chosen and not chosen & FOR_PEOPLE:
-        raise _unfit("refresh_token goes with authorization_code or device_code.")
+        raise _unfit("refresh_token goes with authorization_code, device_code or hand-off.")
+    if GrantType.HAND_OFF in chosen and (registration.public or not registration.first_party):
+        raise _unfit(
+            "A login is handed off to a client of the deployment's own alone, and to one that can prove who it is."
+        )
     return chosen
 
 
 def require_place(grants: frozenset[GrantType], registration: Registration) -> None:
-    """Refuse a client that takes codes and has no place for them, or a place and takes none.
+    """Refuse a client that takes codes or logins and has no place for them, or a place and takes none.
 
     Raises:
         InvalidRequest: `invalid_grant_type`.
     """
-    if (GrantType.AUTHORIZATION_CODE in grants) != bool(frozenset(registration.redirect_uris)):
-        raise _unfit("authorization_code needs a redirect URI, and a redirect URI authorization_code.")
+    if bool(grants & _AT_A_PLACE) != bool(frozenset(registration.redirect_uris)):
+        raise _unfit("authorization_code and hand-off need a redirect URI, and a redirect URI one of them.")
 
 
 def is_origin(text: str) -> bool:

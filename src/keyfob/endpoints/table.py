@@ -31,7 +31,19 @@ from keyfob.endpoints.admin import (
     users,
 )
 from keyfob.endpoints.admin import sessions as all_sessions
-from keyfob.endpoints.oauth import authorize, consent, end_session, par, sign_in, userinfo
+from keyfob.endpoints.oauth import (
+    authorize,
+    consent,
+    device,
+    device_authorization,
+    end_session,
+    hand_off,
+    par,
+    revoke,
+    sign_in,
+    userinfo,
+)
+from keyfob.endpoints.oauth.cors import with_cors
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 
@@ -49,12 +61,16 @@ _MODULES = (
     metadata,
     introspect,
     token,
+    revoke,
     userinfo,
     end_session,
     authorize,
     sign_in,
     consent,
     par,
+    device_authorization,
+    device,
+    hand_off,
     api_keys,
     users,
     all_sessions,
@@ -71,4 +87,4 @@ _MODULES = (
 
 def routes() -> tuple[Route[Site], ...]:
     """Return every route of the authority; each call makes a `/check` with a memory of its own."""
-    return (*check.routes(), *(route for module in _MODULES for route in module.ROUTES))
+    return (*check.routes(), *with_cors(route for module in _MODULES for route in module.ROUTES))

@@ -1,5 +1,5 @@
 """`POST /oauth/token`: access tokens for machines, by client credentials (RFC 6749, section 4.4) or for an API key (RFC 8693); for people who
-signed in at a client, by a code (RFC 6749, section 4.1.3) or a refresh token (section 6).
+signed in at a client, by a code (RFC 6749, section 4.1.3), a refresh token (section 6), for a device (RFC 8628) or a hand-off (ADR 0020).
 
 1. No parameter is in the address, none is there twice; one without a value is absent, an unknown one is ignored.
 2. A client says who it is in one way (`client_proof`); a public one only names itself.
@@ -50,6 +50,8 @@ class TokenRequest(ProofFields, frozen=True, kw_only=True):
     redirect_uri: Annotated[str, Meta(max_length=MAX_URI)] | None = None
     code_verifier: _Text | None = None
     refresh_token: Annotated[str, Meta(max_length=16_384)] | None = None
+    device_code: _Text | None = None
+    hand_off: _Text | None = None
     subject_token: Annotated[str, Meta(max_length=8192)] | None = None
     subject_token_type: _Text | None = None
     requested_token_type: _Text | None = None
@@ -66,11 +68,14 @@ class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     scope: str | None = None
     issued_token_type: str | None = None
     refresh_token: str | None = None
+    id_token: str | None = None
 
 
 GRANT_TYPES = (
     GrantType.AUTHORIZATION_CODE,
     GrantType.REFRESH_TOKEN,
+    GrantType.DEVICE_CODE,
+    GrantType.HAND_OFF,
     GrantType.CLIENT_CREDENTIALS,
     GrantType.TOKEN_EXCHANGE,
 )
@@ -88,12 +93,23 @@ async def token(site: Site, request: HttpRequest) -> HttpResponse:
             use = CodeUse(
                 secret=asked.code or "", redirect_uri=asked.redirect_uri, verifier=asked.code_verifier
             )
-            return _user_answer(await user_grants.for_code(site, request, credentials, use=use))
+            return _user_answer(site, await user_grants.for_code(site, request, credentials, use=use))
         case GrantType.REFRESH_TOKEN:
             return _user_answer(
+                site,
                 await user_grants.for_refresh_token(
                     site, request, credentials, token=asked.refresh_token, scope=asked.scope
-                )
+                ),
+            )
+        case GrantType.DEVICE_CODE:
+            granted_to = user_grants.for_device(site, request, credentials, device_code=asked.device_code)
+            return _user_answer(site, await granted_to)
+        case GrantType.HAND_OFF:
+            return _user_answer(
+                site,
+                await user_grants.for_hand_off(
+                    site, request, credentials, hand_off=asked.hand_off, redirect_uri=asked.redirect_uri
+                ),
             )
         case GrantType.CLIENT_CREDENTIALS:
             if credentials is None:
@@ -133,8 +149,13 @@ def _subject_token(asked: TokenRequest) -> str:
     return asked.subject_token
 
 
-def _user_answer(granted: UserGranted) -> HttpResponse:
-    """Answer with what a client gets for somebody who signed in at it."""
+def _user_answer(site: Site, granted: UserGranted) -> HttpResponse:
+    """Answer with what a client gets for somebody who signed in at it; an OpenID client with an ID token."""
+    id_token = None
+    if granted.identity is not None:
+        id_token = site.authority.id_tokens.issue(
+            granted.identity, nonce=granted.nonce, access_token=granted.access_token.text
+        )
     return json_answer(
         TokenAnswer(
             access_token=granted.access_token.text,
@@ -142,6 +163,7 @@ def _user_answer(granted: UserGranted) -> HttpResponse:
             expires_in=granted.access_token.expires_in,
             scope=" ".join(sorted(granted.scopes)) or None,
             refresh_token=granted.refresh_token,
+            id_token=id_token,
         ),
         _NO_CACHE,
     )

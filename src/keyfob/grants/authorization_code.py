@@ -22,7 +22,8 @@ CODE_LIFETIME: Final = timedelta(seconds=60)
 class AuthorizationCode:
     """What a code stands for: the body of its one-time record.
 
-    `session_id` is the browser's login; `given` the session that the first use gives, known before anybody has its tokens.
+    `session_id` is the browser's login; `given` the session that the first use gives, known before anybody has its tokens, and
+    `given_beside` the one that an ID token names where that is another.
     """
 
     client_id: ClientId
@@ -38,6 +39,7 @@ class AuthorizationCode:
     acr: str | None = None
     nonce: str | None = None
     given: SessionId | None = None
+    given_beside: SessionId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

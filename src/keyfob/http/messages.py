@@ -30,7 +30,7 @@ class HttpRequest:
     `path` is decoded, `query` is as it came. `parameters` are the parts of the path that the route's template names.
     """
 
-    __slots__ = ("_chunks", "_peer", "_proxies", "headers", "method", "parameters", "path", "query")
+    __slots__ = ("_body", "_chunks", "_peer", "_proxies", "headers", "method", "parameters", "path", "query")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class HttpRequest:
         self._peer = peer
         self._proxies = proxies
         self._chunks = chunks
+        self._body: bytes | None = None
 
     @property
     def address(self) -> str:
@@ -76,11 +77,16 @@ class HttpRequest:
         return values[0] if values else None
 
     async def body(self) -> bytes:
-        """Read the whole body, at most `MAX_BODY` bytes. To be called once.
+        """Return the whole body, at most `MAX_BODY` bytes; it is read once.
 
         Raises:
             InvalidRequest: 413, it is longer; at exactly `MAX_BODY` it is read.
         """
+        if self._body is None:
+            self._body = await self._read_body()
+        return self._body
+
+    async def _read_body(self) -> bytes:
         declared = self.one(b"content-length")
         if declared is not None and (not declared.isdigit() or len(declared) > 9 or int(declared) > MAX_BODY):
             raise _too_large()

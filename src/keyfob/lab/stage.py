@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from keyfob.base.clock import Clock, SystemClock
 from keyfob.lab.device import Device
 from keyfob.lab.keyfob_door import KeyfobDoorSettings
 from keyfob.lab.keyfob_shop import ADMIN, AUDIENCE, ShopSettings
@@ -23,6 +25,8 @@ from keyfob.lab.textbook.store import StoreSettings
 ACCOUNTS = 10
 """The first is for everybody whose login alone ends, the others for one revocation each."""
 FIRST = "user0"
+SHORT_SECONDS = 60.0
+"""Below this a lifetime is short enough for a fraction of a second to matter."""
 REPLAY_SHARE = 1 / 20
 """Keyfob's replay window, as a share of the access token's lifetime: 30 s of 10 minutes, and so in the lab."""
 
@@ -54,6 +58,7 @@ class Stage:
     admin_secret: str = field(repr=False)
     _devices: list[Device] = field(default_factory=list)
     _used: int = 0
+    _clock: Clock = field(default_factory=SystemClock)
 
     def user(self, *, whom: str = FIRST) -> Device:
         """Log a device of *whom* in.
@@ -64,6 +69,20 @@ class Stage:
         device = self.device(agent="the user")
         device.log_in(whom, self.password)
         return device
+
+    def user_on_the_second(self) -> Device:
+        """Do as `user` at the beginning of a second, so that an access token lives as long as it should: `exp` is in whole seconds.
+
+        Raises:
+            LabFailed: it is refused.
+        """
+        self.wait_for_the_second()
+        return self.user()
+
+    def wait_for_the_second(self) -> None:
+        """Return at the beginning of a second, where access tokens matter and are short."""
+        if self.setup.has_access_token and self.access_seconds < SHORT_SECONDS:
+            time.sleep(1 - self._clock.time() % 1)
 
     def next_name(self) -> str:
         """Return the name of an account that nothing was done with yet, and that everything may be.

@@ -159,6 +159,7 @@ class App(Generic[S]):
             chunks=BodyChunks(receive),
         )
         match: Match[S] | None = None
+        site: S | None = None
         try:
             match = self._router.find(method, path, scope.get("raw_path") or path.encode())
             site = self._site
@@ -168,6 +169,8 @@ class App(Generic[S]):
             response = await match.route.endpoint(site, request)
         except Exception as error:  # noqa: BLE001 - the edge of the process: every error becomes a response
             response = self._refusal(error, request, match.route if match else None)
+        if match is not None and match.route.finish is not None and site is not None:
+            response = await match.route.finish(site, request, response)
         self._metrics.count_answer(match.route.path if match else UNKNOWN_ROUTE, response.status)
         headers = response.headers if response.bare else self._security.complete(response)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -24,8 +24,10 @@ _POSSIBLE = (
     "memory://, sqlite:///relative.db, sqlite:////absolute.db, postgresql://user:password@host/database"
     " or redis://user:password@host"
 )
-_REDIS = {"redis", "rediss", "redis+sentinel", "rediss+sentinel", "valkey", "valkeys"}
-_NOT_YET = {"redis+cluster", "rediss+cluster"}
+_REDIS = {
+    *("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+    *("valkey", "valkeys"),
+}
 
 
 MIGRATION_PATIENCE = timedelta(seconds=60)
@@ -46,7 +48,7 @@ async def open_store(url: str, *, clock: Clock) -> Store:
     `memory://`; `sqlite:///keyfob.db` (relative), `sqlite:////var/lib/keyfob.db` (absolute), with `?synchronous=normal` for commits that
     survive a crash of the process but not a loss of power. A SQLite file of an older schema is migrated first.
     `postgresql://user:password@host:port/database` (docs/reference/postgresql.md), which asks for `keyfob migrate` instead.
-    `redis://`, `rediss://` and `redis+sentinel://` (docs/reference/redis.md).
+    `redis://`, `rediss://`, `redis+sentinel://` and `redis+cluster://` (docs/reference/redis.md).
 
     Raises:
         ConfigurationError: no such store can be opened; the message says what is possible.
@@ -204,8 +206,6 @@ def sqlite_path(url: str) -> Path | None:
 def _scheme(url: str) -> str:
     """Return the scheme of a store that can be opened. The URL itself may hold a password: no message repeats it."""
     scheme, separator, rest = url.partition("://")
-    if scheme in _NOT_YET:
-        raise ConfigurationError(f"stores of the scheme {scheme} are not supported yet: use {_POSSIBLE}")
     if not separator or scheme not in {"memory", "sqlite", "postgresql"} | _REDIS:
         raise ConfigurationError(f"the store's URL has no known scheme: use {_POSSIBLE}")
     if scheme == "memory" and rest:

@@ -73,6 +73,11 @@ class RedisServer:
         """Return where a store on it is opened."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def is_running(self) -> bool:
+        """Say whether it was started, and not stopped since."""
+        return self._process is not None
+
     def setting(self, name: str) -> str:
         """Return what it is started with."""
         return self._settings[name]

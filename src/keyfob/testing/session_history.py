@@ -8,6 +8,7 @@ class TestMyHistories(SessionHistories):
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain as joined
@@ -123,6 +124,75 @@ class LooseHistories(SessionHistories):
         if not isinstance(found, int) or not isinstance(exact, int):
             return False
         return (found - exact) * sign >= 0 and _without(answered, place) == _without(expected, place)
+
+
+class SpreadHistories(SessionHistories):
+    """The same where sessions and the feed lie on different machines: what is answered of a session has one order, positions have another.
+
+    Of positions only what matters is held: nobody is told that a session lives as of a position at which it was ended.
+    """
+
+    def record(self, store: Store, clock: FrozenClock, racers: Racers, *, seed: int) -> list[SessionCall]:
+        """Return a history in which no session lives on past its end."""
+        history = record(store, clock, racers, seed=seed)
+        assert_no_life_past_an_end(history)
+        return history
+
+    @staticmethod
+    def matches(expected: Answer, answered: Answer) -> bool:
+        """Say whether *answered* is *expected* but for its positions."""
+        return _without_positions(expected) == _without_positions(answered)
+
+
+def assert_no_life_past_an_end(history: Sequence[SessionCall]) -> None:
+    """Check that no answer says that a session lives as of a position at which, or before which, it was ended."""
+    subjects = {
+        call.order.session.session_id: call.order.session.subject
+        for call in history
+        if isinstance(call.order, Add)
+    }
+    ends: dict[str, int] = {}
+    for call in history:
+        if isinstance(call.order, End | EndSubject | Rotate) and call.answer is not None:
+            about = call.order.subject if isinstance(call.order, EndSubject) else call.order.session_id
+            place = {"Ended": 1, "Reused": 2}.get(str(call.answer[0]))
+            if place is not None:
+                ends[about] = min(_number(call.answer[place]), ends.get(about, sys.maxsize))
+    for call in history:
+        as_of = None if call.answer is None else _lives_as_of(call.answer)
+        if as_of is None or not isinstance(call.order, Find | Rotate):
+            continue
+        session_id = call.order.session_id
+        for each in (str(session_id), str(subjects.get(session_id, ""))):
+            assert as_of < ends.get(each, sys.maxsize), f"{call} although it was ended at {ends[each]}"
+
+
+def _number(part: str | int | None) -> int:
+    assert isinstance(part, int)
+    return part
+
+
+def _lives_as_of(answer: Answer) -> int | None:
+    """Return as of what position *answer* says that a session lives; None if it does not say so."""
+    name, *numbers = answer
+    as_of = {"Found": 0, "Rotated": 1, "Current": 1, "Replayed": 1}.get(str(name))
+    if as_of is None or (name == "Found" and numbers[-1] is not None):
+        return None
+    return _number(numbers[as_of])
+
+
+def _without_positions(answer: Answer) -> Answer:
+    match answer:
+        case ("Found", _, generation, _, seen, ended):
+            return ("Found", generation, seen, ended is not None)
+        case ("Replayed", generation, _, closed):
+            return ("Replayed", generation, closed)
+        case (("Ended" | "AlreadyEnded") as name, *_):
+            return (name,)
+        case (name, generation, _):
+            return (name, generation)
+        case _:
+            return answer
 
 
 # Where a number may differ, by the name of the answer; and whether it may be more (1) or less (-1).

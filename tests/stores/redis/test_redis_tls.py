@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from keyfob.base.errors import StoreUnavailable
 from keyfob.sessions.store import Rotated
@@ -24,32 +18,7 @@ from keyfob.testing.redis_server import RedisServer, free_port, redis_program
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import found, put_new
 
-
-def _certificate(folder: Path, name: str) -> Path:
-    """Write a certificate of its own for *name*, and its key beside it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(name))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / f"{name}.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    path.with_suffix(".key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return path
+Certify = Callable[[Path, str], Path]
 
 
 @pytest.fixture(autouse=True)
@@ -79,12 +48,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def debian(folder: Path) -> Iterator[RedisServer]:
+def debian(folder: Path, certify: Certify) -> Iterator[RedisServer]:
     """Give a Redis that speaks TLS alone, to clients with a certificate alone."""
     program = redis_program()
     if program is None:
         pytest.skip("Debian's redis-server is not installed")
-    certificate = _certificate(folder, "127.0.0.1")
+    certificate = certify(folder, "127.0.0.1")
     server = RedisServer(
         program=program,
         settings={
@@ -117,9 +86,9 @@ async def test_it_works_by_tls(url: str, clock: FrozenClock) -> None:
 
 
 async def test_a_server_that_nobody_vouches_for_is_refused(
-    url: str, folder: Path, clock: FrozenClock
+    url: str, folder: Path, certify: Certify, clock: FrozenClock
 ) -> None:
-    stranger = _certificate(folder, "127.0.0.9")
+    stranger = certify(folder, "127.0.0.9")
     with pytest.raises(StoreUnavailable):
         await open_store(url.replace("127.0.0.1.pem&tls_cert", f"{stranger.name}&tls_cert"), clock=clock)
 

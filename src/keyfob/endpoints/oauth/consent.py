@@ -57,9 +57,9 @@ async def show(site: Site, request: HttpRequest) -> HttpResponse:
         return await go_on(site, request, opened)
     match await site.authority.authorizations.next_step(opened, visitor):
         case AskConsent():
-            return _consent_page(site, opened, visitor, name=await _name_of(site, visitor.subject))
+            return _consent_page(site, opened, visitor, name=await name_of(site, visitor.subject))
         case ChooseAccount():
-            return _account_page(site, opened, visitor, name=await _name_of(site, visitor.subject))
+            return _account_page(site, opened, visitor, name=await name_of(site, visitor.subject))
         case _:
             return await go_on(site, request, opened)
 
@@ -97,7 +97,7 @@ def _bound(visitor: Principal, secret: str) -> str:
     return f"{visitor.session_id} {secret}"
 
 
-async def _name_of(site: Site, subject: Subject) -> str:
+async def name_of(site: Site, subject: Subject) -> str:
     """Return what to call *subject*: the name of its account, where the account is here."""
     account = await site.authority.store.accounts.find(subject)
     return subject if account is None else account.name
@@ -106,7 +106,7 @@ async def _name_of(site: Site, subject: Subject) -> str:
 def _consent_page(site: Site, opened: Opened, visitor: Principal, *, name: str) -> HttpResponse:
     client, request = opened.client, opened.request
     shown = escape(client.name or client.client_id)
-    lines = "".join(f"<li>{_in_words(one, request.audience)}</li>" for one in sorted(request.scopes))
+    lines = "".join(f"<li>{in_words(one, request.audience)}</li>" for one in sorted(request.scopes))
     lasting = (
         "It lasts until you or the application ends it."
         if scope.OFFLINE_ACCESS in request.scopes
@@ -140,7 +140,8 @@ def _form(site: Site, opened: Opened, visitor: Principal, **buttons: str) -> str
     return f'<form method="post" action="{CONSENT}">{pages.hidden(request=opened.secret, csrf_token=token)}{shown}</form>'
 
 
-def _in_words(one: str, audience: str) -> str:
+def in_words(one: str, audience: str) -> str:
+    """Return what the scope *one* lets an application do, as HTML."""
     words = _WORDS.get(one)
     return escape(words) if words else f"use <code>{escape(one)}</code> at <code>{escape(audience)}</code>"
 

@@ -26,11 +26,8 @@ from keyfob.clients.client import Client
 from keyfob.endpoints.bodies import read_oauth_form, read_oauth_query
 from keyfob.endpoints.caller import is_vouched_for, require_csrf_of
 from keyfob.endpoints.logout import cookie_tokens
-from keyfob.endpoints.oauth.logout_page import (
-    confirmation_page,
-    logout_error,
-    signed_out_page,
-)
+from keyfob.endpoints.oauth.logout_page import confirmation_page, signed_out_page
+from keyfob.endpoints.oauth.pages import refused
 from keyfob.endpoints.route import Parameter, Route
 from keyfob.endpoints.site import Site
 from keyfob.http import cookies
@@ -85,20 +82,17 @@ async def _end(site: Site, request: HttpRequest, asked: EndSessionRequest) -> Ht
         return await _sign_out(site, signed_in, onward)
     # Every login in the browser has one token; the page carries that of the first, and its form ends all of them.
     csrf_token = site.authority.csrf_token(next(iter(signed_in.values())))
+    fields = {
+        "client_id": None if client is None else client.client_id,
+        "post_logout_redirect_uri": asked.post_logout_redirect_uri if onward else None,
+        "state": asked.state,
+        "csrf_token": csrf_token,
+    }
     return confirmation_page(
         _path(site),
         client=client,
-        csrf_token=csrf_token,
-        onward=onward,
-        carried={
-            name: value
-            for name, value in (
-                ("client_id", None if client is None else client.client_id),
-                ("post_logout_redirect_uri", asked.post_logout_redirect_uri if onward else None),
-                ("state", asked.state),
-            )
-            if value
-        },
+        fields={name: value for name, value in fields.items() if value},
+        returns_to=onward or site.authority.issuer,
     )
 
 
@@ -209,7 +203,7 @@ ROUTES = (
         summary="Sign out of the authority, for a client",
         query=_QUERY,
         response_type="text/html",
-        render_error=logout_error,
+        render_error=refused,
     ),
     Route(
         method="POST",
@@ -219,6 +213,6 @@ ROUTES = (
         request=EndSessionRequest,
         request_type="application/x-www-form-urlencoded",
         response_type="text/html",
-        render_error=logout_error,
+        render_error=refused,
     ),
 )

@@ -30,21 +30,33 @@ _ORIGIN: Final = re.compile(r"(https?://[A-Za-z0-9.-]+(?::[0-9]+)?)(?:[/?].*)?")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:).*")
 
 
-def page(title: str, content: str, *, status: int = 200, returns_to: str | None = None) -> HttpResponse:
-    """Answer with a page; *content* is HTML in which everything of others is escaped. With a form, *returns_to* is where that may lead in the end."""
+def page(
+    title: str,
+    content: str,
+    *,
+    status: int = 200,
+    returns_to: str | None = None,
+    script: str = "",
+    referrer: bytes = b"same-origin",
+) -> HttpResponse:
+    """Answer with a page; *content* is HTML in which everything of others is escaped. With a form, *returns_to* is where that may lead in the end.
+
+    *script* is the source expression of the one script that runs there; *referrer* what a page with a form tells of itself.
+    """
+    scripts = f"script-src {script}; " if script else ""
     targets = "'self'" if returns_to is None else f"'self' {source_of(returns_to)}"
-    policy = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
+    policy = f"default-src 'none'; {scripts}style-src 'sha256-{_DIGEST}'; form-action {targets}; base-uri 'none'; frame-ancestors 'none'"
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{content}</body></html>"
     )
-    referrer = () if returns_to is None else ((b"referrer-policy", b"same-origin"),)
+    told = () if returns_to is None else ((b"referrer-policy", referrer),)
     headers = (
         _HTML,
         NO_STORE,
         (b"content-security-policy", policy.encode("ascii")),
         (b"x-frame-options", b"DENY"),
-        *referrer,
+        *told,
     )
     return HttpResponse(status=status, headers=headers, body=text.encode())
 

@@ -9,6 +9,11 @@ RESUME: Final = "/oauth/resume"
 SIGN_IN: Final = "/oauth/sign-in"
 CONSENT: Final = "/oauth/consent"
 PAR: Final = "/oauth/par"
+DEVICE_AUTHORIZATION: Final = "/oauth/device_authorization"
+DEVICE: Final = "/device"
+DEVICE_ANSWER: Final = "/device/answer"
+DEVICE_SIGN_IN: Final = "/device/sign-in"
+HAND_OFF: Final = "/oauth/hand-off"
 
 
 def path_to(path: str, secret: str) -> str:

@@ -47,6 +47,41 @@ async def for_refresh_token(
     )
 
 
+async def for_device(
+    site: Site, request: HttpRequest, credentials: ClientCredentials | None, *, device_code: str | None
+) -> UserGranted:
+    """Answer a device that asks whether it is let in (RFC 8628, section 3.4).
+
+    Raises:
+        Denied, GrantRefused: as `DeviceFlow.poll`, and for a client that does not say who it is.
+    """
+    if device_code is None:
+        raise InvalidRequest("invalid_request", "device_code is required.")
+    client = await _client(site, request, credentials)
+    return await site.authority.device_flow.poll(client, device_code, origin=_origin(request))
+
+
+async def for_hand_off(
+    site: Site,
+    request: HttpRequest,
+    credentials: ClientCredentials | None,
+    *,
+    hand_off: str | None,
+    redirect_uri: str | None,
+) -> UserGranted:
+    """Exchange what a browser brought from our origin (ADR 0020).
+
+    Raises:
+        Denied, GrantRefused: as `HandOffs.redeem`, and for a client that does not say who it is.
+    """
+    if hand_off is None:
+        raise InvalidRequest("invalid_request", "hand_off is required.")
+    client = await _client(site, request, credentials)
+    return await site.authority.hand_offs.redeem(
+        client, hand_off, redirect_uri=redirect_uri, origin=_origin(request)
+    )
+
+
 async def _client(site: Site, request: HttpRequest, credentials: ClientCredentials | None) -> Client:
     if credentials is None:
         raise Denied(Cause.NO_CREDENTIAL, "a client that does not say who it is")

@@ -87,6 +87,7 @@ def log_in(stage: Stage, tab: Tab) -> None:
     Raises:
         LabFailed: it is refused.
     """
+    stage.wait_for_the_second()
     status = tab.evaluate(f"shop.logIn({_text(FIRST)}, {_text(stage.password)})")
     if status != 200:
         raise LabFailed(f"{stage.setup.name}: the page cannot log in: {status}")

@@ -15,7 +15,7 @@ def play(stage: Stage) -> LogoutSeen:
     Raises:
         LabFailed: something did not answer, or the user cannot sign out.
     """
-    user = stage.user()
+    user = stage.user_on_the_second()
     captured: dict[str, Credential] = {}
     if stage.setup.refresh_cookie:
         captured |= {f"first {one.kind}": one for one in user.credentials()}

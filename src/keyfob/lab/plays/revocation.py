@@ -34,6 +34,7 @@ def play(stage: Stage, *, folder: Path) -> RevocationSeen:
         generator.tell(msgspec.json.encode(_load(stage)))
         began = time.perf_counter()
         rounds: list[Round] = []
+        stage.wait_for_the_second()
         while len(rounds) < ROUNDS and (not rounds or time.perf_counter() - began < stage.access_seconds / 2):
             rounds.append(_round(stage, watched=watched))
         generator.tell(b"stop")
@@ -98,7 +99,7 @@ class _Watch:
         self._over = threading.Event()
         self._denied_at: float | None = None
         self._code = ""
-        self._failure: LabFailed | None = None
+        self._failure: LabFailed | None = LabFailed(f"the calls of {door} broke off")
 
     def begin(self) -> None:
         """Start calling, and return after the first answer."""
@@ -123,8 +124,9 @@ class _Watch:
                 reply = self._user.call(self._door, credential=self._credential)
                 if not reply.accepted:
                     self._denied_at, self._code = time.perf_counter(), reply.code
-                    return
+                    break
                 self._accepted.set()
+            self._failure = None
         except LabFailed as error:
             self._failure = error
         finally:

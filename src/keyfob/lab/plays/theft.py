@@ -1,7 +1,7 @@
 """Experiment 6, played: a thief copies everything from a device, and both go on.
 
 The moments are shares of the access token's lifetime: the thief refreshes at 0.3, where there is something to refresh with, and the user at
-0.6. Where nothing was noticed by 0.9, the user signs out.
+0.5. Where nothing was noticed by 0.7, the user signs out.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from keyfob.lab.plays.watching import Beginning
 from keyfob.lab.readings.theft import Act, TheftSeen
 from keyfob.lab.stage import Stage
 
-CALLS = 40  # by each of the two, over the lifetime of an access token
-THIEF_REFRESHES, USER_REFRESHES, USER_SIGNS_OUT = 0.3, 0.6, 0.9
+CALLS = 40  # by each of the two, over the lifetime of an access token, and at least one a second
+THIEF_REFRESHES, USER_REFRESHES, USER_SIGNS_OUT = 0.3, 0.5, 0.7
 _DUE = {"thief's refresh": THIEF_REFRESHES, "user's refresh": USER_REFRESHES, "sign-out": USER_SIGNS_OUT}
 LONGEST = 2.2  # lifetimes after which nobody looks any longer
 
@@ -26,7 +26,7 @@ def play(stage: Stage) -> TheftSeen:
         LabFailed: something did not answer.
     """
     both = _Both(stage)
-    interval = stage.access_seconds / CALLS
+    interval = min(1.0, stage.access_seconds / CALLS)
     moment = 0
     while both.beginning.since() < LONGEST * stage.access_seconds and not both.is_over():
         both.step(both.beginning.since() / stage.access_seconds)
@@ -40,7 +40,7 @@ class _Both:
 
     def __init__(self, stage: Stage) -> None:
         self._door = stage.doors[0]
-        self._user = stage.user()
+        self._user = stage.user_on_the_second()
         self._thief = stage.device(agent="a thief")
         self._thief.held = dict(self._user.held)
         self._due = ["sign-out"]

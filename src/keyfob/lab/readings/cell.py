@@ -15,9 +15,13 @@ USUAL_LIFETIME = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """`text` is what is shown; `figures` what it was made of; `missing` why there is nothing to show, empty where there is."""
+    """`text` is what is shown, `brief` the same for a narrow column, where there is one.
+
+    `figures` are what it was made of; `missing` says why there is nothing to show, empty where there is.
+    """
 
     text: str
+    brief: str = ""
     figures: Mapping[str, Figure] = field(default_factory=lambda: MappingProxyType({}))
     missing: str = ""
 
@@ -36,7 +40,7 @@ class Unreadable(Exception):
 
 def missing(reason: str) -> Cell:
     """Return the cell of something that was not measured, and why."""
-    return Cell(text=f"not measured: {reason}", missing=reason)
+    return Cell(text=f"not measured: {reason}", brief="not measured", missing=reason)
 
 
 def seconds(value: float) -> str:
@@ -46,7 +50,7 @@ def seconds(value: float) -> str:
         return f"{milliseconds:.1f} ms" if milliseconds < 9.95 else f"{milliseconds:.0f} ms"
     if value < 9.95:
         return f"{value:.1f} s"
-    if value < 99.5:
+    if value < 60:
         return f"{value:.0f} s"
     return f"{value / 60:.1f} min"
 
@@ -58,8 +62,14 @@ def scaled(value: float, *, access_seconds: float) -> float:
 
 def until_exp(value: float, *, access_seconds: float) -> str:
     """Say how long something lasted that ended with the access token, as measured and as scaled."""
-    usual = seconds(scaled(value, access_seconds=access_seconds))
-    return f"{seconds(value)} of {access_seconds:g} s, until exp ({usual} of 10 min)"
+    return (
+        f"{seconds(value)} of {access_seconds:g} s, until exp ({usual(value, access_seconds=access_seconds)})"
+    )
+
+
+def usual(value: float, *, access_seconds: float) -> str:
+    """Say how long something that ended with the access token lasts with one of 10 minutes."""
+    return f"{seconds(scaled(value, access_seconds=access_seconds))} of 10 min"
 
 
 def several(items: list[str]) -> str:

@@ -49,6 +49,7 @@ def read(seen: CsrfSeen) -> Mapping[str, Cell]:
     return {
         "changed": Cell(
             text=f"{text}: {several(changed)}" if changed else f"none of {len(seen.forgeries)}",
+            brief=text if changed else f"none of {len(seen.forgeries)}",
             figures={"changed": len(changed), "forged": len(seen.forgeries), "control": controlled},
         )
     }

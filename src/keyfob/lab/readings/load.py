@@ -69,7 +69,11 @@ def figures(one: LoadSeen) -> dict[str, float]:
 def _joined(seen: LoadsSeen, words: Callable[[LoadSeen], str], figure: str) -> Cell:
     named = len(seen.variants) > 1
     texts = [f"{words(one)} ({one.where})" if named else words(one) for one in seen.variants]
-    return Cell(text="; ".join(texts), figures={one.where: figures(one)[figure] for one in seen.variants})
+    return Cell(
+        text="; ".join(texts),
+        brief=words(seen.variants[0]),
+        figures={one.where: figures(one)[figure] for one in seen.variants},
+    )
 
 
 def _cpu(one: LoadSeen) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import median
 
-from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp
+from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp, usual
 
 ROWS = (Row(key="denied", title="revoked → denied by three services"),)
 
@@ -53,9 +53,11 @@ def read(seen: RevocationSeen) -> Mapping[str, Cell]:
     figures = {"first": first, "last": last, "worst": worst, "rounds": len(seen.rounds)}
     if any(denial.code == "expired" for denial in denials):
         text = f"not before exp: {until_exp(worst, access_seconds=seen.access_seconds)}"
-        return {"denied": Cell(text=text, figures={**figures, "until_exp": True})}
-    text = f"first {seconds(first)}, last {seconds(last)}, worst of {len(seen.rounds)} {seconds(worst)}"
-    return {"denied": Cell(text=text, figures={**figures, "until_exp": False})}
+        brief = f"not before exp: {usual(worst, access_seconds=seen.access_seconds)}"
+        return {"denied": Cell(text=text, brief=brief, figures={**figures, "until_exp": True})}
+    text = f"first after {seconds(first)}, last after {seconds(last)}; worst of {len(seen.rounds)} rounds {seconds(worst)}"
+    brief = f"{seconds(first)} to {seconds(last)}"
+    return {"denied": Cell(text=text, brief=brief, figures={**figures, "until_exp": False})}
 
 
 def lags(seen: RevocationSeen) -> list[float]:

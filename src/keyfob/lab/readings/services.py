@@ -88,6 +88,7 @@ def _outages(outages: Sequence[Outage]) -> Cell:
     if not outages:
         return missing("nothing was stopped")
     texts: list[str] = []
+    briefs: list[str] = []
     figures: dict[str, Figure] = {}
     for outage in outages:
         until, went_on = lasted(outage)
@@ -95,10 +96,15 @@ def _outages(outages: Sequence[Outage]) -> Cell:
         texts.append(
             f"yes{route} ({seconds(outage.watched)} watched)"
             if went_on
-            else f"for {seconds(until)}{route}, then refuse"
+            else f"{_for(until)}{route}{', then refused' if until > 0 else ''}"
         )
+        briefs.append(f"yes{route}" if went_on else f"{_for(until)}{route}")
         figures |= {f"{outage.path}.until": until, f"{outage.path}.went_on": went_on}
-    return Cell(text="; ".join(texts), figures=figures)
+    return Cell(text="; ".join(texts), brief="; ".join(briefs), figures=figures)
+
+
+def _for(until: float) -> str:
+    return f"for {seconds(until)}" if until > 0 else "not at all"
 
 
 def _store(seen: ServicesSeen) -> Cell:

@@ -44,9 +44,10 @@ def read(seen: StorageSeen) -> Mapping[str, Cell]:
         raise Unreadable(f"the page with the credential in {broken[0]} does not work")
     own, *others = seen.placements
     return {
-        "own": Cell(text=_words(own), figures=_figures(own)),
+        "own": Cell(text=_words(own), brief=_brief(own), figures=_figures(own)),
         "others": Cell(
             text="; ".join(_words(one) for one in others) or "–",
+            brief="; ".join(_brief(one) for one in others) or "–",
             figures={
                 f"{one.placement}.{name}": value for one in others for name, value in _figures(one).items()
             },
@@ -65,6 +66,11 @@ def _words(seen: PlacementSeen) -> str:
     if not got:
         return f"{where}: nothing"
     return f"{where}: {several([take.good_for for take in got])}, by {several([take.means for take in got])}"
+
+
+def _brief(seen: PlacementSeen) -> str:
+    got = several([take.good_for for take in working(seen)])
+    return f"{got} ({PLACEMENT_TITLES[seen.placement]})"
 
 
 def _figures(seen: PlacementSeen) -> dict[str, float | int | bool | str]:

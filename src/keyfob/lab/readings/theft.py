@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp
+from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp, usual
 
 ROWS = (
     Row(key="detected", title="a stolen credential: noticed by the server"),
@@ -58,6 +58,7 @@ def _detected(noticed: float | None, access_seconds: float) -> Cell:
     share = noticed / access_seconds
     return Cell(
         text=f"yes, at the user's next refresh, {share:.2f} lifetimes of an access token after the theft",
+        brief="yes, at the next refresh",
         figures={"detected": True, "after": noticed, "lifetimes": share},
     )
 
@@ -81,9 +82,10 @@ def _thief(
         + (f" and {refreshes} refresh" if refreshes else "")
         + ("es" if refreshes > 1 else "")
     )
-    if beyond == 0:
-        return Cell(text=f"{words}; none after {what}", figures=figures)
-    lasting = seconds(beyond)
+    if last < end:
+        return Cell(text=f"{words}; none after {what}", brief=f"nothing after {what}", figures=figures)
+    lasting = brief = seconds(beyond)
     if stopped == "expired":
         lasting = f"{until_exp(beyond, access_seconds=access_seconds)},"
-    return Cell(text=f"{words}; for {lasting} after {what}", figures=figures)
+        brief = usual(beyond, access_seconds=access_seconds)
+    return Cell(text=f"{words}; for {lasting} after {what}", brief=f"{brief} after {what}", figures=figures)

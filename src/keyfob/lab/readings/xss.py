@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp
-from keyfob.lab.readings.replays import Track, end_of, survival
+from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp, usual
+from keyfob.lab.readings.replays import Track, end_of, survival, survives
 from keyfob.lab.setups import PLACEMENT_TITLES, Placement
 
 ROWS = (
@@ -45,7 +45,14 @@ def read(seen: XssSeen) -> Mapping[str, Cell]:
         for one, cell in zip(seen.injections[1:], others, strict=True)
         for name, value in cell.figures.items()
     }
-    return {"own": own, "others": Cell(text="; ".join(cell.text for cell in others) or "–", figures=figures)}
+    return {
+        "own": own,
+        "others": Cell(
+            text="; ".join(cell.text for cell in others) or "–",
+            brief="; ".join(cell.brief for cell in others) or "–",
+            figures=figures,
+        ),
+    }
 
 
 def _cell(seen: InjectionSeen, access_seconds: float) -> Cell:
@@ -60,12 +67,24 @@ def _cell(seen: InjectionSeen, access_seconds: float) -> Cell:
     succeeded = sum(replay.accepted for track in tracks for replay in track.replays)
     figures: dict[str, float | int | bool | str] = {"replays": succeeded, "acted": seen.acted}
     if not tracks:
-        return Cell(text=f"{where}: nothing to replay{acted}", figures={**figures, "survival": 0.0})
-    longest = max(tracks, key=survival)
+        return Cell(
+            text=f"{where}: nothing to replay{acted}",
+            brief=f"nothing to replay ({where})",
+            figures={**figures, "survival": 0.0},
+        )
+    longest = max(tracks, key=lambda track: (survives(track), survival(track)))
     lasted = survival(longest)
     figures |= {"survival": lasted}
-    if lasted > 0 and end_of(longest) == "expired":
+    if survives(longest) and end_of(longest) == "expired":
         until = until_exp(lasted, access_seconds=access_seconds)
-        return Cell(text=f"{where}: {succeeded} replays, {until} after the sign-out", figures=figures)
-    after = "none" if lasted == 0 else f"until {seconds(lasted)}"
-    return Cell(text=f"{where}: {succeeded} replays, {after} after the sign-out", figures=figures)
+        return Cell(
+            text=f"{where}: {succeeded} replays, {until} after the sign-out",
+            brief=f"{usual(lasted, access_seconds=access_seconds)} ({where})",
+            figures=figures,
+        )
+    after = f"until {seconds(lasted)}" if survives(longest) else "none"
+    return Cell(
+        text=f"{where}: {succeeded} replays, {after} after the sign-out",
+        brief=f"{after} ({where})",
+        figures=figures,
+    )

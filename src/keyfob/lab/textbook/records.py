@@ -133,5 +133,5 @@ class SqliteRecords:
         self.counts["store_queries"] += 1
         try:
             return self._database.execute(statement, values).fetchall()
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
             raise RecordsUnavailable(str(error)) from None

@@ -122,6 +122,12 @@ class RemoteRecords(Records):
         """See `Records`."""
         await self._call("block_subject", subject=subject)
 
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None and self._connection.transport is not None:
+            self._connection.transport.close()
+            await asyncio.sleep(0)
+
     async def _call(self, verb: str, **arguments: object) -> bytes:
         connection = await self._connected()
         assert connection.transport is not None

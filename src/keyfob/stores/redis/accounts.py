@@ -147,7 +147,7 @@ class RedisAccountStore:
             if record is not None:
                 step.revoke(revocation, revocation.event.at)
             elif roles:
-                step.revoke_if_signed_in(revocation, revocation.event.at)
+                await self._revoke_if_signed_in(step, revocation)
             else:
                 step.tell(revocation.event)
             return True
@@ -225,6 +225,9 @@ class RedisAccountStore:
     def _put_record(self, step: Step, present: bytes | None, record: SubjectRecord) -> None:
         step.expect(SUBJECTS, record.subject, present)
         step.put(SUBJECTS, record.subject, encode(SubjectRow(record=record)))
+
+    async def _revoke_if_signed_in(self, step: Step, revocation: Revocation) -> None:
+        step.revoke_if_signed_in(revocation, revocation.event.at)
 
     async def _entry(self, decide: Callable[[Step], Awaitable[bool]]) -> Entry | None:
         done = await settle(self._server, _TABLES, decide)

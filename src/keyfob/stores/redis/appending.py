@@ -23,10 +23,9 @@ Told = tuple[tuple[bytes, ...], dict[str, object]]
 
 
 def reappending(
-    salt: bytes, entries: Sequence[Entry], *, instead_of: Head, event: Event, now: datetime
+    orders: Orders, entries: Sequence[Entry], *, instead_of: Head, event: Event, now: datetime
 ) -> Told:
     """Return what reappend.lua is told."""
-    orders = Orders(salt)
     told = [
         {
             **orders.add(entry),
@@ -46,10 +45,9 @@ def reappending(
 
 
 def beginning(
-    salt: bytes, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
+    orders: Orders, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
 ) -> Told:
     """Return what begin_timeline.lua is told."""
-    orders = Orders(salt)
     told = [{**orders.add(one), "event": event_fields(one.event)} for one in revocations]
     return orders.keys, {
         "orders": told,

@@ -42,6 +42,15 @@ async def connect_unchecked(options: RedisOptions) -> Connection:
     address = options.addresses[0]
     if options.topology is Topology.SENTINEL:
         address = await find_primary(options)
+    return await connect_to(address, options)
+
+
+async def connect_to(address: Address, options: RedisOptions) -> Connection:
+    """Connect to the server at *address*, whatever it is like.
+
+    Raises:
+        Exception: one of `faults.FAULTS`.
+    """
     async with asyncio.timeout(options.connect_timeout.total_seconds()):
         return await _connect(address, options)
 
@@ -103,9 +112,37 @@ def check_server(state: Mapping[str, str]) -> None:
     if not is_new_enough(state):
         raise WrongServer("is too old; use Redis 7.0 or Valkey 7.2, or newer")
     if state.get("cluster_enabled") == "1":
-        raise WrongServer("is a node of a cluster; Keyfob needs a single server or Sentinel")
+        raise WrongServer("is a node of a cluster; use redis+cluster://")
     if state.get("role") != "master":
         raise WrongServer("is a replica; name the primary, or use redis+sentinel://")
+    _check_policy(state)
+
+
+def check_node(state: Mapping[str, str]) -> None:
+    """Refuse a node of a cluster that is no primary, too old, or may drop sessions, entries and cut-offs to make room.
+
+    Raises:
+        WrongServer: it is; the message says how to mend it.
+    """
+    check_member(state)
+    if state.get("role") != "master":
+        raise WrongServer("is a replica by now; wait for the failover to end")
+
+
+def check_member(state: Mapping[str, str]) -> None:
+    """Refuse a node of a cluster, whatever its role is, that could not be used as a primary.
+
+    Raises:
+        WrongServer: it is; the message says how to mend it.
+    """
+    if not is_new_enough(state):
+        raise WrongServer("is too old; use Redis 7.0 or Valkey 7.2, or newer")
+    if state.get("cluster_enabled") != "1":
+        raise WrongServer("is no node of a cluster; use redis://")
+    _check_policy(state)
+
+
+def _check_policy(state: Mapping[str, str]) -> None:
     policy = state.get("maxmemory_policy", "")
     if policy != EVICTS_NOTHING:
         raise WrongServer(

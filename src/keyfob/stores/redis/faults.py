@@ -17,7 +17,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (exceptions.NoPermissionError, "refuses this user a command that Keyfob needs (docs/reference/redis.md)"),
     (exceptions.AuthenticationError, "refuses user or password of the store's URL, or wants some"),
     (exceptions.ClusterDownError, "is a cluster that is down"),
-    (exceptions.MovedError, "is a node of a cluster; Keyfob needs a single server or Sentinel"),
+    (exceptions.MovedError, "is a node of a cluster; use redis+cluster://"),
     (exceptions.TimeoutError, "does not answer in time"),
     (TimeoutError, "does not answer in time"),
 )

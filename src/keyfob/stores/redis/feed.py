@@ -90,7 +90,8 @@ class RedisFeedStore:
             ValueError: they do not continue it.
         """
         check_continues(entries, instead_of)
-        keys, asked = reappending(self._server.salt, entries, instead_of=instead_of, event=event, now=now)
+        orders = self._server.orders()
+        keys, asked = reappending(orders, entries, instead_of=instead_of, event=event, now=now)
         if not await self._server.step("reappend", keys, asked):
             return None
         self._server.evidence.note(instead_of.timeline, entries)
@@ -102,7 +103,8 @@ class RedisFeedStore:
         self, revocations: Sequence[Revocation], *, instead_of: Head, past: Position, now: datetime
     ) -> Head | None:
         """Begin a new timeline where the head is still *instead_of*."""
-        keys, asked = beginning(self._server.salt, revocations, instead_of=instead_of, past=past, now=now)
+        orders = self._server.orders()
+        keys, asked = beginning(orders, revocations, instead_of=instead_of, past=past, now=now)
         begun, *head = await self._server.step("begin_timeline", keys, asked)
         if not begun:
             return None

@@ -6,14 +6,14 @@ It is a wake-up and no more: each second the head is looked at, whoever called, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from keyfob.stores.moving import Mark
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import ask, connect, find_primary, take_leave
+from keyfob.stores.redis.connecting import ask, take_leave
 from keyfob.stores.redis.faults import FAULTS
 from keyfob.stores.redis.marks import read_mark
-from keyfob.stores.redis.options import Address, RedisOptions, Topology
+from keyfob.stores.redis.options import Address
 from keyfob.stores.redis.wire import Connection
 from keyfob.stores.wakers import Wakers
 
@@ -27,15 +27,20 @@ class Listener:
 
     def __init__(
         self,
-        options: RedisOptions,
+        connect: Callable[[], Awaitable[Connection]],
         wakers: Wakers,
         *,
+        look: Callable[[], Awaitable[Address]] | None,
         on_failover: Callable[[], None],
         on_gone: Callable[[Mark | None], None],
     ) -> None:
-        """Begin. *on_failover* is called when the sentinels name another primary than before, *on_gone* with the mark of a store that is closed."""
-        self._options = options
+        """Begin. *look* says where the primary is; *on_failover* is called when that is elsewhere than before.
+
+        *on_gone* is called with the mark of a store that is closed.
+        """
+        self._connect = connect
         self._wakers = wakers
+        self._find_primary = look
         self._on_failover = on_failover
         self._on_gone = on_gone
         self._connection: Connection | None = None
@@ -66,9 +71,9 @@ class Listener:
 
     async def _look(self, known: bytes) -> bytes:
         """Return the head position once it is no longer *known*, or after the poll interval."""
-        await self._ask_sentinels()
+        await self._look_for_primary()
         if self._connection is None:
-            self._connection = await connect(self._options)
+            self._connection = await self._connect()
         if known:
             block = round(POLL_INTERVAL * 1000)
             await ask(
@@ -84,11 +89,11 @@ class Listener:
             self._wakers.wake()
         return position
 
-    async def _ask_sentinels(self) -> None:
+    async def _look_for_primary(self) -> None:
         """Leave a primary that was cut off from its sentinels and does not know yet that it is none any more."""
-        if self._options.topology is not Topology.SENTINEL:
+        if self._find_primary is None:
             return
-        primary = await find_primary(self._options)
+        primary = await self._find_primary()
         if primary != self._primary is not None:
             self._on_failover()
             await self._hang_up()

@@ -13,15 +13,15 @@ from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionPage
 from keyfob.stores.children import child_cursor, child_place, ends_sessions, is_ended_by, read_child_cursor
 from keyfob.stores.redis import places
-from keyfob.stores.redis.packing import cut_offs, read_session
+from keyfob.stores.redis.packing import Reply, cut_offs, read_session
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import cursor_number, read_session_cursor, session_cursor
 from keyfob.stores.standing import Over, as_it_stands, is_live, over_since, over_without_parent
 from keyfob.stores.texts import can_be_kept
 
 _KEYS_AT_ONCE = 500  # keys of one look at the key space, whose rows are read in one round trip
-_MAX_SWEPT = 50_000  # keys that one deletion looks at: the next one goes on behind them
-_START = b"0"
+MAX_SWEPT = 50_000  # keys that one deletion looks at: the next one goes on behind them
+START = b"0"
 
 
 class Listing:
@@ -29,7 +29,7 @@ class Listing:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._swept = _START
+        self._swept = START
 
     async def page(
         self,
@@ -72,12 +72,13 @@ class Listing:
             rest = [session for session in ended if behind is None or child_place(session) > behind]
             page = rest[:limit]
             return SessionPage(page, child_cursor(page[-1]) if len(rest) > len(page) and page else None)
-        cursor, keys = await self._server.read(
-            *_scan(_START if after is None else str(cursor_number(after)).encode())
-        )
+        return await self._ended_everywhere(entry, 0 if after is None else cursor_number(after))
+
+    async def _ended_everywhere(self, entry: Entry, place: int) -> SessionPage:
+        cursor, keys = await self._server.read(*scan(str(place).encode()))
         found = await self._server.together(self._ended_at(key, entry) for key in set(keys))
         everyone = [session for sessions in found for session in sessions]
-        return SessionPage(everyone, None if cursor == _START else cursor.decode())
+        return SessionPage(everyone, None if cursor == START else cursor.decode())
 
     def _key_of(self, entry: Entry) -> bytes:
         if entry.scope is Scope.SESSION:
@@ -94,9 +95,9 @@ class Listing:
     async def sweep(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* rows whose absolute end is reached; go on where the sweep before has stopped."""
         gone = looked = 0
-        while gone < limit and looked < _MAX_SWEPT:
+        while gone < limit and looked < MAX_SWEPT:
             start = self._swept
-            found, keys = await self._server.read(*_scan(start))
+            found, keys = await self._server.read(*scan(start))
             for key in keys:
                 if gone < limit:
                     asked = {"now": to_micros(now), "limit": limit - gone}
@@ -105,7 +106,7 @@ class Listing:
             looked += len(keys)
             if gone < limit:
                 self._swept = found
-                if found == _START:
+                if found == START:
                     break
         return gone
 
@@ -115,8 +116,8 @@ class Listing:
             yield [session for session in await self._read(key, now) if session.subject == subject]
             return
         cursor = None
-        while cursor != _START:
-            cursor, keys = await self._server.read(*_scan(cursor or _START))
+        while cursor != START:
+            cursor, keys = await self._server.read(*scan(cursor or START))
             found = await self._server.together(self._read(key, now) for key in set(keys))
             yield [session for sessions in found for session in sessions]
 
@@ -125,13 +126,18 @@ class Listing:
         known = self._server.evidence.mark
         head, position, rows = await self._server.look("rows_of", (places.META, places.CUT_OFFS, key))
         self._server.check_head(known, head, position)
-        own = {
-            field: as_it_stands(read_session(field, row), cut_offs=cut_offs(cuts), parent=None)
-            for field, row, cuts in rows
-        }
-        by_id = {session.session_id: session for session in own.values()}
-        standing = (_under_parent(session, by_id, now) for session in by_id.values())
-        return [session for session in standing if is_live(session, now)]
+        return live_of(rows, now)
+
+
+def live_of(rows: Sequence[Reply], now: datetime) -> list[Session]:
+    """Return the sessions of the rows of one hash, as rows_of.lua gives them, that are live at *now*."""
+    own = {
+        field: as_it_stands(read_session(field, row), cut_offs=cut_offs(cuts), parent=None)
+        for field, row, cuts in rows
+    }
+    by_id = {session.session_id: session for session in own.values()}
+    standing = (_under_parent(session, by_id, now) for session in by_id.values())
+    return [session for session in standing if is_live(session, now)]
 
 
 def _under_parent(session: Session, by_id: dict[SessionId, Session], now: datetime) -> Session:
@@ -146,5 +152,6 @@ def _age(session: Session) -> tuple[int, SessionId]:
     return to_micros(session.created_at), session.session_id
 
 
-def _scan(cursor: bytes) -> Sequence[object]:
+def scan(cursor: bytes) -> Sequence[object]:
+    """Return the command that looks at the next keys of sessions behind *cursor*."""
     return (b"SCAN", cursor, b"MATCH", places.ALL_SESSIONS, b"COUNT", _KEYS_AT_ONCE)

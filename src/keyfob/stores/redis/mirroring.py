@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from keyfob.base.clock import Clock, to_micros
 from keyfob.base.identifiers import Position, Timeline
 from keyfob.revocation.entry import Entry, Head
-from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import raw
 from keyfob.stores.redis.places import META
 from keyfob.stores.redis.server import Server
@@ -34,7 +33,7 @@ class RedisMirror:
         self, entries: Sequence[Entry], *, instead_of: Head | None, reached: Head
     ) -> Sequence[Entry] | None:
         """Carry *entries* out, in one step."""
-        orders = Orders(self._server.salt)
+        orders = self._server.orders()
         asked = {
             "orders": [orders.add(entry) for entry in entries],
             "instead_of": ("", "0")
@@ -44,4 +43,8 @@ class RedisMirror:
             "now": to_micros(self._clock.now()),
         }
         is_done, *rest = await self._server.step("mirror", orders.keys, asked)
-        return [self._server.appended(entry) for entry in rest[0]] if is_done else None
+        if not is_done:
+            return None
+        appended = [self._server.appended(entry) for entry in rest[0]]
+        await self._server.carry(appended)
+        return appended

@@ -15,6 +15,7 @@ class Topology(StrEnum):
 
     SINGLE = "redis"
     SENTINEL = "redis+sentinel"
+    CLUSTER = "redis+cluster"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,8 @@ class Tls:
 class RedisOptions:
     """Where the server is, and how long anything may take.
 
-    With `SENTINEL` the *addresses* are those of the sentinels, and *primary* is the name under which they know the primary. A write is
-    acknowledged when *replicas* replicas have it. `deadline` is by when a caller has its answer, `connections` how many batches are under
+    With `SENTINEL` the *addresses* are those of the sentinels, and *primary* is the name under which they know the primary; with `CLUSTER`
+    those of some nodes, which know the others, and *connections* and *replicas* are those of each. A write is acknowledged when *replicas* replicas have it. `deadline` is by when a caller has its answer, `connections` how many batches are under
     way at once.
     """
 

@@ -10,7 +10,10 @@ from keyfob.stores.redis.places import STATE, sessions_at, tag_of, tag_of_sessio
 
 
 class Orders:
-    """Collects the keys behind those of the feed, each once. Keys that a script needs anyhow come first, as *keys*."""
+    """Collects the keys behind those of the feed, each once. Keys that a script needs anyhow come first, as *keys*.
+
+    In a cluster rows lie elsewhere, and what a script is told is another (`cluster.orders`).
+    """
 
     def __init__(self, salt: bytes, *keys: bytes) -> None:
         self._salt = salt

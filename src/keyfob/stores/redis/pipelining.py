@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import exceptions
@@ -40,6 +40,7 @@ class _Asked:
     until: float
     script: Script | None
     only_reads: bool
+    is_asking: bool
     tries_left: int = 1
 
 
@@ -54,8 +55,15 @@ class _Line:
 class Pipeline:
     """Carries requests to the server. All of its methods belong to the event loop of the store."""
 
-    def __init__(self, options: RedisOptions, connect: Callable[[], Awaitable[Connection]]) -> None:
-        """*connect* makes a connection to the primary, or raises one of `FAULTS`."""
+    def __init__(
+        self,
+        options: RedisOptions,
+        connect: Callable[[], Awaitable[Connection]],
+        *,
+        passes: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        """*connect* makes a connection to the primary, or raises one of `FAULTS`. Refusals that *passes* names are raised as they are."""
+        self._passes = passes
         self._options = options
         self._connect = connect
         self._deadline = options.deadline.total_seconds()
@@ -69,8 +77,12 @@ class Pipeline:
         self._is_due = False
         self._is_closed = False
 
-    def ask(self, command: Command, *, script: Script | None = None, only_reads: bool) -> asyncio.Future[Any]:
+    def ask(
+        self, command: Command, *, script: Script | None = None, only_reads: bool, is_asking: bool = False
+    ) -> asyncio.Future[Any]:
         """Return what comes to the answer to *command*. A caller that is cancelled does not stop what was sent.
+
+        *is_asking*: it is about a slot that is on its way to this node.
 
         Raises:
             StoreUnavailable: the server does not answer, not in time, or refuses; of the future, or at once.
@@ -82,7 +94,9 @@ class Pipeline:
             raise StoreUnavailable("too much waits for the Redis server; try again")
         # Packed here and not with the batch: what cannot be sent is the mistake of its caller alone.
         until = self._loop.time() + self._deadline
-        asked = _Asked(command, packed(command), self._loop.create_future(), until, script, only_reads)
+        asked = _Asked(
+            command, packed(command), self._loop.create_future(), until, script, only_reads, is_asking
+        )
         self._waiting.append(asked)
         self._watch(asked)
         self._come_soon()
@@ -172,6 +186,10 @@ class Pipeline:
             Exception: one of `FAULTS`: the connection is lost, and so is everything that has no answer yet.
         """
         connection = await self._connected(line)
+        # Who was told that it came to nothing while a connection was made must not be wrong.
+        requests = [asked for asked in requests if not asked.answer.done()]
+        if not requests:
+            return
         unknown = await self._go(connection, requests, [asked.packed for asked in requests])
         if unknown:
             await self._go(connection, unknown, [_with_text(asked) for asked in unknown])
@@ -182,6 +200,7 @@ class Pipeline:
         """Send *pieces*, and answer *requests*; return those whose script the server does not know."""
         if self._options.replicas and any(not asked.only_reads for asked in requests):
             return await self._go_confirmed(connection, requests, pieces)
+        requests, pieces = _with_asking(requests, pieces)
         answer = connection.send(b"".join(pieces), len(requests))
         try:
             replies = await answer
@@ -190,12 +209,13 @@ class Pipeline:
             self._settle_all(requests, connection.received)
             raise
         unknown = self._settle_all(requests, replies)
-        _check_replies(replies)
+        self._check_replies(replies)
         return unknown
 
     async def _go_confirmed(
         self, connection: Connection, requests: Sequence[_Asked], pieces: list[bytes]
     ) -> list[_Asked]:
+        requests, pieces = _with_asking(requests, pieces)
         confirming = packed((b"WAIT", self._options.replicas, round(self._deadline * 500)))
         *replies, confirmed = await connection.send(b"".join((*pieces, confirming)), len(requests) + 1)
         return self._settle_confirmed(requests, replies, confirmed)
@@ -217,11 +237,11 @@ class Pipeline:
         for asked, reply in zip(requests, replies, strict=True):
             if isinstance(reply, exceptions.NoScriptError):
                 unknown.append(asked)
-            elif is_confirmed or asked.only_reads:
+            elif is_confirmed or asked.only_reads or isinstance(reply, self._passes):
                 self._settle(asked, reply)
             else:
                 self._settle(asked, TooFewReplicas())
-        _check_replies(replies)
+        self._check_replies(replies)
         return unknown
 
     def _settle(self, asked: _Asked, reply: object) -> None:
@@ -229,7 +249,17 @@ class Pipeline:
             if not asked.answer.done():
                 asked.answer.set_result(reply)
             return
+        if isinstance(reply, self._passes):
+            if not asked.answer.done():
+                asked.answer.set_exception(reply)
+            return
         self._refuse(asked, unavailable(reply, self._options.name))
+
+    def _check_replies(self, replies: Sequence[object]) -> None:
+        """Raise what one of *replies* says of the connection: that it leads nowhere, or to no primary."""
+        for reply in replies:
+            if isinstance(reply, BaseException) and is_lost(reply) and not isinstance(reply, self._passes):
+                raise reply
 
     def _give_back(self, requests: Sequence[_Asked], error: BaseException) -> None:
         """Ask once more for what only reads; tell all others."""
@@ -263,11 +293,21 @@ class Pipeline:
             asked.answer.set_exception(error)
 
 
-def _check_replies(replies: Sequence[object]) -> None:
-    """Raise what one of *replies* says of the connection: that it leads nowhere, or to no primary."""
-    for reply in replies:
-        if isinstance(reply, BaseException) and is_lost(reply):
-            raise reply
+def _with_asking(requests: Sequence[_Asked], pieces: list[bytes]) -> tuple[Sequence[_Asked], list[bytes]]:
+    """Return *requests* with an `ASKING` before each that needs one, which nobody waits for."""
+    if not any(asked.is_asking for asked in requests):
+        return requests, pieces
+    all_requests: list[_Asked] = []
+    all_pieces: list[bytes] = []
+    for asked, piece in zip(requests, pieces, strict=True):
+        if asked.is_asking:
+            nobody = replace(asked, answer=asyncio.get_running_loop().create_future(), only_reads=True)
+            nobody.answer.cancel()
+            all_requests.append(nobody)
+            all_pieces.append(packed((b"ASKING",)))
+        all_requests.append(asked)
+        all_pieces.append(piece)
+    return all_requests, all_pieces
 
 
 def _with_text(asked: _Asked) -> bytes:

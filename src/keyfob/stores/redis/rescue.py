@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from keyfob.stores.redis.appending import Told, beginning, read_head, reappendin
 from keyfob.stores.redis.connecting import ask
 from keyfob.stores.redis.evidence import Evidence, Mark
 from keyfob.stores.redis.faults import WentBack, WrongServer
+from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import read_stream_entry
 from keyfob.stores.redis.scripts import Scripts
 from keyfob.stores.redis.wire import Connection
@@ -36,10 +38,20 @@ _TRIES: Final = 10  # others that were faster, one after another
 class Rescue:
     """Looks at connections for one store."""
 
-    def __init__(self, evidence: Evidence, scripts: Scripts, *, salt: bytes, clock: Clock) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        scripts: Scripts,
+        *,
+        salt: bytes,
+        orders: Callable[[], Orders],
+        clock: Clock,
+    ) -> None:
+        """*orders* gives an empty collection of what a script is told of revocations."""
         self._evidence = evidence
         self._scripts = scripts
         self._salt = salt
+        self._orders = orders
         self._clock = clock
         self._since: float | None = None
         self._turn = asyncio.Lock()
@@ -87,7 +99,7 @@ class Rescue:
         evidence = self._evidence
         now, event = self._clock.now(), self._event("feed_reappended", head)
         if lost := evidence.lost_by(head):
-            told = reappending(self._salt, lost, instead_of=head, event=event, now=now)
+            told = reappending(self._orders(), lost, instead_of=head, event=event, now=now)
             if await self._run(connection, "reappend", told):
                 _log.error("the Redis server had lost entries of the feed: %d were appended again", len(lost))
             return
@@ -95,7 +107,7 @@ class Rescue:
             raise WentBack
         event = self._event("feed_begun_anew", head)
         orders = [Revocation(scope=Scope.EVERYTHING, id="", event=event)]
-        told = beginning(self._salt, orders, instead_of=head, past=evidence.position, now=now)
+        told = beginning(self._orders(), orders, instead_of=head, past=evidence.position, now=now)
         begun, *_ = await self._run(connection, "begin_timeline", told)
         if begun:
             _log.error("the Redis server had lost entries of the feed: a new timeline begins")

@@ -1,4 +1,7 @@
-"""The scripts of the store: Lua files beside this module, each one step. A line `--#include a b` stands for the files `a.lua` and `b.lua`."""
+"""The scripts of the store: Lua files beside this module, each one step. A line `--#include a b` stands for the files `a.lua` and `b.lua`.
+
+A file that is included already is not included again.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +38,17 @@ class Scripts:
 
 def read_script(name: str) -> Script:
     """Return the script *name* with what it includes."""
-    text = "\n".join(_lines(name)).encode()
+    text = "\n".join(_lines(name, set())).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-def _lines(name: str) -> Iterator[str]:
+def _lines(name: str, included: set[str]) -> Iterator[str]:
     text = (files("keyfob.stores.redis") / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
     for line in text.splitlines():
         if line.startswith(_INCLUDE):
-            for included in line.removeprefix(_INCLUDE).split():
-                yield from _lines(included)
+            for each in line.removeprefix(_INCLUDE).split():
+                if each not in included:
+                    included.add(each)
+                    yield from _lines(each, included)
         else:
             yield line

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -16,15 +17,16 @@ from keyfob.revocation.entry import Entry
 from keyfob.stores.moving import Mark, refusal
 from keyfob.stores.records import Kind
 from keyfob.stores.redis import places
-from keyfob.stores.redis.connecting import ask, connect, take_leave
+from keyfob.stores.redis.connecting import ask, connect, find_primary, take_leave
 from keyfob.stores.redis.evidence import Evidence, is_behind
 from keyfob.stores.redis.evidence import Mark as Reached
 from keyfob.stores.redis.faults import FAULTS, WentBack, at_opening, unavailable
 from keyfob.stores.redis.listening import Listener
 from keyfob.stores.redis.marks import read_mark
-from keyfob.stores.redis.options import RedisOptions
+from keyfob.stores.redis.options import RedisOptions, Topology
+from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import Reply, read_entry
-from keyfob.stores.redis.pipelining import Pipeline
+from keyfob.stores.redis.pipelining import Command, Pipeline
 from keyfob.stores.redis.rescue import Rescue
 from keyfob.stores.redis.scripts import Script, Scripts
 from keyfob.stores.redis.wire import Connection
@@ -36,6 +38,18 @@ T = TypeVar("T")
 
 SCHEMA: Final = 2
 _GOODBYE: Final = 2.0  # seconds: how long `close` waits for what is under way
+
+
+class Asks(Protocol):
+    """What carries requests to a server, or to several."""
+
+    def ask(self, command: Command, *, script: Script | None = None, only_reads: bool) -> Awaitable[Any]:
+        """Return what comes to the answer to *command*."""
+        ...
+
+    async def close(self, patience: float) -> None:
+        """Finish what is under way, for *patience* seconds, and close every connection."""
+        ...
 
 
 class Server:
@@ -51,14 +65,23 @@ class Server:
         self.wakers = Wakers()
         self._scripts = Scripts()
         self._packer = msgspec.msgpack.Encoder()
-        self._rescue = Rescue(self.evidence, self._scripts, salt=salt, clock=clock)
-        self._pipeline = Pipeline(options, self.connect)
+        self._rescue = Rescue(self.evidence, self._scripts, salt=salt, orders=self.orders, clock=clock)
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         self._refusal: StoreUnavailable | None = None
-        self._listener = Listener(
-            options, self.wakers, on_failover=self._pipeline.leave, on_gone=self._note_move
+        self._pipeline, self._listener = self._lines()
+
+    def _lines(self) -> tuple[Asks, Listener]:
+        """Make what carries requests, and what listens."""
+        pipeline = Pipeline(self.options, self.connect)
+        listener = Listener(
+            partial(connect, self.options),
+            self.wakers,
+            look=partial(find_primary, self.options) if self.options.topology is Topology.SENTINEL else None,
+            on_failover=pipeline.leave,
+            on_gone=self._note_move,
         )
+        return pipeline, listener
 
     @classmethod
     async def open(cls, options: RedisOptions, *, clock: Clock) -> Server:
@@ -72,12 +95,19 @@ class Server:
             async with asyncio.timeout(options.deadline.total_seconds()):
                 connection = await connect(options)
                 try:
-                    salt = await _make(connection, Scripts()["open"], options)
+                    salt = await read_salt(connection, Scripts()["open"], options)
                 finally:
                     await take_leave(connection)
         except FAULTS as error:
             raise at_opening(error, options.name) from None
         return cls(options, salt, clock=clock)
+
+    def orders(self, *keys: bytes) -> Orders:
+        """Return an empty collection of what a script is told of revocations; *keys* are those that it needs anyhow."""
+        return Orders(self.salt, *keys)
+
+    async def carry(self, entries: Sequence[Entry]) -> None:
+        """Carry *entries*, which were appended just now, to the rows that they are about. Here they were in the same step."""
 
     async def connect(self) -> Connection:
         """Connect, and see that the server still has what it acknowledged: only a restart, a failover or a restore takes it back.
@@ -214,8 +244,12 @@ class Server:
             raise StoreUnavailable("the event loop that opened the store is closed") from None
 
 
-async def _make(connection: Connection, script: Script, options: RedisOptions) -> bytes:
-    """Make the state of the feed, unless it is there; return the salt."""
+async def read_salt(connection: Connection, script: Script, options: RedisOptions) -> bytes:
+    """Make the state of the feed, unless it is there; return the salt.
+
+    Raises:
+        ConfigurationError: the data there are not those of an open store of this version.
+    """
     schema, salt, move = await make_state(connection, script)
     if move:
         raise ConfigurationError(str(refusal(read_mark(move), options.name)))

@@ -37,7 +37,6 @@ from keyfob.sessions.store import (
 from keyfob.stores import rotation
 from keyfob.stores.redis import places
 from keyfob.stores.redis.listing import Listing
-from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import event_fields, raw, read_session, session_row
 from keyfob.stores.redis.pieces import joined, names_of
 from keyfob.stores.redis.reading import as_found
@@ -90,7 +89,7 @@ class RedisSessionStore:
             return CutOff()
         if outcome == b"limit":
             return LimitReached()
-        raise ValueError(_refusal(outcome, session, rest))
+        raise ValueError(refusal(outcome, session, rest))
 
     async def find(self, session_id: SessionId) -> Found | None:
         """Return the session, and the head position of the same moment."""
@@ -181,7 +180,7 @@ class RedisSessionStore:
     async def end(self, revocation: Revocation, *, now: datetime) -> EndOutcome:
         """Append the entry and end what is in its scope."""
         require_texts(revocation.id, revocation.spared)
-        orders = Orders(self._server.salt)
+        orders = self._server.orders()
         asked = {
             "order": orders.add(revocation),
             "now": to_micros(now),
@@ -247,7 +246,8 @@ def _keys(tag: str) -> tuple[bytes, bytes]:
     return places.sessions_at(tag), places.data_at(tag)
 
 
-def _refusal(outcome: bytes, session: Session, rest: Sequence[object]) -> str:
+def refusal(outcome: bytes, session: Session, rest: Sequence[object]) -> str:
+    """Return why a session was not added: the caller's mistake."""
     match outcome:
         case b"past":
             return f"as_of {session.as_of} is past the head of the feed, {rest[0]!r}"

@@ -16,7 +16,6 @@ from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
 from keyfob.stores.records import Kind, number_key
 from keyfob.stores.redis import places
-from keyfob.stores.redis.orders import Orders
 from keyfob.stores.redis.packing import event_fields, order_fields, raw
 from keyfob.stores.redis.places import STATE
 from keyfob.stores.redis.server import Server
@@ -127,12 +126,14 @@ async def settle(
             return None
         outcome, *rest = await _carry_out(server, step)
         if outcome == b"done":
-            return Settled(server.appended(rest[0]) if rest else None)
+            appended = [server.appended(entry) for entry in rest]
+            await server.carry(appended)
+            return Settled(appended[0] if appended else None)
     raise server.too_busy()
 
 
 async def _carry_out(server: Server, step: Step) -> Any:
-    orders = Orders(server.salt, *step.keys)
+    orders = server.orders(*step.keys)
     asked: dict[str, object] = {
         "checks": step.checks,
         "sizes": step.sizes,

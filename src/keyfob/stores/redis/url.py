@@ -20,11 +20,14 @@ _KNOWN: Final = {"connections", "replicas"} | _TLS_QUERY
 _VERIFY: Final = {"full", "ca"}
 _FORM: Final = "redis://user:password@host:port/0"
 _SENTINEL_FORM: Final = "redis+sentinel://user:password@host1:port,host2:port/primary-name"
+_CLUSTER_FORM: Final = "redis+cluster://user:password@host1:port,host2:port"
 SCHEMES: Final = {
     "redis": (Topology.SINGLE, False),
     "rediss": (Topology.SINGLE, True),
     "redis+sentinel": (Topology.SENTINEL, False),
     "rediss+sentinel": (Topology.SENTINEL, True),
+    "redis+cluster": (Topology.CLUSTER, False),
+    "rediss+cluster": (Topology.CLUSTER, True),
     "valkey": (Topology.SINGLE, False),
     "valkeys": (Topology.SINGLE, True),
 }
@@ -32,7 +35,8 @@ SCHEMES: Final = {
 
 
 def read_url(url: str) -> RedisOptions:
-    """Read a URL: `rediss://user:password@host:port/0?tls_ca=FILE`, or with sentinels `redis+sentinel://:password@h1,h2,h3/NAME`.
+    """Read a URL: `rediss://user:password@host:port/0?tls_ca=FILE`, or with sentinels `redis+sentinel://:password@h1,h2,h3/NAME`,
+    or of a cluster `redis+cluster://:password@h1,h2,h3`.
 
     `rediss` and `rediss+sentinel` are TLS, which is asked for wherever the server is not on the loopback address or in the same machine:
     a URL without it must say `?tls_verify=off` there. `tls_verify=ca` does not compare the name in the certificate. `replicas=N`:
@@ -57,8 +61,12 @@ def read_url(url: str) -> RedisOptions:
     if is_sentinel and not (path and path.isprintable() and "/" not in path):
         raise _refused(f"names no primary: use {_SENTINEL_FORM}")
     addresses = tuple(_address(one, is_sentinel=is_sentinel) for one in hosts.split(","))
-    if not is_sentinel and len(addresses) > 1:
-        raise _refused("names several hosts; with sentinels it begins with redis+sentinel://")
+    if topology is Topology.SINGLE and len(addresses) > 1:
+        raise _refused(
+            "names several hosts; with sentinels it begins with redis+sentinel://, with a cluster redis+cluster://"
+        )
+    if topology is Topology.CLUSTER and path not in {"", "0"}:
+        raise _refused(f"names a database, of which a cluster has none: use {_CLUSTER_FORM}")
     if not has_tls:
         _check_plain(query, addresses)
     return RedisOptions(

@@ -150,8 +150,8 @@ def _delete_expired(transaction: Transaction, now: datetime, limit: int) -> int:
     connection = transaction.connection
     entries = connection.execute(
         "DELETE FROM entries WHERE position IN (SELECT position FROM entries WHERE until <= ?"
-        " AND (until <= ? OR position <= coalesce((SELECT min(c.position) FROM cursors AS c, meta AS m"
-        " WHERE c.timeline = m.timeline), position)) ORDER BY until LIMIT ?)",
+        " AND (until <= ? OR position <= coalesce((SELECT min(position) FROM cursors"
+        " WHERE timeline = (SELECT timeline FROM meta)), position)) ORDER BY until LIMIT ?)",
         (to_micros(now), to_micros(now - READ_WITHIN), limit),
     ).rowcount
     cut_offs = connection.execute(

@@ -15,13 +15,32 @@ local function leaves_cut_off(order)
   return order.reach == 'end' and (order.scope == 'subject' or order.scope == 'client' or order.scope == 'everything')
 end
 
+-- In a cluster: note for the slots of *entry*, whose rows it is about ('*': of all), how far they must be. The last key is for that.
+local function note_slots(feed, entry, number)
+  local SLOTS = KEYS[#KEYS]
+  for slot in string.gmatch(entry.slots, '%S+') do
+    redis.call('HSET', SLOTS, 'l' .. slot, number)
+  end
+  if entry.slots == '*' then
+    local ends = entry.at + feed.session + MARGIN
+    local cut_off = struct.pack('>i8i8i8', entry.position, entry.at, ends) .. entry.spared
+    redis.call('HSET', SLOTS, 'c' .. entry.scope .. ' ' .. entry.id, cut_off)
+  elseif entry.scope == 'session' and entry.reach == 'end' then
+    local ended = struct.pack('>i8i8i8', entry.position, entry.at, tonumber(entry.until_at)) .. (entry.owed or '')
+    redis.call('HSET', CUT_OFFS, 'session ' .. entry.id, ended)
+  end
+end
+
 -- Put *entry*, which continues *feed*, and the cut-off that it leaves.
 local function put_entry(feed, entry)
   local number = text(entry.position)
   redis.call(
     'XADD', ENTRIES, number .. '-0', 'a', text(entry.at), 's', entry.scope, 'i', entry.id, 'r', entry.reach,
-    'x', entry.spared, 'u', entry.until_at, 'c', entry.chain
+    'x', entry.spared, 'u', entry.until_at, 'c', entry.chain, unpack(entry.slots and { 'w', entry.slots } or {})
   )
+  if entry.slots then
+    note_slots(feed, entry, number)
+  end
   note('entries', number_key(entry.position))
   if entry.until_at ~= '' then
     redis.call('ZADD', UNTIL, entry.until_at, number)
@@ -41,6 +60,7 @@ local function append(feed, order, now, longest)
   local entry = {
     position = feed.position + 1, at = at, scope = order.scope, id = order.id, reach = order.reach, spared = order.spared,
     until_at = order.scope == 'key' and '' or text(at + longest + MARGIN),
+    slots = order.slots, owed = order.owed,
   }
   entry.chain = link(feed.chain, entry)
   put_entry(feed, entry)

@@ -1,4 +1,4 @@
-"""SQLite answers as the memory store does, whatever is asked of the two."""
+"""SQLite and Redis answer as the memory store does, whatever is asked of the two."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from msgspec.structs import replace
+from redis.asyncio import Redis
 
 from keyfob.base.identifiers import ClientId, Position, SessionId, Subject
 from keyfob.base.opaque import OpaqueKind
@@ -24,6 +27,7 @@ from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import an_account
 from keyfob.testing.client_store_contract import a_client
 from keyfob.testing.frozen_clock import FrozenClock
+from keyfob.testing.redis_server import RedisServer
 from keyfob.testing.store_contract import IDLE, LIFETIME, PLENTY, TICK, WINDOW, a_session, an_event, digest_of
 
 SUBJECTS = st.sampled_from([Subject("alice"), Subject("bob")])
@@ -32,8 +36,8 @@ STEPS = st.sampled_from([timedelta(0), TICK, timedelta(seconds=1), WINDOW, IDLE 
 CHAINS = st.sampled_from(["a", "b", "c"])
 
 
-class SqliteAgainstMemory(RuleBasedStateMachine):
-    """Every rule asks both stores the same, and compares what they say."""
+class AgainstMemory(RuleBasedStateMachine):
+    """Every rule asks both stores the same, and compares what they say. Subclasses open the other one."""
 
     sessions = Bundle("sessions")
 
@@ -42,18 +46,20 @@ class SqliteAgainstMemory(RuleBasedStateMachine):
         self.clock = FrozenClock()
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
-        path = Path(self.folder.name) / "keyfob.db"
         self.memory = self.runner.run(open_store("memory://", clock=self.clock))
-        self.sqlite = self.runner.run(open_store(f"sqlite:///{path}?synchronous=normal", clock=self.clock))
+        self.other = self.runner.run(self.open_other())
+
+    async def open_other(self) -> Store:
+        raise NotImplementedError
 
     def teardown(self) -> None:
-        if hasattr(self, "runner"):
-            self.runner.run(self.sqlite.close())
+        if hasattr(self, "other"):
+            self.runner.run(self.other.close())
             self.runner.close()
             self.folder.cleanup()
 
     def both(self, ask: Callable[[Store], Awaitable[object]]) -> object:
-        answers = [self.runner.run(self._answer(ask, store)) for store in (self.memory, self.sqlite)]
+        answers = [self.runner.run(self._answer(ask, store)) for store in (self.memory, self.other)]
         assert answers[0] == answers[1]
         return answers[0]
 
@@ -252,7 +258,35 @@ class SqliteAgainstMemory(RuleBasedStateMachine):
         self.both(look)
 
 
+class SqliteAgainstMemory(AgainstMemory):
+    async def open_other(self) -> Store:
+        path = Path(self.folder.name) / "keyfob.db"
+        return await open_store(f"sqlite:///{path}?synchronous=normal", clock=self.clock)
+
+
+class RedisAgainstMemory(AgainstMemory):
+    server: ClassVar[RedisServer]
+
+    async def open_other(self) -> Store:
+        """Open an empty store with the salt of the one in memory: the ids of sessions are made with it."""
+        url = self.server.url
+        async with Redis(port=self.server.port) as raw:
+            await raw.flushall()
+            await (await open_store(url, clock=self.clock)).close()
+            await raw.hset("kf:{feed}:meta", "salt", self.memory.salt)
+        return await open_store(url, clock=self.clock)
+
+
+@pytest.fixture
+def on_redis(redis_server: RedisServer) -> None:
+    RedisAgainstMemory.server = redis_server
+
+
 TestSqliteAgainstMemory = SqliteAgainstMemory.TestCase
 TestSqliteAgainstMemory.settings = settings(
     max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestRedisAgainstMemory = pytest.mark.usefixtures("on_redis")(RedisAgainstMemory.TestCase)
+TestRedisAgainstMemory.settings = settings(
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
