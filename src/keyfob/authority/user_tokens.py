@@ -9,7 +9,7 @@ For a code:
 5. The session that it gives is written into the code, then made, a child of the browser's login, with the `as_of` of the code: whatever
    ended the login, the subject or the client since the code was given ends this too (design.md, precondition 3).
 6. The code is looked at again: a second use that came in between saw no session yet, so it is ended here. After this look such a use finds
-   the session in the code, and ends it there. Nobody has the tokens before.
+   the session in the code, and ends it there. Nobody has the tokens before. So is the session: what ended it while it was made ends this.
 
 A refresh is bound to its client and gives at most the scopes of the session. With `offline_access` the session is a login of its own; else
 it is over with the browser's login, and keeps that from idling out, as any use does.
@@ -262,6 +262,12 @@ class UserTokens:
         if after is None or after.reused_at is not None:
             await self._end_given(given)
             raise not_good()
+        # What ended it while it was being made may not have seen it, and then nobody would tell the client of it.
+        try:
+            for one in created:
+                await self._live(one.session.session_id)
+        except Denied as denied:
+            raise not_good() from denied
         return _Made(created[0].session, created[0].token, created[1].session if beside is not None else None)
 
     def _login_beside(self, login: Login, code: AuthorizationCode, *, browser: Session) -> Login | None:
