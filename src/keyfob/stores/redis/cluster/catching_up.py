@@ -200,8 +200,10 @@ class CatchingUp:
         self, slot: int, mark: int, *, first: int
     ) -> tuple[Mapping[str, object], Sequence[bytes]]:
         """Return what a script is told of that *slot* lacks behind *mark*, and its keys, which come behind *first* others."""
-        missing = await self._make(slot) if mark == _LOST else self._journal.missing(slot, mark)
-        mark = max(mark, 0)
+        if mark == _LOST:
+            mark, missing = await self._make(slot)
+        else:
+            missing = self._journal.missing(slot, mark)
         if missing is None:
             missing = await self._read_missing(slot, mark)
         keys: list[bytes] = []
@@ -251,22 +253,24 @@ class CatchingUp:
             return [await self._cut_off(slot)]
         return self._journal.with_cut_offs(found, mark)
 
-    async def _make(self, slot: int) -> list[Entry] | None:
-        """Make the state of *slot*; return what must be applied to it, where all of that is held.
+    async def _make(self, slot: int) -> tuple[int, list[Entry] | None]:
+        """Make the state of *slot*; return how far it is, and what must be applied to it, where all of that is held.
 
         One that was in use, and has none, has lost what it had.
         """
         noted = (places.META, SLOTS)
         before, role = await self._server.run("cluster/take_slot", noted, (slot, b"0"))
+        # After that: another process may have made it since it was found missing.
+        made = await self._server.read(b"HGET", state_at(slot), b"position")
         await self._server.read_news()
-        if before == b"1":
-            missing: list[Entry] | None = [await self._cut_off(slot)]
-        else:
-            missing = self._journal.missing(slot, 0)
+        if made is not None:
+            return int(made), self._journal.missing(slot, int(made))
+        is_lost = before == b"1"
+        missing = [await self._cut_off(slot)] if is_lost else self._journal.missing(slot, 0)
         await self._server.run("cluster/make", (state_at(slot),), (self._journal.timeline, role))
         await self._server.run("cluster/take_slot", noted, (slot, b"1"))
         self._journal.uses(slot)
-        return missing
+        return 0, missing
 
     async def _cut_off(self, slot: int) -> Entry:
         """Return what ends all that the rows of *slot* hold, as an entry would that nobody needs to follow."""
