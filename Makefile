@@ -7,7 +7,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed lab fuzz soak clean
+.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed lab conformance fuzz soak clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -55,6 +55,9 @@ check: .venv/ready  ## Format, lint, types, floors
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+conformance:  ## Write docs/reference/conformance.md anew, from the marks of the tests
+	@$(PYTHON) tests/conformance/page.py
 
 format: .venv/ready  ## Format the code
 	@$(BIN)/ruff format --quiet .

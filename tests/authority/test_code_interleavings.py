@@ -100,6 +100,7 @@ async def shop(open_house: Any, clock: Any, sqlite_url: str) -> Shop:
     return Shop(house, await open_house(sqlite_url), grants, sessions)
 
 
+@pytest.mark.meets("10.4.2")
 @pytest.mark.parametrize("scope", ["read", "read offline_access"])
 @pytest.mark.parametrize(
     ("port", "verb", "where"),
@@ -148,6 +149,7 @@ async def test_the_first_use_may_be_the_one_that_waits(shop: Shop) -> None:
     assert await shop.live() == []
 
 
+@pytest.mark.meets("10.4.2")
 async def test_of_many_uses_at_once_nothing_lives_on(shop: Shop) -> None:
     for _ in range(5):
         use = await shop.code()

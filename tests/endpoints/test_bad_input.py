@@ -19,8 +19,16 @@ READING = [
     for method, path in WRITING
     if method != "DELETE" and path not in {"/oauth/userinfo", "/oauth/logout"}
 ]
-MACHINES = {"/sessions/seen", "/oauth/introspect", "/oauth/token", "/feed/reports", "/feed/evidence"}
-PAGES = {"/oauth/logout"}
+MACHINES = {
+    "/sessions/seen",
+    "/oauth/introspect",
+    "/oauth/par",
+    "/oauth/revoke",
+    "/oauth/token",
+    "/feed/reports",
+    "/feed/evidence",
+}
+PAGES = {route.path for route in routes() if route.response_type == "text/html"}
 """Where people are, who are told in HTML."""
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -20,6 +20,7 @@ def concrete(path: str) -> str:
     return path.replace("{session_id}", "0" * 32).replace("{rest}", "x").replace("{", "").replace("}", "")
 
 
+@pytest.mark.meets("9700-4.2.4b", "9700-4.16a")
 @pytest.mark.parametrize(
     ("method", "path"), [*ALL, ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/nothing")]
 )
@@ -40,6 +41,7 @@ async def test_every_answer_carries_the_security_headers(desk, method: str, path
         assert answer.json()["status"] == answer.status
 
 
+@pytest.mark.meets("OA-12", "7662-R020", "9126-2.3")
 @pytest.mark.parametrize(("method", "path"), [route for route in ALL if route[0] != "*"])
 async def test_another_method_is_405_and_a_longer_path_404(desk, method: str, path: str) -> None:
     answer = await desk.ask("PROPFIND", concrete(path))
@@ -57,6 +59,7 @@ async def test_head_is_get_without_a_body(desk) -> None:
     assert head.headers == get.headers
 
 
+@pytest.mark.meets("9700-4.13a")
 async def test_no_answer_says_whom_the_request_took_for_the_host(desk) -> None:
     """C-25."""
     headers = {"host": "evil.example", "x-forwarded-host": "evil.example", "x-forwarded-proto": "http"}
@@ -139,6 +142,7 @@ async def test_a_fault_is_logged_and_says_nothing(desk, monkeypatch, log: io.Str
     assert "secret" not in log.getvalue()
 
 
+@pytest.mark.meets("9700-4.9.3b")
 async def test_no_secret_reaches_the_log(desk, log: io.StringIO) -> None:
     """X-03: a journey through every kind of credential, with a canary in each place."""
     await desk.user()

@@ -375,3 +375,14 @@ def test_good_requests_that_were_refused_and_outages_that_nobody_saw_are_no_figu
     with pytest.raises(Unreadable, match="nobody asked"):
         services.read(asked(outage()))
     assert services.read(asked())["authority"].missing == "nothing was stopped"
+
+
+# At the limit
+
+
+def test_what_was_accepted_in_the_very_moment_of_the_sign_out_did_survive_it() -> None:
+    cell = logout.read(signed_out(track(True, False), track(False, name="refresh token")))["survival"]
+    assert cell.text == "access token: 0.0 ms; 1 of 2 refused at once"
+    assert xss.read(injected(track(True, False)))["own"].text.endswith("until 0.0 ms after the sign-out")
+    late = stolen(call(0.0), Act(5.4, "user", "sign-out", True), call(5.4), call(5.5, "revoked"))
+    assert theft.read(late)["thief"].text == "2 calls; for 0.0 ms after the sign-out"

@@ -38,6 +38,7 @@ def refused(toml: str | None = None, /, **variables: str) -> str:
     return line
 
 
+@pytest.mark.meets("OA-36")
 def test_without_anything_the_defaults_of_the_contract_hold() -> None:
     settings = load()
     assert settings == Settings()
@@ -285,6 +286,7 @@ def test_an_issuer_is_an_https_url_or_http_on_this_machine(issuer: str) -> None:
     assert load(ISSUER=issuer).issuer == issuer
 
 
+@pytest.mark.meets("OA-01", "7009-R6/R7", "8414-2a")
 @pytest.mark.parametrize(
     "issuer",
     [

@@ -11,7 +11,7 @@ import msgspec
 
 from keyfob.base.identifiers import ClientId, Position, SessionId, Subject
 from keyfob.clients.client import Client
-from keyfob.grants.delivery import Delivery
+from keyfob.grants.delivery import Delivery, Waiting
 from keyfob.revocation.store import LEAP
 from keyfob.sessions.session import Session
 
@@ -80,6 +80,18 @@ def retry_after(attempts: int, spread: float) -> timedelta:
     """
     longest = min(FIRST_RETRY * (1 << min(max(attempts - 1, 0), _DOUBLINGS)), LONGEST_RETRY)
     return longest * (1 - spread / 2)
+
+
+def is_last_attempt(delivery: Delivery, now: datetime) -> bool:
+    """Say whether nobody may try again: the next attempt could come after the end of *delivery*, where nobody would hear of it."""
+    return now + 2 * LONGEST_RETRY >= delivery.expires_at
+
+
+def waits_since(waiting: Waiting, now: datetime) -> timedelta:
+    """Return how long the first of what is *waiting* has waited at *now*; nothing where none waits."""
+    if waiting.first_ends is None:
+        return timedelta(0)
+    return max(now - (waiting.first_ends - GIVE_UP_AFTER), timedelta(0))
 
 
 def missed(cursor: Position, positions: Iterable[Position]) -> int:

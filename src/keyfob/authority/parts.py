@@ -38,6 +38,7 @@ from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.token_revocation import TokenRevocation
 from keyfob.authority.user_info import UserInfo
 from keyfob.authority.user_tokens import UserTokens
 from keyfob.authority.visits import Visits
@@ -83,6 +84,7 @@ class Parts:
     clients: Clients
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
+    token_revocation: TokenRevocation
     authorizations: Authorizations
     user_tokens: UserTokens
     device_flow: DeviceFlow
@@ -216,6 +218,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             feed=feed,
             clock=clock,
             issuer=options.issuer,
+            signer=keys.signer,
         ),
         accounts=Accounts(
             store.accounts,
@@ -237,6 +240,9 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             issuing=issuing,
             issuer=options.issuer,
             clock=clock,
+        ),
+        token_revocation=TokenRevocation(
+            checks, refresh, endings, store=store.sessions, feed_store=store.feed, feed=feed
         ),
         authorizations=Authorizations(
             clients,
@@ -303,7 +309,7 @@ def _backchannel(
         clock=options.clock,
         tell=trail.tell,
     )
-    return Backchannel(queue, delivery, clock=options.clock)
+    return Backchannel(queue, delivery, store.outbox, clock=options.clock)
 
 
 def _cut_off(keys: KeyRing, event: Event) -> list[Revocation]:

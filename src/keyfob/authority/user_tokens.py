@@ -333,8 +333,14 @@ class UserTokens:
             now=now,
             lifetime=client.access_lifetime,
         )
+        names_session = scope.OPENID in scopes and session.parent_session_id is not None
         return UserGranted(
-            session=session, access_token=token, refresh_token=refresh_token, scopes=scopes, nonce=nonce
+            session=session,
+            access_token=token,
+            refresh_token=refresh_token,
+            scopes=scopes,
+            nonce=nonce,
+            identity=session if names_session else None,
         )
 
     async def _end_given(self, code: AuthorizationCode) -> None:

@@ -42,7 +42,7 @@ def lab(
         float,
         typer.Option(
             min=2,
-            max=600,
+            max=60,
             metavar="SECONDS",
             help="Lifetime of access tokens in experiments 1 to 6, which stands for 10 minutes.",
         ),

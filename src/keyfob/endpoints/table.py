@@ -39,6 +39,7 @@ from keyfob.endpoints.oauth import (
     end_session,
     hand_off,
     par,
+    revoke,
     sign_in,
     userinfo,
 )
@@ -60,6 +61,7 @@ _MODULES = (
     metadata,
     introspect,
     token,
+    revoke,
     userinfo,
     end_session,
     authorize,

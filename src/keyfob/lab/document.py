@@ -116,7 +116,11 @@ def _whole(result: Result, wanted: list[tuple[str, str]]) -> Iterator[str]:
             continue
         title = next(row.title for row in experiment.rows if row.key == name)
         read_cells = [cells(experiment, column)[name] for column in result.columns]
-        yield f"| {title} | " + " | ".join(_inline(cell.brief or cell.text) for cell in read_cells) + " |"
+        yield (
+            f"| {experiment.number} {title} | "
+            + " | ".join(_inline(cell.brief or cell.text) for cell in read_cells)
+            + " |"
+        )
 
 
 def _rows(result: Result, experiment: Experiment) -> Iterator[str]:

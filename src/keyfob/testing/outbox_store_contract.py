@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from keyfob.base.identifiers import Position, Timeline
-from keyfob.grants.delivery import MAX_DELIVERY_BODY, Cursor, Delivery
+from keyfob.grants.delivery import MAX_DELIVERY_BODY, Cursor, Delivery, Waiting
 from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import Scope
 from keyfob.testing.frozen_clock import FrozenClock
@@ -139,6 +139,20 @@ class OutboxStoreContract(StoreContract):
         clock.advance(2 * TICK)
         assert [each.delivery_id for each in await lease(store, clock, 1)] == ["last"]
         assert await lease(store, clock, 1) == []
+
+    async def test_what_waits_is_counted_whenever_it_is_due(self, store: Store, clock: FrozenClock) -> None:
+        assert await store.outbox.waiting() == Waiting()
+        first = a_delivery(clock, "first")
+        clock.advance(1)
+        await queue(store, first, a_delivery(clock, "second"))
+        everything = Waiting(deliveries=2, first_ends=first.expires_at)
+        assert await store.outbox.waiting() == everything
+        await lease(store, clock)
+        assert await store.outbox.waiting() == everything
+        await store.outbox.delivered("first")
+        assert await store.outbox.waiting() == Waiting(
+            deliveries=1, first_ends=first.expires_at + timedelta(seconds=1)
+        )
 
     async def test_what_is_delivered_is_gone(self, store: Store, clock: FrozenClock) -> None:
         await queue(store, a_delivery(clock))

@@ -43,6 +43,7 @@ async def post(browser: Browser, fields: dict[str, str], **headers: str) -> Any:
     )
 
 
+@pytest.mark.meets("10.7.2", "9700-4.11.2b")
 async def test_it_says_who_asks_for_what_for_how_long_and_where_it_leads(
     signed_in: Browser, others: Relying
 ) -> None:
@@ -69,6 +70,7 @@ async def test_it_says_who_asks_for_what_for_how_long_and_where_it_leads(
     assert "know who you are" not in short
 
 
+@pytest.mark.meets("10.7.1")
 async def test_what_is_allowed_is_not_asked_again_and_more_is(
     desk: Any, signed_in: Browser, others: Relying
 ) -> None:
@@ -221,6 +223,7 @@ async def test_a_choice_is_of_its_session_alone(desk: Any, signed_in: Browser, s
     assert answered(await signed_in.get(onward))[0] == CALLBACK
 
 
+@pytest.mark.meets("10.7.1")
 @pytest.mark.parametrize("first_party", [True, False])
 @pytest.mark.parametrize("uri", ["com.example.app:/cb", "http://127.0.0.1/cb"])
 async def test_an_app_that_anybody_could_pose_as_is_asked_about_each_time(

@@ -69,7 +69,7 @@ async def for_hand_off(
     hand_off: str | None,
     redirect_uri: str | None,
 ) -> UserGranted:
-    """Exchange what a browser brought from our origin (ADR 0016).
+    """Exchange what a browser brought from our origin (ADR 0020).
 
     Raises:
         Denied, GrantRefused: as `HandOffs.redeem`, and for a client that does not say who it is.

@@ -9,7 +9,7 @@ export async function collect() {
   readCookies(note);
   readStorage(note);
   await readCaches(note);
-  walk(window, 3, new Set(), (value) => note("a global variable", value));
+  walk(window, 3, new Set([localStorage, sessionStorage]), (value) => note("a global variable", value));
   const acted = await overhear(note);
   await ask(fetch, "POST /refresh", note);
   await pastTheWorker(note);

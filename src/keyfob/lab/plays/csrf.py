@@ -72,16 +72,17 @@ class _OldBrowser:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._device = stage.user()
-        self._cookie = _cookies(stage, self._device)
 
     def post(self, path: str) -> None:
         """Send the form of another site."""
-        headers = {"Content-Type": _FORM, **self._cookie}
+        headers = {"Content-Type": _FORM, **_cookies(self._stage, self._device)}
         self._device.request("POST", self._stage.shop + path, headers=headers, body=_FIELDS.encode())
 
     def get(self) -> None:
         """Follow the link of another site."""
-        self._device.request("GET", f"{self._stage.shop}/transfer?{_FIELDS}", headers=self._cookie)
+        self._device.request(
+            "GET", f"{self._stage.shop}/transfer?{_FIELDS}", headers=_cookies(self._stage, self._device)
+        )
 
     def is_signed_out_by(self, act: Callable[[], object]) -> bool:
         """Say whether *act* ends the login.

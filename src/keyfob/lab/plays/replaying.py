@@ -9,7 +9,8 @@ from keyfob.lab.device import Credential, Device, Reply
 from keyfob.lab.readings.replays import Replay, Track
 from keyfob.lab.stage import Stage
 
-REPLAYS = 24  # of each credential, over the lifetime of an access token
+REPLAYS = 24  # of each credential, over the lifetime of an access token, and at least one a second
+LONGEST_INTERVAL = 1.0  # seconds
 MARGIN = 3.0  # seconds beyond that lifetime after which the replays end, whatever was accepted last
 
 
@@ -17,7 +18,7 @@ class Replaying:
     """The replays of *credentials*, by name."""
 
     def __init__(self, stage: Stage, thief: Device, credentials: Mapping[str, Credential]) -> None:
-        self.interval = stage.access_seconds / REPLAYS
+        self.interval = min(LONGEST_INTERVAL, stage.access_seconds / REPLAYS)
         self._stage = stage
         self._thief = thief
         self._credentials = credentials

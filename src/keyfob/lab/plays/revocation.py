@@ -99,7 +99,7 @@ class _Watch:
         self._over = threading.Event()
         self._denied_at: float | None = None
         self._code = ""
-        self._failure: LabFailed | None = None
+        self._failure: LabFailed | None = LabFailed(f"the calls of {door} broke off")
 
     def begin(self) -> None:
         """Start calling, and return after the first answer."""
@@ -124,8 +124,9 @@ class _Watch:
                 reply = self._user.call(self._door, credential=self._credential)
                 if not reply.accepted:
                     self._denied_at, self._code = time.perf_counter(), reply.code
-                    return
+                    break
                 self._accepted.set()
+            self._failure = None
         except LabFailed as error:
             self._failure = error
         finally:

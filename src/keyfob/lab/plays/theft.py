@@ -13,7 +13,7 @@ from keyfob.lab.plays.watching import Beginning
 from keyfob.lab.readings.theft import Act, TheftSeen
 from keyfob.lab.stage import Stage
 
-CALLS = 40  # by each of the two, over the lifetime of an access token
+CALLS = 40  # by each of the two, over the lifetime of an access token, and at least one a second
 THIEF_REFRESHES, USER_REFRESHES, USER_SIGNS_OUT = 0.3, 0.5, 0.7
 _DUE = {"thief's refresh": THIEF_REFRESHES, "user's refresh": USER_REFRESHES, "sign-out": USER_SIGNS_OUT}
 LONGEST = 2.2  # lifetimes after which nobody looks any longer
@@ -26,7 +26,7 @@ def play(stage: Stage) -> TheftSeen:
         LabFailed: something did not answer.
     """
     both = _Both(stage)
-    interval = stage.access_seconds / CALLS
+    interval = min(1.0, stage.access_seconds / CALLS)
     moment = 0
     while both.beginning.since() < LONGEST * stage.access_seconds and not both.is_over():
         both.step(both.beginning.since() / stage.access_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp, usual
-from keyfob.lab.readings.replays import Track, came_back, end_of, survival
+from keyfob.lab.readings.replays import Track, came_back, end_of, survival, survives
 
 ROWS = (Row(key="survival", title="sign-out → every captured credential refused"),)
 
@@ -26,12 +26,12 @@ def read(seen: LogoutSeen) -> Mapping[str, Cell]:
     if back:
         raise Unreadable(f"the {back[0]} was accepted again after it had been refused")
     lasting = {track.name: survival(track) for track in seen.tracks}
-    longest = max(seen.tracks, key=survival)
+    longest = max(seen.tracks, key=lambda track: (survives(track), lasting[track.name]))
     figures = {**lasting, "longest": lasting[longest.name], "credentials": len(seen.tracks)}
-    if lasting[longest.name] == 0:
+    if not any(survives(track) for track in seen.tracks):
         text = f"all {len(seen.tracks)} refused at their first replay"
         return {"survival": Cell(text=text, brief="at once", figures=figures)}
-    others = sum(1 for value in lasting.values() if value == 0)
+    others = sum(not survives(track) for track in seen.tracks)
     rest = f"; {others} of {len(lasting)} refused at once" if others else ""
     if end_of(longest) == "expired":
         lasted = until_exp(lasting[longest.name], access_seconds=seen.access_seconds)

@@ -43,6 +43,11 @@ def survival(track: Track) -> float:
     return max((replay.at for replay in after if replay.accepted), default=0.0)
 
 
+def survives(track: Track) -> bool:
+    """Say whether *track* was accepted at all after the sign-out, be it in the same tenth of a millisecond."""
+    return any(replay.accepted for replay in track.replays if replay.at >= 0)
+
+
 def end_of(track: Track) -> str:
     """Return the code of the first refusal after *track* was last accepted."""
     last = max((place for place, replay in enumerate(track.replays) if replay.accepted), default=-1)

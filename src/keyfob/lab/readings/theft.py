@@ -82,7 +82,7 @@ def _thief(
         + (f" and {refreshes} refresh" if refreshes else "")
         + ("es" if refreshes > 1 else "")
     )
-    if beyond == 0:
+    if last < end:
         return Cell(text=f"{words}; none after {what}", brief=f"nothing after {what}", figures=figures)
     lasting = brief = seconds(beyond)
     if stopped == "expired":

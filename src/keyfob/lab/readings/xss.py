@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from keyfob.lab.readings.cell import Cell, Observation, Row, Unreadable, missing, seconds, until_exp, usual
-from keyfob.lab.readings.replays import Track, end_of, survival
+from keyfob.lab.readings.replays import Track, end_of, survival, survives
 from keyfob.lab.setups import PLACEMENT_TITLES, Placement
 
 ROWS = (
@@ -72,17 +72,17 @@ def _cell(seen: InjectionSeen, access_seconds: float) -> Cell:
             brief=f"nothing to replay ({where})",
             figures={**figures, "survival": 0.0},
         )
-    longest = max(tracks, key=survival)
+    longest = max(tracks, key=lambda track: (survives(track), survival(track)))
     lasted = survival(longest)
     figures |= {"survival": lasted}
-    if lasted > 0 and end_of(longest) == "expired":
+    if survives(longest) and end_of(longest) == "expired":
         until = until_exp(lasted, access_seconds=access_seconds)
         return Cell(
             text=f"{where}: {succeeded} replays, {until} after the sign-out",
             brief=f"{usual(lasted, access_seconds=access_seconds)} ({where})",
             figures=figures,
         )
-    after = "none" if lasted == 0 else f"until {seconds(lasted)}"
+    after = f"until {seconds(lasted)}" if survives(longest) else "none"
     return Cell(
         text=f"{where}: {succeeded} replays, {after} after the sign-out",
         brief=f"{after} ({where})",

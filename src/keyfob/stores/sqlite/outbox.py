@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from keyfob.base.clock import to_micros
-from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.grants.delivery import Cursor, Delivery, Waiting
 from keyfob.grants.rules import check_delivery
 from keyfob.stores.grant_rows import (
     CURSOR_COLUMNS,
@@ -18,6 +18,7 @@ from keyfob.stores.grant_rows import (
     delivery_from,
     delivery_to,
 )
+from keyfob.stores.rows import moment
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.writer import Transaction
 from keyfob.stores.texts import require_texts
@@ -103,6 +104,10 @@ class SqliteOutboxStore:
 
         return await self._database.write(operation)
 
+    async def waiting(self) -> Waiting:
+        """Say how much there is."""
+        return self._database.read(_waiting)
+
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* deliveries that are over."""
 
@@ -114,6 +119,11 @@ class SqliteOutboxStore:
             ).rowcount
 
         return await self._database.write(operation)
+
+
+def _waiting(connection: sqlite3.Connection) -> Waiting:
+    count, ends = connection.execute("SELECT count(*), min(expires_at) FROM deliveries").fetchone()
+    return Waiting(deliveries=count, first_ends=moment(ends))
 
 
 def _cursor(connection: sqlite3.Connection, consumer: str) -> Cursor | None:
