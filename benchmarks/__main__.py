@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
     framework_bench,
-    growth_plot,
     http_bench,
     jwt_bench,
     live_bench,
@@ -42,7 +41,6 @@ examples:
   make bench ARGS="--only http --seconds 10 --rounds 9"       longer, for a machine that is not quiet
   make bench ARGS="--only stores --store-sessions 10000 --store-sessions 1000000"
                                                               growth: a million sessions take minutes to write
-  make bench ARGS="--only stores --store redis --growth"      10 thousand, 1 million and 3 million sessions; 3 GB of memory
   make bench ARGS="--quick"                                   seconds: does everything still work?
 
 A run of everything writes benchmarks/results/latest.json, docs/reference/performance.md (the table) and performance.svg.
@@ -75,7 +73,6 @@ FULL = Scale(
     tokens=200,
     stores=(10_000, 100_000),
 )
-GROWTH = (10_000, 1_000_000, 3_000_000)  # sessions, in each store: `--growth`
 QUICK = Scale(
     seconds=0.05,
     rounds=2,
@@ -163,8 +160,6 @@ def _write(run: report.Run, *, out: Path | None, is_whole: bool) -> list[Path]:
         report.write_json(run, out / "latest.json")
         (out / "performance.svg").write_text(as_svg(run), "utf-8")
         (out / "performance.md").write_text(report.as_markdown(run), "utf-8")
-        if growth_plot.has_curves(run):
-            (out / "growth.svg").write_text(growth_plot.as_svg(run), "utf-8")
         return [out]
     if not is_whole:
         report.write_json(run, RESULTS / "partial.json")
@@ -176,8 +171,6 @@ def _write(run: report.Run, *, out: Path | None, is_whole: bool) -> list[Path]:
     )
     page.write_text(report.written_between(page.read_text("utf-8"), report.as_markdown(run)), "utf-8")
     picture.write_text(as_svg(run), "utf-8")
-    if growth_plot.has_curves(run):
-        (REFERENCE / "growth.svg").write_text(growth_plot.as_svg(run), "utf-8")
     report.write_json(run, results)
     return [path.relative_to(ROOT) for path in (results, page, picture)]
 
@@ -192,7 +185,7 @@ def _scale(options: argparse.Namespace) -> Scale:
         revocations=base.revocations,
         entries=base.entries,
         tokens=base.tokens,
-        stores=tuple(options.store_sessions) or (GROWTH if options.growth else base.stores),
+        stores=tuple(options.store_sessions) or base.stores,
         store_names=tuple(options.store) or base.store_names,
     )
 
@@ -222,11 +215,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="N",
         help="in each store; repeatable, the curve goes from the least to the largest (default 10000 and 100000)",
-    )
-    parser.add_argument(
-        "--growth",
-        action="store_true",
-        help=f"the same as --store-sessions {' --store-sessions '.join(map(str, GROWTH))}",
     )
     parser.add_argument("--verifiers", type=_whole(1, 500), metavar="N", help="processes (default 10)")
     parser.add_argument("--quick", action="store_true", help="measure nothing, but try everything")
