@@ -186,6 +186,10 @@ def add(
     say(f"client_id:     {added.client.client_id}")
     if added.secret is not None:
         _say_secret(added.secret)
+    if any(uri.startswith("http://localhost") for uri in added.client.redirect_uris):
+        say(
+            "http://localhost can lead to another program than your own: http://127.0.0.1 cannot (RFC 8252, section 8.3)."
+        )
 
 
 @group.command(epilog=examples("keyfob client show orders"))
