@@ -112,6 +112,12 @@ async def shop(open_house: Any, clock: Any, sqlite_url: str) -> Shop:
     return Shop(house, await open_house(sqlite_url), grants, sessions, consents)
 
 
+@pytest.fixture(params=["sqlite_url", "postgres_url", "redis_url"])
+def every_url(request: pytest.FixtureRequest) -> str:
+    """Every store that several processes can share."""
+    return str(request.getfixturevalue(request.param))
+
+
 @pytest.mark.meets("10.4.2")
 @pytest.mark.parametrize("scope", ["read", "read offline_access"])
 @pytest.mark.parametrize(
@@ -162,10 +168,10 @@ async def test_the_first_use_may_be_the_one_that_waits(shop: Shop) -> None:
 
 
 @pytest.mark.meets("10.4.2")
-async def test_of_many_uses_at_once_nothing_lives_on(open_house: Any, shared_url: str) -> None:
-    house = await open_house(shared_url)
+async def test_of_many_uses_at_once_nothing_lives_on(open_house: Any, every_url: str) -> None:
+    house = await open_house(every_url)
     await add_shop(house.authority)
-    shop = Shop(house, await open_house(shared_url), Paused(None), Paused(None))
+    shop = Shop(house, await open_house(every_url), Paused(None), Paused(None))
     for _ in range(5):
         use = await shop.code()
         places = [shop.house, shop.other] * 3
