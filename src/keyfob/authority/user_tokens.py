@@ -9,7 +9,7 @@ For a code:
 5. The session that it gives is written into the code, then made, a child of the browser's login, with the `as_of` of the code: whatever
    ended the login, the subject or the client since the code was given ends this too (design.md, precondition 3).
 6. The code is looked at again: a second use that came in between saw no session yet, so it is ended here. After this look such a use finds
-   the session in the code, and ends it there. Nobody has the tokens before.
+   the session in the code, and ends it there. Nobody has the tokens before. So is the session: what ended it while it was made ends this.
 
 A refresh is bound to its client and gives at most the scopes of the session. With `offline_access` the session is a login of its own; else
 it is over with the browser's login, and keeps that from idling out, as any use does.
@@ -272,6 +272,12 @@ class UserTokens:
         if not await self._is_allowed(client, code, taken.kind):
             await self._end_given(given, event="consent_withdrawn")
             raise not_good()
+        # What ended it while it was being made may not have seen it, and then nobody would tell the client of it.
+        try:
+            for one in created:
+                await self._live(one.session.session_id)
+        except Denied as denied:
+            raise not_good() from denied
         return _Made(created[0].session, created[0].token, created[1].session if beside is not None else None)
 
     def _granted(

@@ -29,6 +29,7 @@ class GrantName(StrEnum):
     AUTHORIZATION_CODE = "authorization_code"
     REFRESH_TOKEN = "refresh_token"
     DEVICE_CODE = "device_code"
+    HAND_OFF = "hand-off"
 
 
 _GRANTS = {
@@ -37,6 +38,7 @@ _GRANTS = {
     GrantName.AUTHORIZATION_CODE: GrantType.AUTHORIZATION_CODE,
     GrantName.REFRESH_TOKEN: GrantType.REFRESH_TOKEN,
     GrantName.DEVICE_CODE: GrantType.DEVICE_CODE,
+    GrantName.HAND_OFF: GrantType.HAND_OFF,
 }
 
 group = typer.Typer(
