@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import jwt
+from keyfob.authority.client_logins import Origin
 from keyfob.authority.issued import Issued
 from keyfob.authority.logout_delivery import PER_CLIENT
 from keyfob.authority.logout_post import BackchannelPolicy
-from keyfob.authority.user_tokens import Origin
 from keyfob.base.errors import Denied, GrantRefused
 from keyfob.base.events import Event
 from keyfob.clients.registration import Registration
