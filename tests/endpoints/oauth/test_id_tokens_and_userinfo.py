@@ -130,6 +130,16 @@ async def test_a_code_used_twice_ends_what_the_id_token_named_too(
     assert (await openid.refresh(body["refresh_token"])).status == 400
 
 
+async def test_the_end_of_the_client_of_the_login_ends_what_began_from_it(
+    desk: Any, signed_in: Browser, openid: Relying
+) -> None:
+    """At every verifier too: the token names that client."""
+    token = (await tokens(signed_in, openid))["access_token"]
+    assert claims_of(token)["pcid"] == "first-party"
+    await desk.authority.revoke("client", "first-party")
+    assert (await userinfo(desk, token)).code == "revoked"
+
+
 # Userinfo
 
 
