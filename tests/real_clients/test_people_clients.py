@@ -53,11 +53,11 @@ class Browser:
         raise AssertionError(f"going round in circles: {answer.text}")
 
     def submit(self, page: requests.Response) -> requests.Response:
-        """Send the form of *page*: hidden fields, alice's password where it is asked for, and the answer yes."""
+        """Send the form of *page*: what is filled in, alice's password where it is asked for, and the answer yes."""
         action = re.search(r'<form method="post" action="([^"]+)"', page.text)
         assert action is not None, page.text
-        hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text)
-        fields = {name: html.unescape(value) for name, value in hidden}
+        filled = re.findall(r'<input type="(?:hidden|text)" name="(\w+)" value="([^"]*)"', page.text)
+        fields = {name: html.unescape(value) for name, value in filled}
         if 'name="password"' in page.text:
             fields |= {"username": "alice", "password": PASSWORD}
         yes = re.search(r'<button[^>]*name="(\w+)" value="(allow|yes)"', page.text)
@@ -170,7 +170,7 @@ def test_openid_client_lets_a_device_in(
     world = {"issuer": site.issuer, "client_id": "shop", "client_secret": secret}
     device = run_node("people.mjs", {**world, "step": "device"})
     assert {"device_code", "user_code", "verification_uri", "expires_in"} <= device.keys()
-    browser.open(device["verification_uri_complete"])
+    assert "The device is in" in browser.open(device["verification_uri_complete"])
     told = run_node("people.mjs", {**world, "step": "poll", "device": device})
     assert told["scope"] == "orders:read"
     assert verifier.verify(told["access"]).client_id == "shop"
