@@ -135,7 +135,22 @@ def denied_soon(verifier: Verifier, token: str) -> Cause:
     raise AssertionError("the revocation did not arrive")
 
 
-@pytest.mark.meets("10.1.2", "10.2.1", "10.2.2", "10.5.1", "9700-2.1c", "9700-2.1d", "9207-2.4a", "OIDD-4.3")
+@pytest.mark.meets(
+    "10.1.2",
+    "10.2.1",
+    "10.2.2",
+    "10.5.1",
+    "9700-2.1c",
+    "9700-2.1d",
+    "9207-2.4a",
+    "OIDD-4.3",
+    "9126-2",
+    "9207-2.3",
+    "9207-2.4b",
+    "7009-R10",
+    "9700-4.4.2b",
+    "9700-4.5.3a",
+)
 def test_openid_client_signs_somebody_in(
     site: Any, secret: str, browser: Browser, verifier: Verifier, run_node: Callable[..., Any]
 ) -> None:
@@ -164,6 +179,7 @@ def test_openid_client_signs_somebody_in(
     assert denied_soon(verifier, told["access"]) is Cause.REVOKED
 
 
+@pytest.mark.meets("8628-3.2", "8628-3.2b")
 def test_openid_client_lets_a_device_in(
     site: Any, secret: str, browser: Browser, verifier: Verifier, run_node: Callable[..., Any]
 ) -> None:
@@ -176,6 +192,7 @@ def test_openid_client_lets_a_device_in(
     assert verifier.verify(told["access"]).client_id == "shop"
 
 
+@pytest.mark.meets("7009-R11")
 def test_authlib_signs_somebody_in_and_stays(
     site: Any, secret: str, browser: Browser, verifier: Verifier
 ) -> None:
@@ -206,6 +223,7 @@ def test_authlib_signs_somebody_in_and_stays(
         assert denied_soon(verifier, token["access_token"]) is Cause.REVOKED
 
 
+@pytest.mark.meets("9700-2.1.1a")
 def test_requests_oauthlib_signs_somebody_in(
     site: Any, secret: str, browser: Browser, verifier: Verifier
 ) -> None:

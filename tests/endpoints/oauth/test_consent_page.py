@@ -70,7 +70,7 @@ async def test_it_says_who_asks_for_what_for_how_long_and_where_it_leads(
     assert "know who you are" not in short
 
 
-@pytest.mark.meets("10.7.1")
+@pytest.mark.meets("10.7.1", "10.7.3")
 async def test_what_is_allowed_is_not_asked_again_and_more_is(
     desk: Any, signed_in: Browser, others: Relying
 ) -> None:
@@ -246,6 +246,14 @@ async def test_a_public_client_at_an_address_of_its_own_is_remembered(desk: Any,
     page = await consent_page(signed_in, asking("spa"))
     await signed_in.submit(page, answer="allow")
     assert "code" in answered(await signed_in.authorize(asking("spa")))[1]
+
+
+async def test_signing_in_alone_is_asked_about_too(desk: Any, signed_in: Browser) -> None:
+    await relying(desk, "plain", first_party=False, scopes=())
+    page = await consent_page(signed_in, asking("plain", scope=None))
+    assert "sign you in" in page.body.decode()
+    await signed_in.submit(page, answer="allow")
+    assert "code" in answered(await signed_in.authorize(asking("plain", scope=None)))[1]
 
 
 async def test_whatever_others_wrote_is_text(desk: Any, signed_in: Browser) -> None:
