@@ -352,6 +352,33 @@ class TestASlotWentBack:
         assert outcome == Added()
         assert "slot_begun_anew" in await codes(on_own)
 
+    async def test_what_is_appended_while_it_is_brought_on_is_not_passed_over(
+        self, on_own: Any, own_cluster: RedisCluster, clock: FrozenClock, opened: Any, monkeypatch: Any
+    ) -> None:
+        sessions = [await put_new(on_own, clock) for _ in range(3)]
+        past = Past(own_cluster, rows_of(on_own, sessions[0].subject))
+        order = revocation(Scope.SESSION, sessions[0].session_id, clock.now())
+        assert isinstance(await on_own.sessions.end(order, now=clock.now()), Ended)
+        past.return_to()
+        fresh = await opened(own_cluster.url)
+        server = fresh.sessions._server
+        read = server.read
+        later = revocation(Scope.SESSION, sessions[1].session_id, clock.now())
+
+        async def read_and_hear_of_more(*command: Any) -> Any:
+            answer = await read(*command)
+            if command[0] == b"XRANGE":
+                monkeypatch.setattr(server, "read", read)
+                await TestNobodyHasCarriedIt().append_only(fresh, later, clock)
+                await server.read_news()
+            return answer
+
+        monkeypatch.setattr(server, "read", read_and_hear_of_more)
+        assert not await is_live(fresh, sessions[0].session_id, clock.now())
+        assert server.journal.position == 2
+        assert not await is_live(fresh, sessions[1].session_id, clock.now())
+        assert await is_live(fresh, sessions[2].session_id, clock.now())
+
     async def test_one_that_another_process_made_meanwhile_has_lost_nothing(
         self, on_own: Any, clock: FrozenClock
     ) -> None:
