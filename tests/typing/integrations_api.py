@@ -40,7 +40,7 @@ from keyfob.pytest_plugin.logging_in import LoggedIn, Login
 from keyfob.pytest_plugin.moved_clock import TestClock
 from keyfob.pytest_plugin.server import TestServer
 from keyfob.revocation.entry import Entry
-from keyfob.sessions.session import Session
+from keyfob.sessions.session import Session as Row
 from keyfob.sessions.store import SessionData
 from keyfob.sync import Authority
 from keyfob.verifier.blocking_guard import BlockingGuard
@@ -94,7 +94,7 @@ def gives_to_machines_and_visitors(authority: Authority) -> None:
     assert_type(authority.machine_tokens.for_api_key("kfk_...", Wanted(audience="orders")), Granted)
     assert_type(authority.api_keys.list("alice"), ApiKeyPage)
     assert_type(authority.visits.begin(persistent=True), Visit)
-    assert_type(authority.visits.find("kfa_..."), Session | None)
+    assert_type(authority.visits.find("kfa_..."), Row | None)
     authority.machine_tokens.for_client("orders", "secret")  # type: ignore[arg-type]
 
 
