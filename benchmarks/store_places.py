@@ -112,18 +112,23 @@ async def _redis_bytes(url: str) -> int:
 
 
 async def _write_redis(url: str, sessions: Sequence[Session]) -> None:
+    from keyfob.stores.redis.connecting import connect, take_leave
     from keyfob.stores.redis.packing import session_row
     from keyfob.stores.redis.pieces import cut
     from keyfob.stores.redis.places import field_of, sessions_at, tag_of_session
+    from keyfob.stores.redis.url import read_url
 
-    async with _redis_client(url) as client:
-        pipeline = client.pipeline(transaction=False)
-        for session in sessions:
-            key = sessions_at(tag_of_session(session.session_id))
-            pieces = cut(field_of(session.session_id), session_row(session))
-            pipeline.hset(key, mapping={name: piece for name, piece in pieces.items() if piece})
-            pipeline.expire(key, session.expires_at - session.created_at)
-        await pipeline.execute()
+    commands: list[tuple[object, ...]] = []
+    for session in sessions:
+        key = sessions_at(tag_of_session(session.session_id))
+        pieces = cut(field_of(session.session_id), session_row(session))
+        commands += [
+            (b"HSET", key, *(part for pair in pieces.items() if pair[1] for part in pair)),
+            (b"EXPIRE", key, int((session.expires_at - session.created_at).total_seconds())),
+        ]
+    connection = await connect(read_url(url))
+    await connection.ask_all(commands)
+    await take_leave(connection)
 
 
 def _sqlite(folder: Path) -> Place:

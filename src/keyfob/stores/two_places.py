@@ -22,6 +22,7 @@ from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.store import Ended, SessionStore
 from keyfob.stores.apart import Owed
+from keyfob.stores.sessions_apart import SessionsApart
 from keyfob.stores.store import Store
 
 
@@ -48,7 +49,7 @@ async def join(sessions: Store, accounts: Store, *, clock: Clock) -> Store:
         await accounts.close()
 
     return Store(
-        sessions=sessions.sessions,
+        sessions=SessionsApart(sessions.sessions),
         feed=_Feed(sessions.feed, accounts.feed, owed),
         keys=accounts.keys,
         accounts=_Accounts(accounts.accounts, sessions.sessions, owed),

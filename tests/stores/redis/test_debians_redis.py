@@ -101,7 +101,7 @@ class TestFeedMendingInDebiansRedis(Plainly, FeedMendingContract):
 
 
 class TestAccountsInDebiansRedis(Plainly, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestTransferOfDebiansRedis(Plainly, TransferContract):

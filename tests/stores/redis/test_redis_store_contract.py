@@ -74,7 +74,7 @@ class TestKeysInRedis(OnRedis, KeyStoreContract):
 
 
 class TestAccountsInRedis(OnRedis, AccountStoreContract):
-    pass
+    reads_holder_along = True
 
 
 class TestThrottleInRedis(OnRedis, ThrottleStoreContract):

@@ -14,7 +14,7 @@ from keyfob.base.errors import ConfigurationError, StoreUnavailable
 from keyfob.base.identifiers import ClientId
 from keyfob.clients.client import Client
 from keyfob.revocation.entry import Reach, Scope
-from keyfob.sessions.store import Added, CutOff
+from keyfob.sessions.store import UNRECORDED, Added, CutOff
 from keyfob.stores.opening import open_joined_store, open_store
 from keyfob.stores.store import Store
 from keyfob.testing.account_store_contract import AccountStoreContract, an_account
@@ -211,6 +211,23 @@ async def test_the_first_roles_of_somebody_who_is_signed_in_are_news(
     entry = await joined.accounts.set_roles(ALICE, frozenset({"buyer"}), revocation=order)
     assert entry is not None
     assert list(await entries(joined)) == [entry]
+
+
+async def test_the_roles_of_a_session_are_asked_for_where_the_accounts_are(
+    joined: Store, redis_url: str, clock: FrozenClock
+) -> None:
+    """Beside the session nothing is recorded: that must not be taken for "no roles, not barred"."""
+    session = await put_new(joined, clock)
+    order = revocation(Scope.SUBJECT, ALICE, clock.now(), reach=Reach.CLAIMS)
+    await joined.accounts.set_roles(ALICE, frozenset({"buyer"}), revocation=order)
+    found = await joined.sessions.find(session.session_id)
+    assert found is not None
+    assert found.holder is None
+    beside = await open_store(redis_url, clock=clock)
+    read = await beside.sessions.find(session.session_id)
+    await beside.close()
+    assert read is not None
+    assert read.holder == UNRECORDED
 
 
 async def test_one_trail_tells_of_both(joined: Store, clock: FrozenClock) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from keyfob.sessions.session import Session
+from keyfob.sessions.store import UNRECORDED, Holder
+from keyfob.stores.records import SubjectRow
 from keyfob.stores.redis.packing import Reply, cut_offs, read_session
+from keyfob.stores.redis.tables import read_record
 from keyfob.stores.rows import session_key
 from keyfob.stores.standing import Over, as_it_stands, over_since, over_without_parent
 
@@ -18,6 +21,14 @@ def as_found(field: bytes, reply: Sequence[Reply], now: datetime) -> Session:
     if len(reply) > 2:
         parent = _over(session, reply[2:], now)
     return as_it_stands(session, cut_offs=cut_offs(reply[1]), parent=parent)
+
+
+def as_recorded(raw: bytes) -> Holder:
+    """Return what *raw* says of the subject of a session; empty: nothing is recorded."""
+    if not raw:
+        return UNRECORDED
+    record = read_record(raw, SubjectRow).record
+    return Holder(record.roles, record.disabled_at is not None)
 
 
 def _over(child: Session, reply: Sequence[Reply], now: datetime) -> Over | None:

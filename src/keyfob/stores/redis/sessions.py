@@ -39,14 +39,13 @@ from keyfob.stores.redis import places
 from keyfob.stores.redis.listing import Listing
 from keyfob.stores.redis.packing import event_fields, raw, read_session, session_row
 from keyfob.stores.redis.pieces import joined, names_of
-from keyfob.stores.redis.reading import as_found
+from keyfob.stores.redis.reading import as_found, as_recorded
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import check_data
 from keyfob.stores.rows import span_micros
 from keyfob.stores.standing import is_api_key, is_login
 from keyfob.stores.texts import require_texts
 
-_HEAD = 2  # parts of a reply that say where the feed stands
 _VERSION_SIZE = 8  # bytes before the data of a session
 _TRIES = 20  # others that changed the row between its reading and its writing, one after another
 
@@ -92,17 +91,19 @@ class RedisSessionStore:
         raise ValueError(refusal(outcome, session, rest))
 
     async def find(self, session_id: SessionId) -> Found | None:
-        """Return the session, and the head position of the same moment."""
+        """Return the session, what is recorded of its subject, and the head position of the same moment."""
         place = places.place_of(session_id)
         if place is None:
             return None
         key, field = place
         known = self._server.evidence.mark
-        reply = await self._server.look("find", (places.META, places.CUT_OFFS, key), (field,))
-        position = self._server.check_head(known, reply[0], reply[1])
-        if len(reply) == _HEAD:
+        keys = (places.META, places.CUT_OFFS, key, places.SUBJECTS)
+        timeline, position, *rest = await self._server.look("find", keys, (field,))
+        head = self._server.check_head(known, timeline, position)
+        if not rest:
             return None
-        return Found(as_found(field, reply[_HEAD:], self._clock.now()), position)
+        recorded, *rows = rest
+        return Found(as_found(field, rows, self._clock.now()), head, as_recorded(recorded))
 
     async def rotate(
         self,
