@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import jwt
+from keyfob.authority.client_logins import Origin
 from keyfob.authority.issued import Issued
 from keyfob.authority.logout_delivery import PER_CLIENT
 from keyfob.authority.logout_post import BackchannelPolicy
-from keyfob.authority.user_tokens import Origin
 from keyfob.base.errors import Denied, GrantRefused
 from keyfob.base.events import Event
 from keyfob.clients.registration import Registration
@@ -494,3 +494,20 @@ async def test_where_nothing_moves_the_store_is_not_asked(quick_told: Any) -> No
     for verb in ("cursor", "enqueue", "lease"):
         setattr(quick_told.authority.store.outbox, verb, asked)
     await quick_told.authority.backchannel.step()
+
+
+async def test_where_no_client_wants_to_be_told_the_cursor_moves_and_no_session_is_looked_at(
+    quick_told: Any,
+) -> None:
+    house = quick_told
+    await add_client(house, None)
+    await login_at(house, await login(house))
+
+    async def asked(*_: object, **__: object) -> None:
+        raise AssertionError("asked")
+
+    house.authority.store.sessions.list_ended_children = asked
+    await by_everything(house, *[await login(house)] * 2)
+    await deliver(house)
+    cursor = await house.authority.store.outbox.cursor("backchannel-logout")
+    assert cursor.position == await house.head()

@@ -21,6 +21,7 @@ READING = [
 ]
 MACHINES = {
     "/sessions/seen",
+    "/oauth/device_authorization",
     "/oauth/introspect",
     "/oauth/par",
     "/oauth/revoke",
@@ -178,7 +179,7 @@ async def test_a_malformed_body_is_told_so(desk, method: str, path: str, body: b
     client = await desk.client("orders", "keyfob:feed")
     before = await state(desk)
     is_machine = path in MACHINES
-    form = path.startswith("/oauth/")
+    form = path.startswith(("/oauth/", "/device"))
     answer = await desk.ask(
         method,
         concrete(path, "root"),

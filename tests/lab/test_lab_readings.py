@@ -120,7 +120,7 @@ def test_the_longest_survivor_is_named_and_scaled_where_it_ended_by_expiry() -> 
 
 
 def test_a_survivor_that_did_not_end_by_expiry_is_not_scaled() -> None:
-    assert logout.read(signed_out(track(True, True, False)))["survival"].text == "access token: 0.2 s"
+    assert logout.read(signed_out(track(True, True, False)))["survival"].text == "access token: for 0.2 s"
 
 
 def test_a_credential_that_comes_back_is_no_figure() -> None:
@@ -382,7 +382,7 @@ def test_good_requests_that_were_refused_and_outages_that_nobody_saw_are_no_figu
 
 def test_what_was_accepted_in_the_very_moment_of_the_sign_out_did_survive_it() -> None:
     cell = logout.read(signed_out(track(True, False), track(False, name="refresh token")))["survival"]
-    assert cell.text == "access token: 0.0 ms; 1 of 2 refused at once"
+    assert cell.text == "access token: for 0.0 ms; 1 of 2 refused at once"
     assert xss.read(injected(track(True, False)))["own"].text.endswith("until 0.0 ms after the sign-out")
     late = stolen(call(0.0), Act(5.4, "user", "sign-out", True), call(5.4), call(5.5, "revoked"))
     assert theft.read(late)["thief"].text == "2 calls; for 0.0 ms after the sign-out"

@@ -163,6 +163,17 @@ async def test_whoever_is_ended_cannot_come_back_and_keeps_only_what_nothing_can
     assert (await shop.ask("POST", "/login", {"username": "alice", "password": "right"})).status == 401
 
 
+@pytest.mark.parametrize("design", DESIGNS)
+async def test_whoever_is_ended_while_the_password_is_hashed_does_not_come_in(
+    open_shop: Any, design: Design
+) -> None:
+    shop = open_shop(design)
+    login, _ = await asyncio.gather(
+        shop.ask("POST", "/login", {"username": "alice", "password": "right"}), shop.end_alice()
+    )
+    assert login.status == 401
+
+
 async def test_only_the_administrator_ends_somebody_or_reads_the_ledger(open_shop: Any) -> None:
     shop = open_shop("session")
     await shop.log_in()

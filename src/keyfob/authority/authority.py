@@ -58,6 +58,7 @@ class Authority:
         self.clients = parts.clients
         self.client_authentication = parts.client_authentication
         self.machine_tokens = parts.machine_tokens
+        self.consents = parts.consents
         self.token_revocation = parts.token_revocation
         self.introspection = parts.introspection
         self.authorizations = parts.authorizations

@@ -38,9 +38,9 @@ _DECODER: Final = msgspec.json.Decoder(LogoutNotice)
 
 
 def deliveries_of(
-    children: Iterable[Session], clients: Mapping[ClientId, Client | None], now: datetime
+    children: Iterable[Session], clients: Mapping[ClientId, Client], now: datetime
 ) -> list[Delivery]:
-    """Return what is to be delivered about *children* that are over, to those of *clients* that want to be told.
+    """Return what is to be delivered about *children* that are over, to *clients*, those that want to be told.
 
     A session is told of once, however many entries cover it, as long as the first delivery waits.
     """
@@ -55,13 +55,13 @@ def deliveries_of(
             expires_at=now + GIVE_UP_AFTER,
         )
         for child in children
-        if OPENID in child.scopes and wants_to_be_told(clients.get(child.client_id))
+        if OPENID in child.scopes and child.client_id in clients
     ]
 
 
-def wants_to_be_told(client: Client | None) -> bool:
+def wants_to_be_told(client: Client) -> bool:
     """Say whether *client* has a place to which logout tokens go."""
-    return client is not None and client.backchannel_logout_uri is not None
+    return client.backchannel_logout_uri is not None
 
 
 def notice_of(delivery: Delivery) -> LogoutNotice:

@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
+from keyfob.authority.client_logins import Origin
 from keyfob.authority.redemption import Redemption
-from keyfob.authority.user_tokens import Origin, UserGranted, UserTokens, require_grant
+from keyfob.authority.user_tokens import UserGranted, UserTokens, require_grant
 from keyfob.base.clock import Clock
 from keyfob.base.errors import InvalidRequest
 from keyfob.base.principal import Principal

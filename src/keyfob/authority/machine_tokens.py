@@ -172,7 +172,7 @@ class MachineTokens:
 
 
 def _require_grant(client: Client, grant_type: GrantType) -> None:
-    if client.public or grant_type not in client.grant_types:  # of a public one only its name is known
+    if grant_type not in client.grant_types:  # a public one never has them (`registration.checked_grants`)
         raise GrantRefused("unauthorized_client", "This client may not use this grant type.")
 
 

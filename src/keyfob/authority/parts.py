@@ -20,6 +20,7 @@ from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
+from keyfob.authority.consents import Consents
 from keyfob.authority.device_flow import DeviceFlow
 from keyfob.authority.endings import Endings
 from keyfob.authority.hand_offs import HandOffs
@@ -84,6 +85,7 @@ class Parts:
     clients: Clients
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
+    consents: Consents
     token_revocation: TokenRevocation
     authorizations: Authorizations
     user_tokens: UserTokens
@@ -177,6 +179,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         sessions,
         refresh,
         grants=store.grants,
+        consents=store.consents,
         store=store.sessions,
         claims=claims,
         issuing=issuing,
@@ -241,6 +244,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             issuer=options.issuer,
             clock=clock,
         ),
+        consents=Consents(store.consents, store.sessions, clients, endings, clock=clock),
         token_revocation=TokenRevocation(
             checks, refresh, endings, store=store.sessions, feed_store=store.feed, feed=feed
         ),

@@ -34,6 +34,7 @@ from keyfob.endpoints.admin import sessions as all_sessions
 from keyfob.endpoints.oauth import (
     authorize,
     consent,
+    consents,
     device,
     device_authorization,
     end_session,
@@ -67,6 +68,7 @@ _MODULES = (
     authorize,
     sign_in,
     consent,
+    consents,
     par,
     device_authorization,
     device,

@@ -43,7 +43,8 @@ EXPERIMENTS = (
         key="logout",
         dimension="Effectiveness of logout",
         question="Somebody signs out. For how long is what was captured before still good?",
-        how="Everything that the device ever held is replayed from another client, at each service in turn, until all of it is refused.",
+        how="Everything that the device ever held is replayed from another client, at each service in turn, until all of it is refused: "
+        "without a pause at first, then at least once a second.",
         rows=logout.ROWS,
         read=logout.read,
     ),

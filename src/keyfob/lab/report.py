@@ -52,7 +52,7 @@ dd { margin: 0; max-width: 48rem; }
   thead { display: table-header-group; }
   tr, svg, dt { break-inside: avoid; }
   h2 { break-after: avoid; }
-  section > p, .wide:has(svg) { break-after: avoid; }
+  section > p, .wide:has(svg) { break-inside: avoid; break-after: avoid; }
   svg { min-width: 0; max-width: 14cm; margin: .3rem 0; }
   .note { font-size: 8.5pt; }
 }

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from keyfob.base.identifiers import Position, Timeline
+from keyfob.base.errors import InvalidRequest
+from keyfob.base.identifiers import ClientId, Position, Timeline
 from keyfob.grants.delivery import MAX_DELIVERY_BODY, Cursor, Delivery, Waiting
 from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import Scope
@@ -108,6 +109,22 @@ class OutboxStoreContract(StoreContract):
         ):
             with pytest.raises(ValueError, match="delivery"):
                 await store.outbox.enqueue(LOGOUT, [wrong], cursor_from=None, cursor_to=at(1))
+        assert await store.outbox.cursor(LOGOUT) is None
+
+    async def test_texts_that_cannot_be_kept_are_refused_and_not_found(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        good = a_delivery(clock)
+        for bad in ("n\0ul", "half \ud800"):
+            wrong = (replace(good, delivery_id=bad), replace(good, client_id=ClientId(bad)))
+            for one in (*wrong, replace(good, kind=bad)):
+                with pytest.raises(InvalidRequest):
+                    await store.outbox.enqueue(LOGOUT, [one], cursor_from=None, cursor_to=at(1))
+            with pytest.raises(InvalidRequest):
+                await store.outbox.enqueue(bad, [], cursor_from=None, cursor_to=at(1))
+            assert await store.outbox.cursor(bad) is None
+            assert not await store.outbox.delivered(bad)
+            assert not await store.outbox.failed(bad, attempts=1, due_at=clock.now())
         assert await store.outbox.cursor(LOGOUT) is None
 
     async def test_a_lease_is_for_one_until_it_runs_out(self, store: Store, clock: FrozenClock) -> None:

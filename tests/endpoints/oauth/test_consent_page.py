@@ -248,6 +248,14 @@ async def test_a_public_client_at_an_address_of_its_own_is_remembered(desk: Any,
     assert "code" in answered(await signed_in.authorize(asking("spa")))[1]
 
 
+async def test_signing_in_alone_is_asked_about_too(desk: Any, signed_in: Browser) -> None:
+    await relying(desk, "plain", first_party=False, scopes=())
+    page = await consent_page(signed_in, asking("plain", scope=None))
+    assert "sign you in" in page.body.decode()
+    await signed_in.submit(page, answer="allow")
+    assert "code" in answered(await signed_in.authorize(asking("plain", scope=None)))[1]
+
+
 async def test_whatever_others_wrote_is_text(desk: Any, signed_in: Browser) -> None:
     await relying(desk, "odd", first_party=False, name="<img src=x>", scopes=("<b>",), audiences=("<i>",))
     text = (await consent_page(signed_in, asking("odd", scope="<b>"))).body.decode()

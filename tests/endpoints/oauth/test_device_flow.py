@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from keyfob.base.errors import InvalidRequest
 from keyfob.base.identifiers import ClientId
 from keyfob.clients.client import GrantType
 from keyfob.clients.registration import Registration
@@ -144,6 +145,22 @@ async def test_who_signed_in_long_ago_signs_in_again(
     assert (await signed_in.get("/session")).json()["session_id"] == before
     await allow(signed_in, told)
     assert (await poll(television, told)).status == 200
+
+
+async def test_a_login_of_long_ago_lets_nothing_in_whoever_asks(
+    desk: Any, signed_in: Browser, television: Relying
+) -> None:
+    visitor = await desk.authority.authorizations.visitor(signed_in.cookies["__Host-session"])
+    flow = desk.authority.device_flow
+    await desk.advance(15 * 60 - 1.001)
+    assert flow.is_fresh(visitor)
+    await desk.advance(0.001)
+    assert not flow.is_fresh(visitor)
+    told = await begin(television)
+    with pytest.raises(InvalidRequest) as refusal:
+        await flow.approve(told["user_code"], visitor)
+    assert (refusal.value.code, refusal.value.status) == ("stale_login", 403)
+    refused(await poll(television, told), "authorization_pending")
 
 
 async def test_who_has_not_signed_in_does_so_there(browser: Browser, television: Relying) -> None:

@@ -245,7 +245,7 @@ async def test_a_post_with_our_cookies_and_a_hint_is_like_a_get(signed_in: Brows
 async def test_the_client_hears_of_it_by_the_back_channel(
     desk: Any, signed_in: Browser, openid: Relying
 ) -> None:
-    await relying(desk, "bank", scopes=("openid",), backchannel_logout_uri="https://bank.example/out")
+    await relying(desk, "bank", scopes=("openid",), backchannel_logout_uri="https://203.0.113.9/out")
     bank = Relying(desk, "bank", None)
     added = await desk.authority.clients.rotate_secret("bank", actor="test")
     bank.secret = added.secret
@@ -275,3 +275,13 @@ async def test_nothing_that_was_sent_becomes_part_of_the_page(
         assert f'name="state" value="{html.escape(state)}"' in text
     page = await leave(signed_in, client_id="shop", post_logout_redirect_uri=uri)
     assert page.status in {400, 422}
+
+
+async def test_metrics_show_what_waits(desk: Any, signed_in: Browser) -> None:
+    bank = await relying(desk, "bank", scopes=("openid",), backchannel_logout_uri="https://203.0.113.9/out")
+    await leave(signed_in, id_token_hint=await id_token(signed_in, bank))
+    await desk.authority.backchannel.queue.fill()
+    text = (await desk.ask("GET", "/metrics")).body.decode()
+    assert "keyfob_backchannel_waiting 1.0" in text
+    assert "keyfob_backchannel_oldest_seconds 0.0" in text
+    assert "keyfob_backchannel_missed_entries_total 0.0" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -261,11 +260,26 @@ async def test_the_metadata_says_what_there_is(desk: Any) -> None:
     assert not [name for name, value in metadata.items() if value in ([], None)]
 
 
-async def test_the_code_outlives_nothing_that_the_id_token_needs(
+async def test_a_login_that_is_over_when_the_code_comes_gives_no_id_token(
     desk: Any, signed_in: Browser, openid: Relying
 ) -> None:
-    """A login that is over when the code comes gives no ID token either."""
     code = await signed_in.code(asking(scope="openid"))
     await desk.authority.revoke("session", (await signed_in.get("/session")).json()["session_id"])
     assert (await openid.exchange(code)).status == 400
-    await desk.advance(timedelta(seconds=1).total_seconds())
+
+
+async def test_what_ends_a_session_while_it_is_made_lets_nobody_have_an_id_token(
+    desk: Any, signed_in: Browser, openid: Relying
+) -> None:
+    """Its client could not be told: whoever read what the entry ended may not have seen the row yet."""
+    code = await signed_in.code(asking(scope="openid"))
+    sessions = desk.authority.store.sessions
+    add = sessions.add
+
+    async def add_and_end(*arguments: Any, **options: Any) -> Any:
+        outcome = await add(*arguments, **options)
+        await desk.authority.revoke("client", "shop")
+        return outcome
+
+    sessions.add = add_and_end
+    assert (await openid.exchange(code)).status == 400

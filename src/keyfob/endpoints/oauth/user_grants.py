@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from keyfob.authority.client_authentication import ClientCredentials
-from keyfob.authority.user_tokens import Origin, UserGranted
+from keyfob.authority.client_logins import Origin
+from keyfob.authority.user_tokens import UserGranted
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.clients.client import Client
 from keyfob.endpoints.site import Site

@@ -37,7 +37,8 @@ def read(seen: LogoutSeen) -> Mapping[str, Cell]:
         lasted = until_exp(lasting[longest.name], access_seconds=seen.access_seconds)
         brief = f"{longest.name}: {usual(lasting[longest.name], access_seconds=seen.access_seconds)}"
         return {"survival": Cell(text=f"{longest.name}: {lasted}{rest}", brief=brief, figures=figures)}
-    return {"survival": Cell(text=f"{longest.name}: {seconds(lasting[longest.name])}{rest}", figures=figures)}
+    lasted = f"for {seconds(lasting[longest.name])}"
+    return {"survival": Cell(text=f"{longest.name}: {lasted}{rest}", brief=lasted, figures=figures)}
 
 
 def curve(seen: LogoutSeen) -> list[tuple[float, float]]:

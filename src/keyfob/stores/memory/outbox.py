@@ -27,8 +27,9 @@ class MemoryOutboxStore:
         cursor_to: Cursor,
     ) -> bool:
         """Queue *deliveries* if the cursor is still *cursor_from*."""
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
         with self._state.step():
             if self._state.cursors.get(consumer) != cursor_from:

@@ -45,8 +45,9 @@ class PostgresOutboxStore:
 
         Where the connection was lost in the middle and the step is tried again, it may be False although nobody else did it.
         """
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
 
         async def operation(transaction: Transaction) -> bool:
@@ -60,6 +61,8 @@ class PostgresOutboxStore:
 
     async def cursor(self, consumer: str) -> Cursor | None:
         """Return how far *consumer* has come."""
+        if not can_be_kept(consumer):
+            return None
         row = await self._database.read(
             lambda connection: connection.fetchrow(
                 "SELECT consumer, timeline, position FROM keyfob.cursors WHERE consumer = $1", consumer

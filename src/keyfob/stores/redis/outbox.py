@@ -35,8 +35,9 @@ class RedisOutboxStore:
         cursor_to: Cursor,
     ) -> bool:
         """Queue *deliveries* if the cursor is still *cursor_from*."""
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
         asked = {
             "consumer": consumer,
@@ -56,6 +57,8 @@ class RedisOutboxStore:
 
     async def cursor(self, consumer: str) -> Cursor | None:
         """Return how far *consumer* has come."""
+        if not can_be_kept(consumer):
+            return None
         packed = await self._server.read(b"HGET", CURSORS, consumer)
         return None if packed is None else read_record(packed, CursorRow).cursor
 

@@ -21,7 +21,7 @@ from keyfob.stores.grant_rows import (
 from keyfob.stores.rows import moment
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.writer import Transaction
-from keyfob.stores.texts import require_texts
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _MARKS = ", ".join("?" * len(DELIVERY_COLUMNS.split(", ")))
 _DUE = (
@@ -46,8 +46,9 @@ class SqliteOutboxStore:
         cursor_to: Cursor,
     ) -> bool:
         """Queue *deliveries* if the cursor is still *cursor_from*."""
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
 
         def operation(transaction: Transaction) -> bool:
@@ -62,6 +63,8 @@ class SqliteOutboxStore:
 
     async def cursor(self, consumer: str) -> Cursor | None:
         """Return how far *consumer* has come."""
+        if not can_be_kept(consumer):
+            return None
         return self._database.read(_cursor, consumer)
 
     async def lease(self, now: datetime, *, until: datetime, limit: int) -> Sequence[Delivery]:
@@ -83,6 +86,8 @@ class SqliteOutboxStore:
 
     async def delivered(self, delivery_id: str) -> bool:
         """Remove the delivery."""
+        if not can_be_kept(delivery_id):
+            return False
 
         def operation(transaction: Transaction) -> bool:
             gone = transaction.connection.execute(
@@ -94,6 +99,8 @@ class SqliteOutboxStore:
 
     async def failed(self, delivery_id: str, *, attempts: int, due_at: datetime) -> bool:
         """Make the delivery due at *due_at*, unless it was leased again."""
+        if not can_be_kept(delivery_id):
+            return False
 
         def operation(transaction: Transaction) -> bool:
             moved = transaction.connection.execute(
