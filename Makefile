@@ -7,7 +7,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 
-.PHONY: help setup packages lock run test coverage check format bench bench-peers distributed lab fuzz soak clean
+.PHONY: help setup packages lock run test coverage check format bench bench-peers bench-growth distributed lab conformance fuzz soak clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -56,6 +56,9 @@ check: .venv/ready  ## Format, lint, types, floors
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+conformance:  ## Write docs/reference/conformance.md anew, from the marks of the tests
+	@$(PYTHON) tests/conformance/page.py
+
 format: .venv/ready  ## Format the code
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -66,6 +69,9 @@ bench: .venv/ready  ## Measure, and write benchmarks/results/latest.json
 
 bench-peers: .venv/ready  ## Measure what a user would pick instead, in the same run (puts them into .peers)
 	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
+bench-growth: .venv/ready  ## Measure the stores at up to ten million sessions (hours); writes benchmarks/results/growth.json
+	@$(BIN)/python -m benchmarks.growth $(ARGS)
 
 distributed: .venv/ready  ## Measure revocations at 50 verifier processes behind a relay; writes benchmarks/results/distributed.json and .svg
 	@$(BIN)/python -m benchmarks.distributed_bench $(ARGS)

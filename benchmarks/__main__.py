@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import (
     framework_bench,
-    growth_plot,
     http_bench,
     jwt_bench,
     live_bench,
@@ -161,8 +160,6 @@ def _write(run: report.Run, *, out: Path | None, is_whole: bool) -> list[Path]:
         report.write_json(run, out / "latest.json")
         (out / "performance.svg").write_text(as_svg(run), "utf-8")
         (out / "performance.md").write_text(report.as_markdown(run), "utf-8")
-        if growth_plot.has_curves(run):
-            (out / "growth.svg").write_text(growth_plot.as_svg(run), "utf-8")
         return [out]
     if not is_whole:
         report.write_json(run, RESULTS / "partial.json")
@@ -174,8 +171,6 @@ def _write(run: report.Run, *, out: Path | None, is_whole: bool) -> list[Path]:
     )
     page.write_text(report.written_between(page.read_text("utf-8"), report.as_markdown(run)), "utf-8")
     picture.write_text(as_svg(run), "utf-8")
-    if growth_plot.has_curves(run):
-        (REFERENCE / "growth.svg").write_text(growth_plot.as_svg(run), "utf-8")
     report.write_json(run, results)
     return [path.relative_to(ROOT) for path in (results, page, picture)]
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from benchmarks import processes
 from benchmarks.figures import Figure, compared, quartiles
 from benchmarks.framework_server import FRAMEWORKS, GUARDED, PLAIN
-from benchmarks.http_bench import WARM, Cell, Seen, Size, facts_of, rounds_of
+from benchmarks.http_bench import WARM, Cell, Seen, Size, facts_of, ratio_of_processor_time, rounds_of
 from benchmarks.load import CONNECTIONS, Job
 from benchmarks.population import ACCESS_LIFETIME, populate, store_url
 from benchmarks.processes import Cores, Program
@@ -23,7 +23,6 @@ from benchmarks.rounds import Tell
 from keyfob.authority.authority import Authority
 
 _ASK = "GET /orders HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer "
-_NOT_OF_ONE_PROCESS = ("server_us_each", "server_busy")
 
 
 def run(size: Size, *, tell: Tell) -> list[Figure]:
@@ -79,10 +78,12 @@ async def _tokens(folder: Path, issuer: str, size: Size, tell: Tell) -> tuple[Pa
 
 
 def _figure(name: str, seen: dict[str, list[Seen]], size: Size) -> Figure:
-    facts = {key: fact for key, fact in facts_of(seen[name], size).items() if key not in _NOT_OF_ONE_PROCESS}
+    facts = facts_of(seen[name], size)
     speeds = [one.result.per_second for one in seen[name]]
     _, framework, kind = name.split(".")
     if kind == PLAIN:
         return Figure(name=name, measured=median(speeds), spread=quartiles(speeds), facts=facts)
-    plain = [one.result.per_second for one in seen[f"frameworks.{framework}.{PLAIN}"]]
+    floor = seen[f"frameworks.{framework}.{PLAIN}"]
+    plain = [one.result.per_second for one in floor]
+    facts["ratio_of_processor_time"] = ratio_of_processor_time(seen[name], floor)
     return compared(name, speeds, plain, what="the same, guarded by nothing", facts=facts)

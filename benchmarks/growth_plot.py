@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import cast
 from xml.sax.saxutils import escape
 
-from benchmarks.report import Run
 from benchmarks.targets import STORES
 
 _WIDTH, _HEIGHT = 760, 330
@@ -24,16 +22,15 @@ text { font: 13px system-ui, sans-serif; fill: #24292f; }
 """
 
 _Points = list[tuple[int, float]]
+_Sizes = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-def has_curves(run: Run) -> bool:
-    """Say whether *run* saw any store at more than one size."""
-    return any(len(points) > 1 for points in _curves(run).values())
+def as_svg(measured: Mapping[str, _Sizes]) -> str:
+    """Return the picture: microseconds of one operation, 32 under way, over the number of sessions; both axes logarithmic.
 
-
-def as_svg(run: Run) -> str:
-    """Return the picture: microseconds of one operation, 32 under way, over the number of sessions; both axes logarithmic."""
-    curves = _curves(run)
+    *measured* says of each store what was seen at each size (`us_each`).
+    """
+    curves = _curves(measured)
     sizes = [size for points in curves.values() for size, _ in points]
     heights = [value for points in curves.values() for _, value in points]
     across = _Axis(sizes, _LEFT, _WIDTH - _RIGHT)
@@ -83,13 +80,9 @@ def _ticks(across: _Axis, upward: _Axis) -> Iterator[str]:
         yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:,}</text>'
 
 
-def _curves(run: Run) -> dict[tuple[str, str], _Points]:
-    found: dict[tuple[str, str], _Points] = {}
-    for figure in run.figures:
-        section, _, rest = figure.name.partition(".")
-        store, _, operation = rest.partition(".")
-        if section != "stores" or operation not in _OPERATIONS:
-            continue
-        sizes = cast("Mapping[str, Mapping[str, Mapping[str, float]]]", figure.facts["sizes"])
-        found[store, operation] = [(int(size), seen["us_each"][operation]) for size, seen in sizes.items()]
-    return found
+def _curves(measured: Mapping[str, _Sizes]) -> dict[tuple[str, str], _Points]:
+    return {
+        (store, operation): [(int(size), seen["us_each"][operation]) for size, seen in sizes.items()]
+        for store, sizes in measured.items()
+        for operation in _OPERATIONS
+    }

@@ -79,17 +79,27 @@ class Program:
         return line.rstrip(b"\n")
 
     def used(self) -> float:
-        """Return the seconds of processor time that its threads have used, by themselves and in the kernel."""
+        """Return the seconds of processor time that its threads have used, by themselves and in the kernel, and those of its children that live."""
         nanoseconds = 0
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            with suppress(OSError):  # it has just ended
-                nanoseconds += int((task / "schedstat").read_text("ascii").split()[0])
+        processes = [self.process.pid]
+        for process in processes:  # grows as children are found
+            for task in _tasks_of(process):
+                with suppress(OSError):  # it has just ended
+                    nanoseconds += int((task / "schedstat").read_text("ascii").split()[0])
+                    processes += map(int, (task / "children").read_text("ascii").split())
         return nanoseconds / 1e9
 
     def last_words(self) -> str:
         """Return the last line that it wrote to its log."""
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+def _tasks_of(process: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{process}/task").iterdir())
+    except OSError:
+        return []
 
 
 @dataclass(frozen=True, slots=True)

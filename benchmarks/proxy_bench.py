@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import processes
 from benchmarks.figures import Figure, compared, quartiles
-from benchmarks.http_bench import WARM, Cell, Seen, Size, facts_of, rounds_of
+from benchmarks.http_bench import WARM, Cell, Seen, Size, facts_of, ratio_of_processor_time, rounds_of
 from benchmarks.load import CONNECTIONS, Job
 from benchmarks.population import ACCESS_LIFETIME, Population, populate, store_url
 from benchmarks.processes import Cores, Program, Together
@@ -132,5 +132,6 @@ def _figure(name: str, seen: dict[str, list[Seen]], size: Size) -> Figure:
     floor = _FLOORS[name.split(".")[1]] if name != "proxies.bare" else name
     if name == floor:
         return Figure(name=name, measured=median(speeds), spread=quartiles(speeds), facts=facts)
+    facts["ratio_of_processor_time"] = ratio_of_processor_time(seen[name], seen[floor])
     what = "bare ASGI" if floor == "proxies.bare" else "nginx with bare ASGI behind it"
     return compared(name, speeds, [one.result.per_second for one in seen[floor]], what=what, facts=facts)

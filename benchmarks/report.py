@@ -90,17 +90,17 @@ def not_measured(run: Run) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def written_between(document: str, text: str) -> str:
-    """Return *document* with *text* between its markers, in place of what stood there.
+def written_between(document: str, text: str, *, begin: str = BEGIN, end: str = END) -> str:
+    """Return *document* with *text* between the markers *begin* and *end*, in place of what stood there.
 
     Raises:
         BenchmarkFailed: the markers are not there.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise BenchmarkFailed(f"the document lacks {BEGIN} or {END}")
-    return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
+    before, found, rest = document.partition(begin)
+    _, over, after = rest.partition(end)
+    if not found or not over:
+        raise BenchmarkFailed(f"the document lacks {begin} or {end}")
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 def write_json(run: Run, path: Path) -> None:

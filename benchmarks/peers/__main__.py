@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine, processes
+from benchmarks.figures import BenchmarkFailed
 from benchmarks.peers.contest import PEOPLE, Peer, Standing, contest
 from benchmarks.peers.entrants import HERE, MASTER_KEY, keyfob, keyfob_on_redis, node_peers, python_peers
 from benchmarks.peers.picture import as_markdown, as_svg
@@ -39,20 +40,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--only", metavar="NAME", action="append", help="repeatable; writes nothing")
+    parser.add_argument(
+        "--smoke", action="store_true", help="measure nothing, but try everybody for a second; writes nothing"
+    )
     options = parser.parse_args(arguments)
+    if options.smoke:
+        options.rounds, options.seconds = 1, 1.0
     console = Console()
     if machine.load() > 1.0:
         console.print(f"[yellow]This machine is not quiet: its load is {machine.load():.1f}.[/yellow]")
     with TemporaryDirectory(prefix="keyfob-peers-") as folder, _entrants(Path(folder)) as (peers, absent):
         chosen = [peer for peer in peers if not options.only or peer.name in options.only]
-        standings, failed = contest(
-            chosen, Path(folder), rounds=options.rounds, seconds=options.seconds, tell=console.print
-        )
+        try:
+            standings, failed = contest(
+                chosen, Path(folder), rounds=options.rounds, seconds=options.seconds, tell=console.print
+            )
+        except BenchmarkFailed as failure:
+            console.print(f"[red]{failure}[/red]", highlight=False)
+            console.print("\n".join(f"not measured: {reason}" for reason in absent), style="yellow")
+            return 1
     standings.sort(key=lambda one: -one.per_second)
     console.print(_table(standings))
     for reason in (*absent, *failed):
         console.print(f"not measured: {reason}", style="yellow", highlight=False)
-    if not options.only:
+    if not options.only and not options.smoke:
         _write(standings, (*absent, *failed))
     return 0
 

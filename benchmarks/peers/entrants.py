@@ -99,6 +99,7 @@ def python_peers(python: Path, redis_port: int) -> list[Peer]:
             title=title,
             start=partial(_run, [str(python), str(HERE / "python_server.py"), name, str(redis_port)], name),
             sign_in=_with_cookie_or_token,
+            proof=b"person-0",
         )
         for name, title in _PYTHON.items()
     ]
@@ -114,7 +115,13 @@ def node_peers(node: str, modules: Path, redis_port: int) -> list[Peer]:
 
     return [
         *(
-            Peer(name=name, title=title, start=start(name), sign_in=_with_cookie_or_token)
+            Peer(
+                name=name,
+                title=title,
+                start=start(name),
+                sign_in=_with_cookie_or_token,
+                proof=b"person-0",
+            )
             for name, title in _NODE.items()
         ),
         Peer(
@@ -124,6 +131,8 @@ def node_peers(node: str, modules: Path, redis_port: int) -> list[Peer]:
             sign_in=_introspected,
             head=_introspection(secret),
             suffix="",
+            proof=b'"active":true',
+            stranger="A" * _OPAQUE,
         ),
     ]
 

@@ -217,6 +217,7 @@ async def test_of_several_that_add_one_name_at_once_one_wins(house: House) -> No
     assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 5
 
 
+@pytest.mark.meets("10.3.3")
 async def test_a_name_used_again_gets_a_new_subject(house: House, alice: Account) -> None:
     await house.accounts.delete(alice.subject, actor="cli")
     again = await house.accounts.add("alice", RIGHT)

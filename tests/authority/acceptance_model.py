@@ -170,6 +170,7 @@ class Model:
             ("client", session.client),
             ("everything", ""),
             *(("session", each) for each in lineage),
+            *(("client", above.client) for above in (session.parent,) if above),
         }
         covering = {
             entry.reach

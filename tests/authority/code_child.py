@@ -7,7 +7,7 @@ import json
 import sys
 
 from keyfob.authority.authority import Authority
-from keyfob.authority.user_tokens import Origin
+from keyfob.authority.client_logins import Origin
 from keyfob.base.errors import GrantRefused
 from keyfob.grants.authorization_code import CodeUse
 

@@ -94,6 +94,23 @@ for each in Strategy:
         CAUSES[f"logout of {choice} by {each}"] = _logout(each, choice)
 
 
+def _given_back(strategy: str, *, by: str = "first-party", twice: bool = False) -> Scenario:
+    async def scenario(world: World) -> Act:
+        issued = await world.login(strategy)
+        client = await world.authority.clients.find(by) or (await world.authority.clients.add(by)).client
+        if twice:
+            await world.authority.token_revocation.revoke(token_of(issued), client=client)
+        return lambda: world.authority.token_revocation.revoke(token_of(issued), client=client)
+
+    return scenario
+
+
+for each in Strategy:
+    CAUSES[f"token of {each} given back"] = _given_back(each)
+    OTHERS[f"token of {each} given back by another client"] = _given_back(each, by="thief")
+    OTHERS[f"token of {each} given back twice"] = _given_back(each, twice=True)
+
+
 def _order(scope: str, reach: str) -> Scenario:
     async def scenario(world: World) -> Act:
         issued = await world.login("jwt")

@@ -107,6 +107,7 @@ async def test_nothing_is_minted_at_or_after_the_end_of_the_source(quick_house: 
         assert denied.value.cause is Cause.EXPIRED
 
 
+@pytest.mark.meets("7662-R008", "7662-R024", "9470-6")
 @pytest.mark.parametrize("strategy", list(Strategy))
 async def test_introspection_says_exactly_this(house: Any, strategy: Strategy) -> None:
     issued, token = await login(
@@ -150,6 +151,7 @@ async def test_introspection_says_exactly_this(house: Any, strategy: Strategy) -
     assert await house.authority.introspect(token) == expected
 
 
+@pytest.mark.meets("7662-R023")
 async def test_members_without_a_value_are_left_out(house: Any) -> None:
     _, token = await login(house, "jwt", amr=[])
     answer = await house.authority.introspect(token)
@@ -182,6 +184,7 @@ async def test_a_machines_token_is_active_without_a_session(house: Any) -> None:
     assert not {"sid", "strategy", "auth_time"} & set(answer)
 
 
+@pytest.mark.meets("7662-4d")
 @pytest.mark.parametrize(
     "token",
     ["", "nonsense", "a.b.c", "kfs_" + "A" * 98, "kfr_" + "A" * 98, "kfk_x", "\ud800", "é"],
@@ -191,6 +194,7 @@ async def test_nonsense_is_inactive_and_nothing_more(quick_house: Any, token: st
     assert await quick_house.authority.introspect(token) == INACTIVE
 
 
+@pytest.mark.meets("7662-4a", "7662-4c")
 @pytest.mark.parametrize("strategy", list(Strategy))
 async def test_what_is_over_is_inactive_and_nothing_more(house: Any, strategy: Strategy) -> None:
     _, ended = await login(house, strategy)
@@ -224,6 +228,7 @@ async def test_an_idle_session_makes_its_access_token_inactive(open_house: Any) 
     assert await house.authority.introspect(token) == INACTIVE
 
 
+@pytest.mark.meets("10.3.1", "7662-R010", "7662-4e")
 @pytest.mark.parametrize("strategy", list(Strategy))
 async def test_a_caller_learns_of_its_own_audiences_alone(house: Any, strategy: Strategy) -> None:
     authority = house.authority
@@ -265,6 +270,7 @@ async def test_introspection_says_what_the_source_says_now_though_nothing_was_re
     assert (await house.authority.introspect(token)).get("roles", []) == []
 
 
+@pytest.mark.meets("7662-4c")
 @pytest.mark.parametrize("strategy", ["jwt", "hybrid"])
 @pytest.mark.parametrize("how", ["token", "roles"])
 async def test_introspection_knows_of_entries_that_no_row_tells_of(

@@ -120,9 +120,8 @@ class Acceptance(Model, RuleBasedStateMachine):
         candidates = [s for s in self.sessions if s.subject == subject and s.parent is None]
         above = candidates[-1] if parent == 0 and candidates else None
         if above is not None:
-            # A child is a hybrid, as logins at other applications are, of the same client: the entry that ends its parent's client
-            # would not cover its tokens otherwise.
-            strategy, client, roles = "hybrid", above.client, None
+            # A child is a hybrid, as logins at other applications are; its client may be another than its parent's.
+            strategy, roles = "hybrid", None
         if client == "shop" and self.run(authority.clients.find("shop")) is None:
             self.run(authority.clients.add("shop", strategies=list(ABSOLUTE)))
         as_of = self.head

@@ -229,6 +229,7 @@ class Following(Acceptance):
             ("client", session.client),
             ("everything", ""),
             *(("session", each) for each in lineage),
+            *(("client", above.client) for above in (session.parent,) if above),
             *((("token", jti),) if jti else ()),
         }
 

@@ -128,7 +128,14 @@ async def test_a_chore_that_fails_is_logged_and_done_again(
     house = await open_house()
     chore: Any = Failing()
     authority = house.authority
-    chores = Housekeeping(authority.store, chore, authority.keys, authority.reports, clock=house.clock)
+    chores = Housekeeping(
+        authority.store,
+        chore,
+        authority.keys,
+        authority.reports,
+        authority.backchannel,
+        clock=house.clock,
+    )
     with caplog.at_level(logging.WARNING):
         chores.start()
         chores.start()

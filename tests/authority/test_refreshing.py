@@ -27,6 +27,7 @@ async def rotated(house: Any) -> tuple[str, str]:
     return parent, (await house.authority.refresh(parent)).refresh_token
 
 
+@pytest.mark.meets("9470-6")
 async def test_the_first_refresh_rotates(house: Any) -> None:
     issued = await hybrid(house)
     await house.advance(1)
@@ -85,6 +86,7 @@ async def test_of_many_refreshes_at_once_all_get_the_same_token(house: Any) -> N
     assert await house.head() == 0
 
 
+@pytest.mark.meets("10.4.5", "OA-29")
 @pytest.mark.parametrize("generations", [2, 3, 7])
 async def test_an_earlier_generation_is_theft_whenever_it_comes(house: Any, generations: int) -> None:
     issued = await hybrid(house)
@@ -193,6 +195,7 @@ def test_the_window_is_0_to_300_seconds(window: timedelta, fits: bool) -> None:
         SessionPolicy(replay_window=window)
 
 
+@pytest.mark.meets("OA-28", "9700-4.14.2f")
 @pytest.mark.parametrize(
     ("after", "expected"),
     [
@@ -213,6 +216,7 @@ async def test_a_hybrid_session_idles_without_a_refresh(
     assert await house.head() == 0
 
 
+@pytest.mark.meets("10.4.8")
 async def test_the_absolute_end_never_moves_and_no_access_token_outlives_it(house: Any) -> None:
     issued = await hybrid(house)
     token = issued.refresh_token
@@ -245,6 +249,7 @@ async def test_nonsense_refreshes_nothing(quick_house: Any, token: str) -> None:
     assert await quick_house.refresh_cause(token) is Cause.MALFORMED
 
 
+@pytest.mark.meets("OA-30", "9700-4.14.2d")
 async def test_no_character_of_a_refresh_token_can_be_changed(quick_house: Any) -> None:
     issued = await hybrid(quick_house)
     token = issued.refresh_token

@@ -253,6 +253,51 @@ async def test_children_end_with_their_parent(house: Any) -> None:
         await house.authority.login("alice", parent_session_id=parent.session_id)
 
 
+@pytest.mark.parametrize("reach", ["end", "claims"])
+async def test_children_elsewhere_follow_the_client_of_their_parent(house: Any, reach: str) -> None:
+    """The store and every verifier by one rule: what began from a login is covered with it, whoever holds it."""
+    await house.authority.clients.add("shop", strategies=list(Strategy))
+    parent = await house.authority.login("alice")
+    children = [
+        await house.authority.login(
+            "alice", strategy=strategy, client_id="shop", parent_session_id=parent.session_id
+        )
+        for strategy in Strategy
+    ]
+    alone = await house.authority.login("alice", strategy="hybrid", client_id="shop")
+    principals = [
+        await house.authority.authenticate(child.session_token or child.access_token) for child in children
+    ]
+    assert {principal.parent_client_id for principal in principals} == {"first-party"}
+    minted = [await house.authority.mint(principal, "orders") for principal in principals]
+    answers = [
+        await house.authority.introspect(child.session_token or child.access_token) for child in children
+    ]
+    assert {answer["pcid"] for answer in answers} == {"first-party"}
+    assert await house.causes(parent, *children, alone) == [None] * 5
+    await house.authority.revoke("client", "first-party", reach=reach)
+    assert [house.authority.feed.live.cause(principal) for principal in principals] == [
+        R if reach == "end" else Cause.STALE_CLAIMS
+    ] * 3
+    assert [await house.cause(token.text) for token in minted] == [
+        R if reach == "end" else Cause.STALE_CLAIMS
+    ] * 3
+    assert await house.causes(alone) == [None]
+    expected = {Strategy.SESSION: None, Strategy.JWT: Cause.STALE_CLAIMS, Strategy.HYBRID: Cause.STALE_CLAIMS}
+    assert await house.causes(*children) == [
+        R if reach == "end" else expected[strategy] for strategy in Strategy
+    ]
+
+
+async def test_the_client_of_a_child_takes_nothing_of_its_parent_with_it(house: Any) -> None:
+    await house.authority.clients.add("shop")
+    parent = await house.authority.login("alice")
+    child = await house.authority.login("alice", client_id="shop", parent_session_id=parent.session_id)
+    sibling = await house.authority.login("alice", strategy="hybrid", parent_session_id=parent.session_id)
+    await house.authority.clients.delete("shop", actor="admin")
+    assert await house.causes(parent, child, sibling) == [None, R, None]
+
+
 @pytest.mark.parametrize("after", [timedelta(minutes=30), timedelta(hours=12)], ids=["idle", "expired"])
 async def test_a_child_is_not_refreshed_once_its_parent_ran_out(house: Any, after: timedelta) -> None:
     parent = await house.authority.login("alice")

@@ -76,6 +76,7 @@ async def test_what_a_revoked_client_asks_for_afterwards_is_good(house: Any) -> 
         before = after
 
 
+@pytest.mark.meets("OA-27", "9700-4.9.3b")
 async def test_neither_a_key_nor_a_secret_is_in_what_is_stored_or_printed(house: Any) -> None:
     authority = house.authority
     added = await authority.clients.add("ci")

@@ -37,6 +37,7 @@ def test_what_is_minted_is_read_back(kind: OpaqueKind, generation: int) -> None:
     assert kind_of(token.text()) is kind
 
 
+@pytest.mark.meets("OA-27")
 def test_every_change_of_every_character_is_refused() -> None:
     text = mint().text()
     alphabet = string.ascii_letters + string.digits + "-_ ="

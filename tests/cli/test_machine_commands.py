@@ -180,3 +180,30 @@ def test_a_key_has_one_owner_and_stays_within_it() -> None:
     assert "seconds" in refused(*add, "--client", "ci", "--days", "400")
     assert "no such API key" in refused("api-key", "revoke", "0" * 32)
     assert "no such API key" in refused("api-key", "revoke", "nonsense")
+
+
+def test_a_client_at_which_people_sign_in_is_added() -> None:
+    shop = document(
+        *("client", "add", "shop", "--redirect-uri", "https://shop.example/cb", "--name", "The shop"),
+        *("--post-logout-redirect-uri", "https://shop.example/bye", "--first-party", "--require-par"),
+        *("--backchannel-logout-uri", "https://shop.example/ended", "--backchannel-logout-session-required"),
+        *("--cors-origin", "https://shop.example"),
+    )
+    assert shop["grant_types"] == ["authorization_code", "refresh_token"]
+    assert shop["client_secret"].startswith("kfc_")
+    shown = document("client", "show", "shop")
+    assert (shown["redirect_uris"], shown["name"]) == (["https://shop.example/cb"], "The shop")
+    assert shown["post_logout_redirect_uris"] == ["https://shop.example/bye"]
+    assert shown["backchannel_logout_uri"] == "https://shop.example/ended"
+    assert shown["cors_origins"] == ["https://shop.example"]
+    assert (shown["first_party"], shown["public"], shown["require_par"]) == (True, False, True)
+    assert shown["backchannel_logout_session_required"]
+    assert "https://shop.example/cb" in done("client", "show", "shop")
+    app = done("client", "add", "app", "--public", "--redirect-uri", "http://localhost/cb")
+    assert "client_secret" not in app
+    assert "127.0.0.1" in app
+    assert "no secret" in refused("client", "rotate-secret", "app")
+    assert "URI" in refused("client", "add", "x", "--redirect-uri", "http://shop.example/cb")
+    assert "redirect URI" in refused("client", "add", "x", "--grant", "authorization_code")
+    tv = document("client", "add", "tv", "--public", "--grant", "device_code", "--grant", "refresh_token")
+    assert tv["grant_types"][0] == "refresh_token"

@@ -115,6 +115,7 @@ async def test_the_first_party_is_always_there_and_cannot_be_added_or_deleted(cl
         await clients.get("nobody")
 
 
+@pytest.mark.meets("9700-2.6b", "9700-4.15.1a")
 @pytest.mark.parametrize(
     "client_id", ["", "usr_orders", "a b", "a:b", "a/b", "ö", "a\n", "x" * (MAX_CLIENT_ID + 1)]
 )
@@ -280,6 +281,7 @@ async def test_a_name_alone_is_enough_for_no_client_that_has_a_proof(clients: Cl
         assert refusal.value.cause == "bad_credentials"
 
 
+@pytest.mark.meets("OA-25")
 @pytest.mark.parametrize(
     ("grants", "registration"),
     [

@@ -32,12 +32,14 @@ def test_what_may_be_registered_by_any_client(uri: str) -> None:
     assert may_be_registered(uri, public=True)
 
 
+@pytest.mark.meets("OA-06")
 @pytest.mark.parametrize("uri", ["com.example.app:/cb", "com.example.app://cb", "com.example.my-app:cb"])
 def test_a_private_use_scheme_is_for_public_clients(uri: str) -> None:
     assert may_be_registered(uri, public=True)
     assert not may_be_registered(uri, public=False)
 
 
+@pytest.mark.meets("OA-01", "OA-03", "OA-06", "9700-2.6d")
 @pytest.mark.parametrize(
     "uri",
     [
@@ -88,6 +90,7 @@ def test_what_may_not_be_registered(uri: str) -> None:
     assert not may_be_registered(uri, public=False)
 
 
+@pytest.mark.meets("10.4.1", "OA-02", "9700-2.1a", "9700-4.1.3a")
 @pytest.mark.parametrize(
     "asked",
     [
@@ -121,6 +124,7 @@ def test_a_registered_uri_is_met_octet_for_octet(asked: str) -> None:
         assert not is_registered(asked, {CB, NATIVE}, public=public)
 
 
+@pytest.mark.meets("OA-02", "9700-2.1a")
 @pytest.mark.parametrize("port", ["", ":1", ":3000", ":65535"])
 def test_the_port_of_a_loopback_address_is_free_for_public_clients_alone(port: str) -> None:
     for known in ("http://127.0.0.1/cb?x=1", "http://127.0.0.1:7/cb?x=1"):
@@ -130,6 +134,7 @@ def test_the_port_of_a_loopback_address_is_free_for_public_clients_alone(port: s
     assert is_registered(f"http://[::1]{port}/cb", {"http://[::1]/cb"}, public=True)
 
 
+@pytest.mark.meets("OA-02")
 @pytest.mark.parametrize(
     "asked",
     [

@@ -88,6 +88,7 @@ async def test_introspection_says_what_a_key_is_worth(desk: Any) -> None:
     assert await ask(verifier, made["api_key"]) == {"active": False}
 
 
+@pytest.mark.meets("8693-2.1b")
 async def test_a_key_ends_in_every_way_that_a_session_does(desk: Any) -> None:
     admin = await desk.admin()
     account = await desk.user("alice")
@@ -125,6 +126,7 @@ async def test_a_service_key_ends_with_its_client(desk: Any) -> None:
     assert error_of(await exchange(desk, again["api_key"])) == (400, "invalid_request")
 
 
+@pytest.mark.meets("8693-ours")
 async def test_a_key_ends_at_its_end_and_its_tokens_before_it(desk: Any) -> None:
     made = await service_key(desk, await desk.admin(), expires_in=100)
     await desk.advance(40)
@@ -152,6 +154,7 @@ async def test_a_key_is_never_idle_and_its_last_use_is_kept(desk: Any) -> None:
 # Exchange.
 
 
+@pytest.mark.meets("8693-2.2")
 async def test_a_key_is_exchanged_for_a_token_that_belongs_to_it(desk: Any) -> None:
     made = await service_key(desk, await desk.admin(), "a", "b")
     answer = await exchange(desk, made["api_key"], audience="orders", scope="a")
@@ -165,6 +168,7 @@ async def test_a_key_is_exchanged_for_a_token_that_belongs_to_it(desk: Any) -> N
     assert "auth_time" not in claims
 
 
+@pytest.mark.meets("8693-2.2.2", "8693-ours")
 async def test_an_exchange_never_gives_more_than_the_key_has(desk: Any) -> None:
     made = await service_key(desk, await desk.admin(), "a", audience=["orders", "stock"])
     both = claims_of((await exchange(desk, made["api_key"])).json()["access_token"])
@@ -183,6 +187,7 @@ async def test_an_exchange_never_gives_more_than_the_key_has(desk: Any) -> None:
         assert error_of(await exchange(desk, made["api_key"], **fields)) == (400, error), fields
 
 
+@pytest.mark.meets("8693-2.1a", "8693-2.1b")
 async def test_nothing_but_a_genuine_key_is_exchanged(desk: Any) -> None:
     await desk.user("alice")
     made = await service_key(desk, await desk.admin())
@@ -212,6 +217,7 @@ async def test_a_token_from_an_exchange_is_never_exchanged_again(desk: Any) -> N
     assert error_of(await exchange(desk, token, subject_token_type=ACCESS_TOKEN)) == (400, "invalid_request")
 
 
+@pytest.mark.meets("8693-5")
 async def test_a_client_exchanges_its_own_keys_alone(desk: Any) -> None:
     admin = await desk.admin()
     clients = desk.authority.clients
@@ -277,6 +283,7 @@ async def test_a_key_of_somebody_disabled_is_refused_and_none_is_made(desk: Any)
     assert (await desk.ask("POST", "/admin/api/api-keys", json_body=body, bearer=admin)).code == "revoked"
 
 
+@pytest.mark.meets("9700-4.15.1b")
 async def test_a_service_has_no_roles_even_where_a_subject_is_called_like_it(desk: Any) -> None:
     admin = await desk.admin()
     await desk.authority.set_roles("ci", ["keyfob:admin"])
@@ -358,6 +365,7 @@ def left_to_people(desk: Any, monkeypatch: Any) -> None:
 OWN = {"name": "laptop", "audience": ["orders"], "scopes": ["orders:read"]}
 
 
+@pytest.mark.meets("10.4.9")
 @pytest.mark.usefixtures("left_to_people")
 async def test_people_make_list_and_end_keys_of_their_own(desk: Any) -> None:
     await desk.user("alice")

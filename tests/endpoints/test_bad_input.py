@@ -19,8 +19,17 @@ READING = [
     for method, path in WRITING
     if method != "DELETE" and path not in {"/oauth/userinfo", "/oauth/logout"}
 ]
-MACHINES = {"/sessions/seen", "/oauth/introspect", "/oauth/token", "/feed/reports", "/feed/evidence"}
-PAGES = {"/oauth/logout"}
+MACHINES = {
+    "/sessions/seen",
+    "/oauth/device_authorization",
+    "/oauth/introspect",
+    "/oauth/par",
+    "/oauth/revoke",
+    "/oauth/token",
+    "/feed/reports",
+    "/feed/evidence",
+}
+PAGES = {route.path for route in routes() if route.response_type == "text/html"}
 """Where people are, who are told in HTML."""
 SETTINGS = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -170,7 +179,7 @@ async def test_a_malformed_body_is_told_so(desk, method: str, path: str, body: b
     client = await desk.client("orders", "keyfob:feed")
     before = await state(desk)
     is_machine = path in MACHINES
-    form = path.startswith("/oauth/")
+    form = path.startswith(("/oauth/", "/device"))
     answer = await desk.ask(
         method,
         concrete(path, "root"),

@@ -75,6 +75,7 @@ async def test_a_revocation_is_honoured_by_the_next_check(desk) -> None:
         assert not IDENTITY & set(dict(answer.headers))
 
 
+@pytest.mark.meets("10.3.2", "OA-31", "9700-2.3c")
 @pytest.mark.parametrize(
     ("query", "status", "code"),
     [
@@ -120,6 +121,7 @@ async def test_below_check_the_query_is_the_original_requests(desk) -> None:
     assert (await desk.ask("GET", "/check?q=shoes", bearer=token)).status == 400
 
 
+@pytest.mark.meets("10.3.4")
 @pytest.mark.parametrize(("age", "status"), [(299, 204), (300, 204), (301, 401)])
 async def test_a_login_has_an_oldest_age(desk, age: int, status: int) -> None:
     await desk.user()

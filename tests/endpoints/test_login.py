@@ -12,6 +12,7 @@ ACCESS = {"access_token", "token_type", "expires_in"}
 ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 
 
+@pytest.mark.meets("10.1.1")
 @pytest.mark.parametrize(
     ("fields", "keys", "cookies"),
     [
@@ -180,6 +181,7 @@ async def test_another_origin_cannot_log_anybody_in(desk) -> None:
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
+@pytest.mark.meets("9700-2.1e", "9700-4.12")
 @pytest.mark.parametrize(
     ("body", "location", "cookies"),
     [

@@ -48,6 +48,7 @@ def test_anything_else_is_refused(path: str) -> None:
     assert refused.value.status == 422
 
 
+@pytest.mark.meets("9700-2.1b", "9700-4.11.1")
 @given(
     st.text(max_size=12)
     | st.lists(st.sampled_from(["/", "\\", ".", ":", "a", "@", "?", "\t", "%2f"]), max_size=8).map("".join)

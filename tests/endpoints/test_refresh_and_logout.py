@@ -58,6 +58,7 @@ async def test_a_persistent_cookie_stays_persistent_and_never_outlives_the_sessi
     assert value.endswith(f"Max-Age={29 * 86_400}")
 
 
+@pytest.mark.meets("9700-4.14.2c")
 async def test_a_stolen_refresh_token_that_comes_back_ends_the_session(desk) -> None:
     """R-01."""
     await desk.user()
@@ -115,6 +116,7 @@ async def test_a_refresh_token_opens_nothing_else(desk) -> None:
         assert (await desk.ask("GET", path, cookie=f"__Host-refresh={token}")).code == "no_credential"
 
 
+@pytest.mark.meets("OA-35")
 async def test_another_origin_cannot_refresh(desk) -> None:
     """R-24, and C-23 for a client that sends neither header."""
     await desk.user()

@@ -78,6 +78,17 @@ async def test_children_of_a_session_are_counted_with_it(desk) -> None:
     assert (await preview_of(desk, admin, f"scope=session&id={parent.session_id}"))["sessions"] == 2
 
 
+async def test_children_elsewhere_are_counted_with_the_client_of_their_parent(desk) -> None:
+    admin = await desk.admin()
+    await desk.authority.clients.add("shop")
+    parent = await desk.authority.login("alice", strategy="session")
+    before = (await preview_of(desk, admin, "scope=client&id=first-party"))["sessions"]
+    await desk.authority.login("alice", client_id="shop", parent_session_id=parent.session_id)
+    await desk.authority.login("alice", client_id="shop")
+    assert (await preview_of(desk, admin, "scope=client&id=first-party"))["sessions"] == before + 1
+    assert (await preview_of(desk, admin, "scope=client&id=shop"))["sessions"] == 2
+
+
 async def test_a_count_past_what_is_looked_at_is_at_least(desk, monkeypatch) -> None:
     admin = await desk.admin()
     for _ in range(4):

@@ -71,6 +71,7 @@ async def test_a_refresh_cookie_beside_a_token_is_not_in_the_way(desk) -> None:
     ).status == 200
 
 
+@pytest.mark.meets("OA-32")
 @pytest.mark.parametrize("path", ["/session", "/sessions", "/check"])
 async def test_without_a_credential_there_is_a_challenge(desk, path: str) -> None:
     answer = await desk.ask("GET", path)
@@ -157,6 +158,7 @@ async def test_devices_come_in_pages(desk) -> None:
     assert len(set(seen)) == 5
 
 
+@pytest.mark.meets("OA-34")
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=201", "limit=x", "limit=1&limit=1", "page=2", "after=%ff"]
 )
@@ -173,6 +175,7 @@ async def test_a_cursor_that_is_none_of_ours_is_no_fault(desk, after: str) -> No
     assert (await desk.ask("GET", f"/sessions?after={after}", cookie=cookie)).status in {200, 400, 422}
 
 
+@pytest.mark.meets("10.4.9")
 async def test_a_device_is_ended(desk) -> None:
     await desk.user()
     mine, other = await desk.login(), await desk.login()
@@ -307,6 +310,7 @@ async def test_only_clients_with_the_scope_report(desk) -> None:
 # Password
 
 
+@pytest.mark.meets("9700-4.14.2e")
 async def test_a_new_password_ends_the_others_and_renews_ones_own(desk) -> None:
     await desk.user()
     mine, other = await desk.login(), await desk.cookie()

@@ -81,6 +81,7 @@ def error_of(answer: Any) -> tuple[int, str]:
     return answer.status, answer.json()["error"]
 
 
+@pytest.mark.meets("OA-13", "OA-25", "9700-4.15.1b")
 async def test_a_client_gets_a_token_of_its_own(desk: Any) -> None:
     client = await desk.client("billing", "orders:read", "orders:write", audiences=("orders",))
     answer = await by_secret(desk, client)
@@ -111,6 +112,7 @@ async def test_the_token_is_as_rfc_9068_says(desk: Any) -> None:
     assert (claims["iss"], claims["sub"], claims["aud"]) == (ISSUER, "billing", "orders")
 
 
+@pytest.mark.meets("7523-3d", "7523bis-e")
 @pytest.mark.parametrize("way", ["basic", "post", "assertion"])
 async def test_each_way_of_saying_who_one_is_works(desk: Any, way: str) -> None:
     if way == "assertion":
@@ -125,6 +127,7 @@ async def test_each_way_of_saying_who_one_is_works(desk: Any, way: str) -> None:
     assert answer.status == 200, answer.body
 
 
+@pytest.mark.meets("OA-16")
 async def test_a_wrong_secret_is_refused_with_a_challenge(desk: Any) -> None:
     client_id, secret = await desk.client("billing")
     for wrong in (("billing", secret[:-1]), ("billing", secret + "A"), ("other", secret), ("usr_x", secret)):
@@ -135,6 +138,7 @@ async def test_a_wrong_secret_is_refused_with_a_challenge(desk: Any) -> None:
     assert error_of(await by_secret(desk, (client_id, other[1]))) == (401, "invalid_client")
 
 
+@pytest.mark.meets("10.4.10")
 async def test_nobody_gets_a_token_without_saying_who_it_is(desk: Any) -> None:
     await desk.client("billing")
     for fields in ({}, {"client_id": "billing"}, {"client_id": "billing", "client_secret": ""}):
@@ -142,6 +146,7 @@ async def test_nobody_gets_a_token_without_saying_who_it_is(desk: Any) -> None:
         assert error_of(answer) == (401, "invalid_client")
 
 
+@pytest.mark.meets("OA-07")
 async def test_two_ways_at_once_are_refused(desk: Any) -> None:
     client_id, secret = client = await desk.client("billing")
     await signing_client(desk)
@@ -162,6 +167,7 @@ async def test_two_ways_at_once_are_refused(desk: Any) -> None:
         assert error_of(answer) == (400, "invalid_request")
 
 
+@pytest.mark.meets("OA-10")
 @pytest.mark.parametrize(
     "body",
     [
@@ -179,6 +185,7 @@ async def test_what_is_there_twice_or_unreadable_is_refused(desk: Any, body: byt
     assert error_of(await post(desk, body, basic=client)) == (400, "invalid_request")
 
 
+@pytest.mark.meets("OA-10")
 async def test_an_unknown_parameter_is_ignored_and_an_empty_one_is_absent(desk: Any) -> None:
     client = await desk.client("billing", "a")
     answer = await by_secret(desk, client, scope="", audience="", made_up="x")
@@ -186,6 +193,7 @@ async def test_an_unknown_parameter_is_ignored_and_an_empty_one_is_absent(desk: 
     assert answer.json()["scope"] == "a"
 
 
+@pytest.mark.meets("OA-08")
 async def test_parameters_in_the_address_are_refused(desk: Any) -> None:
     client = await desk.client("billing")
     answer = await post(desk, {"grant_type": "client_credentials"}, basic=client, query=b"client_secret=x")
@@ -197,6 +205,7 @@ async def test_parameters_in_the_address_are_refused(desk: Any) -> None:
     assert answer.status == 415
 
 
+@pytest.mark.meets("10.4.4", "9700-2.4")
 @pytest.mark.parametrize(
     "grant_type", ["password", "implicit", "token", "code", "Client_Credentials", "Authorization_Code"]
 )
@@ -206,6 +215,7 @@ async def test_other_grant_types_do_not_exist(desk: Any, grant_type: str) -> Non
     assert error_of(answer) == (400, "unsupported_grant_type")
 
 
+@pytest.mark.meets("10.4.4")
 async def test_a_grant_that_is_not_the_clients_is_refused(desk: Any) -> None:
     added = await desk.authority.clients.add("web", grant_types=())
     answer = await by_secret(desk, ("web", added.secret))
@@ -223,6 +233,7 @@ async def test_a_grant_that_is_not_the_clients_is_refused(desk: Any) -> None:
     assert error_of(answer) == (400, "unauthorized_client")
 
 
+@pytest.mark.meets("10.4.11", "OA-14", "OA-15", "9700-2.3a")
 async def test_scopes_are_the_clients_or_fewer(desk: Any) -> None:
     client = await desk.client("billing", "a", "b", audiences=("orders",))
     answer = await by_secret(desk, client, scope="b")
@@ -233,6 +244,7 @@ async def test_scopes_are_the_clients_or_fewer(desk: Any) -> None:
     assert "scope" not in (await by_secret(desk, bare)).json()
 
 
+@pytest.mark.meets("9700-2.3c")
 async def test_scopes_of_the_authority_go_to_the_authority_alone(desk: Any) -> None:
     client = await desk.client("ops", "keyfob:admin", "a", audiences=("orders", ISSUER))
     assert (await by_secret(desk, client)).json()["scope"] == "a keyfob:admin"
@@ -243,6 +255,7 @@ async def test_scopes_of_the_authority_go_to_the_authority_alone(desk: Any) -> N
     assert (await desk.ask("GET", "/admin/api/clients", bearer=token)).status == 200
 
 
+@pytest.mark.meets("9700-2.3b", "9700-4.9.3a", "9700-4.10.2")
 async def test_audiences_are_the_clients(desk: Any) -> None:
     one = await desk.client("one", audiences=("orders",))
     two = await desk.client("two", audiences=("orders", "stock"))
@@ -326,6 +339,7 @@ async def test_secrets_rotate_without_downtime_and_two_at_most(desk: Any) -> Non
     assert (await desk.ask("GET", "/session", bearer=token)).status == 200
 
 
+@pytest.mark.meets("OA-09", "7662-R019")
 async def test_wrong_secrets_are_slowed_down_and_the_right_one_is_not(desk: Any) -> None:
     client = await desk.client("billing")
     for _ in range(5):
@@ -350,6 +364,7 @@ async def test_wrong_secrets_are_slowed_down_and_the_right_one_is_not(desk: Any)
 # Assertions: private_key_jwt.
 
 
+@pytest.mark.meets("10.4.16", "7523-3b")
 async def test_an_assertion_is_taken_once_however_many_come_at_once(desk: Any) -> None:
     await signing_client(desk)
     text = assertion(desk)
@@ -360,6 +375,7 @@ async def test_an_assertion_is_taken_once_however_many_come_at_once(desk: Any) -
     assert error_of(await by_assertion(desk, text))[1] in {"invalid_client", "temporarily_unavailable"}
 
 
+@pytest.mark.meets("7523bis-a", "7523bis-b")
 async def test_an_assertion_for_another_authority_or_endpoint_is_refused(desk: Any) -> None:
     await signing_client(desk)
     for audience in (
@@ -377,6 +393,7 @@ async def test_an_assertion_for_another_authority_or_endpoint_is_refused(desk: A
     assert (await by_assertion(desk, assertion(desk, aud=[ISSUER]))).status == 200
 
 
+@pytest.mark.meets("7523-3a", "7523bis-c")
 @pytest.mark.parametrize(
     "claims",
     [
@@ -399,6 +416,7 @@ async def test_an_assertion_that_lacks_something_is_refused(desk: Any, claims: d
     assert error_of(await by_assertion(desk, assertion(desk, **claims))) == (401, "invalid_client")
 
 
+@pytest.mark.meets("7523-3a")
 async def test_the_moments_of_an_assertion_have_limits(desk: Any) -> None:
     await signing_client(desk)
     now = int(desk.clock.time())
@@ -418,6 +436,7 @@ async def test_the_moments_of_an_assertion_have_limits(desk: Any) -> None:
         assert answer.status == status, claims
 
 
+@pytest.mark.meets("7523-3c")
 async def test_only_keys_of_that_client_sign_for_it(desk: Any) -> None:
     other = PrivateKey.generate(Algorithm.EDDSA)
     await signing_client(desk)
@@ -454,6 +473,7 @@ async def test_a_key_without_an_id_serves_where_it_is_the_only_one(desk: Any) ->
     assert (await by_assertion(desk, signed)).status == 401
 
 
+@pytest.mark.meets("10.4.16", "9700-2.5b")
 async def test_keys_rotate_and_take_the_place_of_secrets(desk: Any) -> None:
     client = await desk.client("billing")
     keys = json.dumps(jwk_set([KEY.public])).encode()
@@ -502,6 +522,7 @@ async def test_the_metadata_says_what_the_token_endpoint_takes(desk: Any) -> Non
     assert "none" not in body["token_endpoint_auth_signing_alg_values_supported"]
 
 
+@pytest.mark.meets("OA-17")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fields=st.dictionaries(

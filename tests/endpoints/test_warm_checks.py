@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keyfob.authority.authority import Authority
 from keyfob.endpoints.warm_checks import MAX_REMEMBERED, WarmChecks
 from keyfob.server.build import application
+from keyfob.tokens.grant import SubjectClaims
 
 COOKIE, BEARER = b"cookie", b"authorization"
 
@@ -61,6 +64,7 @@ async def cold(desk):
 
     app = application(opened, issuer=desk.authority.issuer)
     await app.start()
+    app._warm.clear()  # whatever is asked is asked of the endpoint
     return app
 
 
@@ -97,6 +101,79 @@ async def test_what_is_asked_once_takes_no_memory(desk, monkeypatch) -> None:
     for headers in ([made.cookie, (b"x-forwarded-method", b"GET")], [made.bearer]):
         await desk.ask("GET", "/check", headers=headers, own_page=False)
     assert remembered == [made.session, made.jwt]
+
+
+async def test_a_credential_that_was_never_seen_is_answered_without_a_task(pair) -> None:
+    pair.desk.app = await fresh(pair.desk)
+    for headers in ([pair.cookie, (b"x-forwarded-method", b"GET")], [pair.bearer]):
+        answer = pair.desk.app.warm_answer("/check", headers, b"")
+        assert answer is not None
+        assert (b"x-auth-roles", b"auditor buyer") in answer.headers
+        assert await pair.compare(headers) == 204
+
+
+@pytest.mark.parametrize(
+    "query", [b"mint=orders", b"status=200", b"role=clerk", b"role=buyer", b"rol=buyer", b"max_auth_age=60"]
+)
+async def test_what_may_have_to_wait_is_left_to_the_endpoint(pair, query: bytes) -> None:
+    app = await fresh(pair.desk)
+    assert app.warm_answer("/check", [pair.bearer], query) is None
+
+
+async def test_nothing_is_minted_without_the_address_of_who_asks(pair) -> None:
+    """The rules of the query are known, and the proxy says who it is: but a wrong secret must count against its address."""
+    proxy = await pair.desk.client("proxy", "keyfob:check", audiences=("orders",))
+    named = (b"x-keyfob-proxy", b"Basic " + base64.b64encode(":".join(proxy).encode()))
+    pair.desk.app = await fresh(pair.desk)
+    other = (await pair.desk.login(transport="body")).json()["session_token"]
+    mine = (COOKIE, b"__Host-session=" + other.encode())
+    get = (b"x-forwarded-method", b"GET")
+    asked = await pair.desk.ask(
+        "GET", "/check", headers=[mine, get, named], query=b"mint=orders", own_page=False
+    )
+    assert asked.status == 204
+    assert pair.desk.app.warm_answer("/check", [pair.cookie, get, named], b"mint=orders") is None
+
+
+async def test_only_a_yes_is_given_without_a_task(pair) -> None:
+    app = await fresh(pair.desk)
+    for headers in (
+        [],
+        [pair.cookie],
+        [pair.cookie, pair.bearer, (b"x-forwarded-method", b"GET")],
+        [(BEARER, b"Bearer " + pair.session[:-1].encode())],
+    ):
+        assert app.warm_answer("/check", headers, b"") is None
+    principal = await pair.desk.authority.authenticate(pair.session)
+    await pair.desk.authority.revoke("subject", principal.subject)
+    assert app.warm_answer("/check", [pair.cookie, (b"x-forwarded-method", b"GET")], b"") is None
+    assert app.warm_answer("/check", [pair.bearer], b"") is None
+
+
+async def test_claims_that_come_from_elsewhere_are_never_asked_for_without_a_task(desk) -> None:
+    asked: list[str] = []
+
+    async def source(subject: str, client_id: str) -> SubjectClaims:
+        asked.append(subject)
+        return SubjectClaims(roles=frozenset({"buyer"}))
+
+    async with Authority.open("memory://", issuer=desk.authority.issuer, claims_source=source) as other:
+        login = await other.login("alice")
+        app = await fresh(desk, authority=other)
+        asked.clear()
+        get = (b"x-forwarded-method", b"GET")
+        cookie = (COOKIE, b"__Host-session=" + login.session_token.encode())
+        assert app.warm_answer("/check", [cookie, get], b"") is None
+        assert asked == []
+
+
+async def fresh(desk, *, authority=None):
+    async def opened():
+        return authority or desk.authority
+
+    app = application(opened, issuer=desk.authority.issuer)
+    await app.start()
+    return app
 
 
 METHODS = [

@@ -42,6 +42,7 @@ APPROVED = replace(
 )
 
 
+@pytest.mark.meets("8628-5.1")
 def test_codes_are_of_twenty_letters_and_do_not_repeat() -> None:
     """O-32."""
     codes = {user_code.new_user_code() for _ in range(500)}
@@ -73,6 +74,7 @@ def test_a_device_that_waits_is_told_to_go_on() -> None:
     assert turn(first.after, START + STEP).error is DeviceError.AUTHORIZATION_PENDING
 
 
+@pytest.mark.meets("8628-3.5a")
 def test_each_question_that_comes_too_early_lengthens_the_interval() -> None:
     """O-33: 5 seconds more each time, counted from the last question."""
     asked = replace(WAITING, asked_at=START)

@@ -17,6 +17,7 @@ VERIFIER, CHALLENGE = (
 )
 
 
+@pytest.mark.meets("9700-2.1.1c")
 def test_the_vector_of_the_rfc() -> None:
     assert pkce.challenge_of(VERIFIER) == CHALLENGE
     assert pkce.fits(VERIFIER, CHALLENGE)
@@ -31,6 +32,7 @@ def test_only_the_verifier_fits_its_challenge(one: str, other: str) -> None:
     assert pkce.fits(other, pkce.challenge_of(one)) is (one == other)
 
 
+@pytest.mark.meets("10.4.6", "OA-22")
 @pytest.mark.parametrize(
     "text",
     [
@@ -49,6 +51,7 @@ def test_what_is_no_verifier_fits_nothing(text: str) -> None:
     assert not pkce.fits(text, CHALLENGE)
 
 
+@pytest.mark.meets("OA-22")
 @pytest.mark.parametrize(
     "text", ["", CHALLENGE[:-1], CHALLENGE + "A", CHALLENGE + "=", CHALLENGE[:-1] + "+", "ä" * 43]
 )

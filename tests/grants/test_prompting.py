@@ -76,6 +76,7 @@ def test_a_login_is_too_old_past_max_age(ago: float, expected: Next) -> None:
     assert step(wanted(max_age=30), login(ago=timedelta(seconds=ago))) == expected
 
 
+@pytest.mark.meets("9470-8")
 def test_a_max_age_of_zero_is_answered_once_in_a_request() -> None:
     assert step(wanted(max_age=0), login()) == SignIn()
     assert step(wanted(max_age=0), login(ago=-TICK)) == GoOn()

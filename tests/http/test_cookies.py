@@ -150,6 +150,7 @@ def test_near_misses_are_read_or_refused(pieces: list[bytes]) -> None:
         assert pairs.count(b"__Host-session=" + value.encode()) == 1
 
 
+@pytest.mark.meets("OA-35")
 @pytest.mark.parametrize("name", [SESSION_COOKIE, REFRESH_COOKIE])
 def test_a_cookie_is_written_with_exactly_these_attributes(name: bytes) -> None:
     header, value = cookies.write(name, TOKEN)

@@ -16,6 +16,7 @@ def test_by_default_nobody_is_believed() -> None:
     assert TrustedProxies().client_address("203.0.113.9", [b"198.51.100.1"]) == "203.0.113.9"
 
 
+@pytest.mark.meets("9700-4.13a")
 @pytest.mark.parametrize(
     ("peer", "forwarded", "client"),
     [

@@ -28,6 +28,7 @@ def headers_of(response: HttpResponse) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in response.headers}
 
 
+@pytest.mark.meets("OA-33")
 @pytest.mark.parametrize("cause", Cause)
 def test_every_cause_has_its_status_and_body(cause: Cause) -> None:
     response = problem(Denied(cause, "for the log alone"))
@@ -112,6 +113,7 @@ def test_next_says_what_can_help(cause: Cause, refreshable: bool, next_: str | N
     assert json.loads(response.body)["next"] == next_
 
 
+@pytest.mark.meets("10.3.4", "OA-32", "OA-33", "9470-3a", "9470-3b")
 @pytest.mark.parametrize(
     ("error", "refusal", "challenges"),
     [
@@ -172,6 +174,7 @@ def test_an_oauth_endpoint_answers_as_its_rfc_says(error: Exception, status: int
     assert "secret" not in body["error_description"]
 
 
+@pytest.mark.meets("OA-17")
 def test_an_error_of_oauth_describes_itself_in_the_characters_that_it_may() -> None:
     text = 'a "quoted" back\\slash, ünïcode\n and \x7f'
     described = json.loads(oauth_error(InvalidRequest("x", text)).body)["error_description"]

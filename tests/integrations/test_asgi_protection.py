@@ -86,6 +86,7 @@ async def test_a_revoked_credential_is_refused_on_the_next_request(authority, as
     assert (status, headers[b"x-auth-cause"]) == (401, b"revoked")
 
 
+@pytest.mark.meets("10.3.2")
 @pytest.mark.parametrize(
     ("rules", "status", "cause"),
     [

@@ -274,6 +274,7 @@ def test_one_origin_has_several_spellings(url: str) -> None:
     Origins("https://orders.internal").require(url)
 
 
+@pytest.mark.meets("9700-4.10.2")
 @pytest.mark.parametrize(
     "url",
     [

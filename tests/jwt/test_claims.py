@@ -29,6 +29,7 @@ OPTIONAL: dict[str, object] = {
     "tl": "0011223344556677",
     "sid": "ab" * 16,
     "psid": "cd" * 16,
+    "pcid": "first-party",
     "strategy": "hybrid",
     "scope": "orders:read orders:write",
     "roles": ["buyer"],
@@ -103,7 +104,7 @@ def test_null_is_not_the_same_as_absent(name: str, spaces: bool) -> None:
 
 
 MOMENTS = ["exp", "iat", "auth_time", "nbf"]
-TEXTS = ["iss", "sub", "jti", "client_id", "tl", "sid", "psid", "scope", "acr"]
+TEXTS = ["iss", "sub", "jti", "client_id", "tl", "sid", "psid", "pcid", "scope", "acr"]
 
 
 @pytest.mark.parametrize("name", [*MOMENTS, "as_of"])
@@ -147,7 +148,7 @@ def test_a_text_is_a_text_in_range(name: str, value: object) -> None:
     refused(encoded({**FULL, name: value}))
 
 
-@pytest.mark.parametrize("name", ["sub", "jti", "client_id", "tl", "sid", "psid", "acr"])
+@pytest.mark.parametrize("name", ["sub", "jti", "client_id", "tl", "sid", "psid", "pcid", "acr"])
 def test_a_name_is_read_up_to_255_characters(name: str) -> None:
     for length in (1, 254, 255):
         assert read_claims(encoded({**FULL, name: "é" * length}))
@@ -187,7 +188,7 @@ def test_what_has_another_shape_is_refused(name: str, value: object) -> None:
     refused(encoded({**FULL, name: value}))
 
 
-@pytest.mark.parametrize("name", ["sub", "client_id", "jti", "sid", "psid", "tl", "acr", "scope"])
+@pytest.mark.parametrize("name", ["sub", "client_id", "jti", "sid", "psid", "pcid", "tl", "acr", "scope"])
 @pytest.mark.parametrize("bad", ["a\nb", "a\0", "\ud800", "a\x1bb"])
 @pytest.mark.parametrize("spaces", [False, True])
 def test_no_claim_can_write_into_a_log(name: str, bad: str, spaces: bool) -> None:

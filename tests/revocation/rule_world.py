@@ -35,6 +35,7 @@ class Row:
     client: str = "web"
     as_of: int = 0
     is_ended: bool = False
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Credential:
     jti: str | None = None
     kid: str | None = None
     timeline: str = "t0"
+    parent: str | None = None
+    parent_client: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class World:
     def is_live(self, session: str) -> bool:
         """What the store says of a session: its row, under the durable cut-offs."""
         row = self.rows.get(session)
-        if row is None or row.is_ended:
+        if row is None or row.is_ended or (row.parent is not None and not self.is_live(row.parent)):
             return False
         scopes = (("subject", row.subject), ("client", row.client), ("everything", ""))
         return all(row.as_of >= self.cut_offs.get(scope, 0) for scope in scopes)
@@ -156,6 +159,8 @@ def principal_of(credential: Credential) -> Principal:
         session_id=SessionId(credential.session),
         timeline=Timeline(credential.timeline),
         token_id=None if credential.jti is None else TokenId(credential.jti),
+        parent_session_id=None if credential.parent is None else SessionId(credential.parent),
+        parent_client_id=None if credential.parent_client is None else ClientId(credential.parent_client),
         key_id=None if credential.kid is None else KeyId(credential.kid),
     )
 
@@ -187,17 +192,20 @@ def _covers(entry: Entry, credential: Credential, guards: Guards) -> bool:
         return False
     if entry.position == credential.as_of and "at as_of an entry does not cover" in guards:
         return False
-    if entry.spared == credential.session and "except spares" in guards:
+    is_spared = entry.spared is not None and entry.spared in {credential.session, credential.parent}
+    if is_spared and "except spares" in guards:
         return False
+    with_parent = "a child is covered with its parent" in guards
+    with_client = "a child is covered with its parent's client" in guards
     names = {
-        Scope.TOKEN: credential.jti,
-        Scope.SESSION: credential.session,
-        Scope.SUBJECT: credential.subject,
-        Scope.CLIENT: credential.client,
-        Scope.KEY: credential.kid,
-        Scope.EVERYTHING: "",
+        Scope.TOKEN: {credential.jti},
+        Scope.SESSION: {credential.session, credential.parent if with_parent else None},
+        Scope.SUBJECT: {credential.subject},
+        Scope.CLIENT: {credential.client, credential.parent_client if with_client else None},
+        Scope.KEY: {credential.kid},
+        Scope.EVERYTHING: {""},
     }
-    return entry.id == names[entry.scope]
+    return entry.id in names[entry.scope]
 
 
 def accepts(held: Held, credential: Credential, clock: int, guards: Guards) -> bool:
@@ -220,6 +228,8 @@ ALL_OF_THE_RULE = frozenset(
         "key entries cover whatever as_of says",
         "at as_of an entry does not cover",
         "except spares",
+        "a child is covered with its parent",
+        "a child is covered with its parent's client",
     }
 )
 

@@ -102,6 +102,16 @@ def test_an_entry_of_the_parent_session_covers_its_children(history, holder):
     assert held(history).cause(holder(0, session="child", parent="parent")) is Cause.REVOKED
 
 
+def test_an_entry_of_the_parents_client_covers_its_children_elsewhere(history, holder):
+    """The login that they began from was issued to that client, and is over by the same entry."""
+    history.add(Scope.CLIENT, "portal")
+    live = held(history)
+    child = {"session": "child", "parent": "parent", "client": "shop"}
+    assert live.cause(holder(0, **child, parent_client="portal")) is Cause.REVOKED
+    assert live.cause(holder(1, **child, parent_client="portal")) is None
+    assert live.cause(holder(0, **child, parent_client="web")) is None
+
+
 def test_a_credential_of_another_timeline_or_of_none_is_covered(history, holder):
     live = held(history)
     assert live.cause(holder(0, timeline="t2")) is Cause.REVOKED
@@ -136,7 +146,7 @@ drawn_entries = st.lists(
     st.tuples(scopes, names, reaches, optional, st.integers(0, 3)), min_size=0, max_size=12
 )
 drawn_credentials = st.builds(
-    lambda as_of, subject, client, session, parent, token, key: Principal(
+    lambda as_of, subject, client, session, parent, parent_client, token, key: Principal(
         subject=Subject(subject),
         client_id=ClientId(client),
         strategy=None,
@@ -146,12 +156,14 @@ drawn_credentials = st.builds(
         as_of=Position(as_of),
         session_id=session and SessionId(session),
         parent_session_id=parent and SessionId(parent),
+        parent_client_id=parent_client and ClientId(parent_client),
         token_id=token and TokenId(token),
         key_id=key and KeyId(key),
     ),
     st.integers(0, 13),
     names,
     names,
+    optional,
     optional,
     optional,
     optional,
@@ -442,13 +454,14 @@ def test_a_watch_is_told_of_an_entry_that_covers_it_by_each_scope(new_history, h
         (Scope.SESSION, "parent"),
         (Scope.SUBJECT, "alice"),
         (Scope.CLIENT, "web"),
+        (Scope.CLIENT, "portal"),
         (Scope.KEY, "k1"),
         (Scope.EVERYTHING, ""),
     ):
         history = new_history()
         live = held(history)
         causes = []
-        live.watch(holder(0, parent="parent"), causes.append)
+        live.watch(holder(0, parent="parent", parent_client="portal"), causes.append)
         live.apply([history.add(Scope.SESSION, "other")])
         assert causes == []
         live.apply([history.add(scope, name)])
@@ -551,6 +564,7 @@ def test_a_hash_that_collides_denies_more_and_not_less(holder, monkeypatch):
         key_id=None,
         session_id="z",
         parent_session_id=None,
+        parent_client_id=None,
         subject="x",
         client_id="y",
         token_id=None,

@@ -74,15 +74,20 @@ def end(world: World, scope: Scope, target: str, guards: Guards, *, spared: str 
         world.cut_offs[(scope.value, target)] = position
     if scope in {Scope.TOKEN, Scope.KEY}:
         world.over_since.setdefault((scope.value, target), world.clock)
+    over = {session for session, row in world.rows.items() if is_named(scope, target, session, row)}
     for session, row in world.rows.items():
-        names = {Scope.SESSION: session, Scope.SUBJECT: row.subject, Scope.CLIENT: row.client}
         if session == spared:
             is_raised = "the spared row is raised" in guards
             world.rows[session] = replace(row, as_of=position) if is_raised else row
-        elif scope is Scope.EVERYTHING or names.get(scope) == target:
+        elif session in over or row.parent in over:
             world.over_since.setdefault(("session", session), world.clock)
             world.rows[session] = replace(row, is_ended=True)
     return position
+
+
+def is_named(scope: Scope, target: str, session: str, row: Row) -> bool:
+    names = {Scope.SESSION: session, Scope.SUBJECT: row.subject, Scope.CLIENT: row.client}
+    return scope is Scope.EVERYTHING or names.get(scope) == target
 
 
 def ending(scope: Scope, target: str, guards: Guards) -> list[Step]:
@@ -406,6 +411,45 @@ def signing_out_and_in(guards: Guards) -> list[Step]:
     return [out, log_in]
 
 
+def signing_in_elsewhere(guards: Guards) -> list[Step]:
+    """Somebody who is signed in here opens another application: a child, its token, and an answer about it that is kept."""
+
+    def take(world: World) -> None:
+        world.notes["child.as_of"] = world.position
+
+    def add(world: World) -> None:
+        if "a child begins below a live parent" in guards and not world.is_live("s1"):
+            return
+        world.rows["c1"] = Row("alice", client="shop", as_of=world.notes["child.as_of"], parent="s1")
+        if ("session", "s1") in world.over_since:
+            world.over_since[("session", "c1")] = world.over_since[("session", "s1")]
+
+    def issue(world: World) -> None:
+        if "c1" not in world.rows:
+            return
+        token = replace(
+            a_token("c1", "alice", jti="c", role="admin", as_of=world.notes["child.as_of"]),
+            client="shop",
+            parent="s1",
+            parent_client="web",
+            issued_at=world.clock,
+        )
+        world.credentials += (token,)
+        world.cached[0] = (replace(token, jti=None, kid=None, until=world.clock + CACHE_AGE),)
+
+    return [take, add, issue]
+
+
+def ending_the_other_application(guards: Guards) -> list[Step]:
+    """The client of the child is ended: the login that it came from goes on."""
+
+    def step(world: World) -> None:
+        end(world, Scope.CLIENT, "shop", guards)
+        world.kept, world.notes["fresh"] = frozenset({"s1", "s2"}), ("j1", "j2")
+
+    return [step]
+
+
 @dataclass(frozen=True)
 class Scenario:
     about: tuple[str, ...]
@@ -526,6 +570,30 @@ SCENARIOS = {
     "the other devices": Scenario(
         about=("except spares", "the spared row is raised"),
         processes=lambda guards: [sparing(guards), time(1), following(guards)],
+    ),
+    "a login elsewhere, and its parent's client": Scenario(
+        about=("a child is covered with its parent's client", "a child begins below a live parent"),
+        processes=lambda guards: [
+            signing_in_elsewhere(guards),
+            ending(Scope.CLIENT, "web", guards),
+            following(guards),
+        ],
+    ),
+    "a login elsewhere, and its parent": Scenario(
+        about=("a child is covered with its parent", "a child begins below a live parent"),
+        processes=lambda guards: [
+            signing_in_elsewhere(guards),
+            ending(Scope.SESSION, "s1", guards),
+            following(guards),
+        ],
+    ),
+    "a login elsewhere, and its own client": Scenario(
+        about=(),
+        processes=lambda guards: [
+            signing_in_elsewhere(guards),
+            ending_the_other_application(guards),
+            following(guards),
+        ],
     ),
     "out everywhere and in again": Scenario(
         about=("at as_of an entry does not cover",),

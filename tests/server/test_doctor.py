@@ -238,3 +238,14 @@ def _certificate(ends: datetime) -> bytes:
         .sign(key, hashes.SHA256())
     )
     return built.public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("late", "found"), [(timedelta(0), False), (timedelta(minutes=15), False), (timedelta(minutes=16), True)]
+)
+def test_a_client_that_takes_no_logout_token_is_found(late: timedelta, found: bool) -> None:
+    around = Found(now=datetime(2027, 1, 1, tzinfo=UTC), cores=8, told_late=late)
+    findings = {finding.id: finding for finding in check(Settings(), around)}
+    assert ("backchannel-stuck" in findings) is found
+    if found:
+        assert "16m" in findings["backchannel-stuck"].what

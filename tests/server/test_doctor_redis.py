@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from keyfob.server.doctor_redis import ENOUGH_LEFT, check
 from keyfob.server.finding import Severity
-from keyfob.stores.condition import RedisCondition
+from keyfob.stores.condition import ClusterCondition, RedisCondition
 from keyfob.stores.opening import inspect_redis
 
 WELL = RedisCondition(
@@ -76,3 +76,25 @@ async def test_a_server_that_is_away_is_a_fault() -> None:
     assert found is not None
     assert "does not answer" in (found.fault or "")
     assert await inspect_redis("memory://") is None
+
+
+def test_of_a_cluster_every_node_is_looked_at_and_the_same_is_said_once() -> None:
+    evicts = replace(WELL, policy="allkeys-lru")
+    cluster = ClusterCondition(
+        nodes={"a:1": evicts, "b:2": WELL, "c:3": evicts, "d:4": RedisCondition(fault="d:4 is away")},
+        uncovered=5,
+        without_replica=["a:1"],
+        needs_all_slots=True,
+    )
+    found = list(check(RedisCondition(cluster=cluster)))
+    assert [finding.id for finding in found] == [
+        "redis-slots",
+        "redis-replicas",
+        "redis-coverage",
+        "redis-evicts",
+        "redis",
+    ]
+    assert found[3].what.startswith("a:1, c:3: maxmemory-policy is allkeys-lru")
+    assert found[4].what == "d:4 is away"
+    well = ClusterCondition(nodes={"a:1": WELL}, uncovered=0, without_replica=(), needs_all_slots=False)
+    assert list(check(RedisCondition(cluster=well))) == []

@@ -13,6 +13,7 @@ from keyfob.accounts.passwords import default_threads
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.identifiers import Strategy
 from keyfob.server import values
+from keyfob.server.opening import open_authority
 from keyfob.server.settings import SETTINGS, Settings
 from keyfob.sessions.policy import AtLimit, SessionPolicy
 
@@ -38,6 +39,7 @@ def refused(toml: str | None = None, /, **variables: str) -> str:
     return line
 
 
+@pytest.mark.meets("OA-36")
 def test_without_anything_the_defaults_of_the_contract_hold() -> None:
     settings = load()
     assert settings == Settings()
@@ -285,6 +287,7 @@ def test_an_issuer_is_an_https_url_or_http_on_this_machine(issuer: str) -> None:
     assert load(ISSUER=issuer).issuer == issuer
 
 
+@pytest.mark.meets("OA-01", "7009-R6/R7", "8414-2a")
 @pytest.mark.parametrize(
     "issuer",
     [
@@ -382,3 +385,19 @@ def test_a_duration_is_shown_as_it_can_be_read(milliseconds: int) -> None:
     length = timedelta(milliseconds=milliseconds)
     read = values.duration(timedelta(0), timedelta(days=10_000))
     assert read(values.shown(length)) == length
+
+
+async def test_where_logout_tokens_may_go_reaches_the_authority(tmp_path: Path) -> None:
+    authority_file = tmp_path / "ca.pem"
+    authority_file.write_text("")
+    environ = {
+        "KEYFOB_STORE": "memory://",
+        "KEYFOB_BACKCHANNEL_NETWORKS": "10.0.0.0/8, 127.0.0.0/8",
+        "KEYFOB_BACKCHANNEL_CA": str(authority_file),
+    }
+    settings = Settings.load(environ=environ)
+    async with open_authority(settings) as authority:
+        policy = authority.backchannel.delivery._post._policy  # type: ignore[attr-defined]
+    assert (policy.networks, policy.ca) == (("10.0.0.0/8", "127.0.0.0/8"), authority_file)
+    with pytest.raises(ConfigurationError):
+        Settings.load(environ={"KEYFOB_BACKCHANNEL_NETWORKS": "everywhere"})

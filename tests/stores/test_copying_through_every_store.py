@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -147,7 +147,7 @@ async def test_nobody_is_logged_out_and_nobody_back_in_through_every_store(
     clock = FrozenClock()
     people = People(clock)
     feed: list[Entry] = []
-    for (where, url), (_, target) in itertools.pairwise(stations):
+    for (where, url), (_, target) in pairwise(stations):
         async with Authority.open(url, issuer=ISSUER, master_key=MASTER_KEY, clock=clock) as authority:
             await people.check(authority)
             await people.sign_in(authority, where)

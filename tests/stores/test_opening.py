@@ -72,7 +72,7 @@ async def test_what_is_asked_for_is_loaded_and_no_more() -> None:
         "postgres://user:hunter2@host/db",
         "redis://:hunter2@host",
         "rediss://host?replicas=x",
-        "redis+cluster://127.0.0.1",
+        "redis+cluster://127.0.0.1/1",
         "SQLITE:///a.db",
     ],
 )

@@ -13,11 +13,22 @@ from datetime import timedelta
 import pytest
 
 from keyfob.accounts.accounts import Accounts as AsyncAccounts
+from keyfob.authority.api_keys import ApiKeyOrder
 from keyfob.authority.api_keys import ApiKeys as AsyncApiKeys
 from keyfob.authority.authority import Authority as AsyncAuthority
+from keyfob.authority.client_authentication import ClientSecret
 from keyfob.authority.machine_tokens import MachineTokens as AsyncMachineTokens
+from keyfob.authority.machine_tokens import Wanted
 from keyfob.authority.visits import Visits as AsyncVisits
-from keyfob.base.errors import Cause, ConfigurationError, Denied, InvalidRequest, NotFound, StoreUnavailable
+from keyfob.base.errors import (
+    Cause,
+    ConfigurationError,
+    Denied,
+    GrantRefused,
+    InvalidRequest,
+    NotFound,
+    StoreUnavailable,
+)
 from keyfob.base.identifiers import ClientId, Subject
 from keyfob.clients.clients import Clients as AsyncClients
 from keyfob.sessions.store import MAX_DATA
@@ -68,7 +79,6 @@ WITHOUT = {
     "reports": "of use to endpoints alone",
     "endings": "behind `revoke` and `logout`",
     "issuing": "behind `login`, `refresh` and `mint`",
-    "claims_source": "asynchronous, and the caller's own",
     "client_authentication": "of use to endpoints alone: `machine_tokens` asks it",
     "authorizations": "of use to endpoints alone",
     "user_tokens": "as authorizations",
@@ -116,6 +126,36 @@ def test_accounts_and_clients_are_kept_without_an_event_loop(authority: Authorit
     added = authority.clients.add("orders", scopes=["keyfob:feed"])
     assert authority.clients.authenticate("orders", added.secret) == added.client
     assert authority.call(lambda inner: inner.store.feed.head()).position >= 0
+
+
+def test_machines_get_their_tokens_without_an_event_loop(authority: Authority) -> None:
+    added = authority.clients.add("orders", scopes=["orders:read"])
+    granted = authority.machine_tokens.for_client(ClientSecret("orders", str(added.secret)), Wanted())
+    assert authority.authenticate(granted.token.text).subject == "orders"
+    with pytest.raises(Denied, match="bad_credentials"):
+        authority.machine_tokens.for_client(ClientSecret("orders", "wrong"), Wanted())
+    with pytest.raises(GrantRefused, match="not granted for this audience"):
+        authority.machine_tokens.for_client(
+            ClientSecret("orders", str(added.secret)), Wanted(scopes=["orders:write"])
+        )
+
+    order = ApiKeyOrder(name="nightly", audience=[ISSUER], scopes=["orders:read"])
+    key = authority.api_keys.add_for_service("orders", order, actor="test")
+    exchanged = authority.machine_tokens.for_api_key(key.text, Wanted())
+    assert exchanged.scopes == {"orders:read"}
+    assert authority.authenticate(exchanged.token.text).session_id == key.api_key.key_id
+    authority.api_keys.revoke(key.api_key.key_id, actor="test")
+    with pytest.raises(Denied, match="revoked"):
+        authority.authenticate(exchanged.token.text)
+
+
+def test_visitors_are_kept_without_an_event_loop(authority: Authority) -> None:
+    visit = authority.visits.begin()
+    found = authority.visits.find(visit.token)
+    assert found is not None
+    assert found.session_id == authority.visits.require(visit.token).session_id == visit.session_id
+    assert authority.logout(visit.token) is not None
+    assert authority.visits.find(visit.token) is None
 
 
 def test_data_is_compared_and_set(authority: Authority) -> None:

@@ -183,6 +183,7 @@ def test_a_body_that_cannot_be_sent_again_is_not(world: World) -> None:
         assert (refused.status_code, refused.headers["X-Auth-Cause"]) == (401, "stale_claims")
 
 
+@pytest.mark.meets("9700-4.3")
 def test_a_token_never_leaves_for_another_origin(desk: World) -> None:
     here, away = Elsewhere(), Elsewhere()
     try:

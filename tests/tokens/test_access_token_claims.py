@@ -77,12 +77,14 @@ def test_a_machines_token_says_the_required_and_nothing_else() -> None:
     assert claims_of(grant()) == REQUIRED
 
 
+@pytest.mark.meets("8693-4.2/4.3")
 def test_a_login_says_everything() -> None:
     full = grant(
         strategy=Strategy.HYBRID,
         audience=("orders", "stock"),
         session_id=SessionId("0" * 32),
         parent_session_id=SessionId("1" * 32),
+        parent_client_id=ClientId("first-party"),
         scopes=frozenset({"y", "x"}),
         roles=frozenset({"b", "a"}),
         auth_time=START,
@@ -95,6 +97,7 @@ def test_a_login_says_everything() -> None:
         "aud": ["orders", "stock"],
         "sid": "0" * 32,
         "psid": "1" * 32,
+        "pcid": "first-party",
         "strategy": "hybrid",
         "scope": "x y",
         "roles": ["a", "b"],
@@ -222,6 +225,7 @@ def test_what_is_handed_on_of_a_principal_is_all_but_its_audience() -> None:
         as_of=Position(3),
         session_id=SessionId("0" * 32),
         parent_session_id=SessionId("1" * 32),
+        parent_client_id=ClientId("first-party"),
         roles=frozenset({"a"}),
         scopes=frozenset({"x"}),
         auth_time=START,
@@ -238,6 +242,7 @@ def test_what_is_handed_on_of_a_principal_is_all_but_its_audience() -> None:
         "strategy",
         "session_id",
         "parent_session_id",
+        "parent_client_id",
         "roles",
         "scopes",
         "auth_time",

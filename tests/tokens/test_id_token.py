@@ -83,6 +83,7 @@ def cause(token: str, **options: Any) -> Cause:
     return denied.value.cause
 
 
+@pytest.mark.meets("9470-6")
 def test_an_id_token_says_who_logged_in_where_and_when() -> None:
     token = issue(nonce="n-0S6", access_token="an.access.token")
     seconds = int(NOW.timestamp())
@@ -164,6 +165,7 @@ def test_a_hint_of_somebody_else_is_none() -> None:
     assert cause("") is Cause.MALFORMED
 
 
+@pytest.mark.meets("10.5.5")
 def test_each_kind_of_token_is_taken_for_itself_alone() -> None:
     """J-16, O-42, O-44: signed by the same key, and told apart by `typ` before anything is read."""
     tokens = {"id": issue(), "access": access_token(), "logout": logout_token()}
@@ -196,6 +198,7 @@ def test_claims_of_another_token_under_the_type_of_an_id_token_are_no_hint(of: s
     assert cause(jws.sign(payload, KEY, typ="JWT")) is Cause.MALFORMED
 
 
+@pytest.mark.meets("10.5.5")
 def test_a_logout_token_says_what_is_over_and_nothing_that_an_id_token_says() -> None:
     """OpenID Connect Back-Channel Logout 1.0, section 2.4."""
     token = logout_token()

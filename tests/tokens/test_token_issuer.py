@@ -95,6 +95,7 @@ def test_every_token_has_an_id_of_its_own(issuer: Issuer) -> None:
     assert {len(token.token_id) for token in tokens} == {22}  # 128 bits
 
 
+@pytest.mark.meets("OA-36")
 @given(st.integers(0, 2**33), st.integers(-1000, 10**7), st.integers(1, 86_400))
 def test_no_token_outlives_its_grant(issued_at: int, left: int, seconds: int) -> None:
     lives = access_lifetime(issued_at, issued_at + left, timedelta(seconds=seconds))

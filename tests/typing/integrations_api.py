@@ -23,6 +23,10 @@ from litestar.handlers import HTTPRouteHandler
 import keyfob
 from keyfob import Cause, Issued, Principal, Verifier
 from keyfob.accounts.account import Account
+from keyfob.authority.api_keys import ApiKeyPage
+from keyfob.authority.client_authentication import ClientSecret
+from keyfob.authority.machine_tokens import Granted, Wanted
+from keyfob.authority.visits import Visit
 from keyfob.base.identifiers import SessionId
 from keyfob.clients.client import Client
 from keyfob.clients.clients import NewClient
@@ -36,6 +40,7 @@ from keyfob.pytest_plugin.logging_in import LoggedIn, Login
 from keyfob.pytest_plugin.moved_clock import TestClock
 from keyfob.pytest_plugin.server import TestServer
 from keyfob.revocation.entry import Entry
+from keyfob.sessions.session import Session as Row
 from keyfob.sessions.store import SessionData
 from keyfob.sync import Authority
 from keyfob.verifier.blocking_guard import BlockingGuard
@@ -79,6 +84,18 @@ def on_fastapi(verifier: Verifier, app: FastAPI) -> None:
     assert_type(auth.required(scopes={"a"}, max_staleness=timedelta(seconds=3)), fastapi.Dependency)
     assert_type(auth.optional(), fastapi.OptionalDependency)
     auth.required(max_staleness=3)  # type: ignore[arg-type]
+
+
+def gives_to_machines_and_visitors(authority: Authority) -> None:
+    granted = authority.machine_tokens.for_client(
+        ClientSecret("orders", "secret"), Wanted(), address="192.0.2.1"
+    )
+    assert_type(granted, Granted)
+    assert_type(authority.machine_tokens.for_api_key("kfk_...", Wanted(audience="orders")), Granted)
+    assert_type(authority.api_keys.list("alice"), ApiKeyPage)
+    assert_type(authority.visits.begin(persistent=True), Visit)
+    assert_type(authority.visits.find("kfa_..."), Row | None)
+    authority.machine_tokens.for_client("orders", "secret")  # type: ignore[arg-type]
 
 
 def on_flask(authority: Authority, app: Flask) -> None:

@@ -516,6 +516,7 @@ def test_a_snapshot_that_was_tampered_with_is_never_used(server, new_verifier, w
     verifier.verify(server.token())
 
 
+@pytest.mark.meets("10.5.3", "8414-3.3")
 def test_a_feed_of_another_issuer_is_never_followed(server, new_verifier, waits):
     server.run(asyncio.sleep(0))
     server.feed._frames.issuer = "https://other.example"
@@ -665,6 +666,7 @@ def test_a_key_taken_away_while_a_token_is_checked_leaves_no_verdict(server, ver
     assert verifier._checker.verdicts.get(token) is None
 
 
+@pytest.mark.meets("JWKS-cache")
 def test_unknown_keys_cause_one_fetch_in_thirty_seconds(server, verifier, verifier_clock):
     other = PrivateKey.generate(Algorithm.ES256)
     real, server.access_key = server.access_key, other
@@ -764,6 +766,7 @@ def test_a_ca_file_that_is_not_there_is_a_configuration_error(server, new_verifi
         new_verifier(ca="/nowhere/ca.pem").start()
 
 
+@pytest.mark.meets("7662-R018")
 def test_over_tls_only_the_given_ca_is_trusted(tls_server):
     options = {"audience": "orders", "credentials": ("orders", "s3cret/+"), "heartbeat": SECONDS / 5}
     with Verifier.follow(tls_server.issuer, ca=tls_server.certificate, **options) as verifier:

@@ -108,6 +108,7 @@ def test_what_is_no_session_token_is_refused_without_asking(server, verifier):
     assert server.asked("/oauth/introspect") == 0
 
 
+@pytest.mark.meets("7662-4f")
 def test_a_cached_session_that_is_ended_is_denied_without_asking(server, verifier, waits):
     token = server.opaque()
     verifier.authenticate_blocking(token)
@@ -154,6 +155,7 @@ def test_a_stale_answer_that_is_kept_after_a_revocation_is_still_covered(server,
     assert causes == [Cause.REVOKED]
 
 
+@pytest.mark.meets("7662-4f")
 def test_a_cached_session_is_read_anew_after_its_age_counted_from_before_the_read(
     server, verifier, verifier_clock, waits
 ):
@@ -167,6 +169,7 @@ def test_a_cached_session_is_read_anew_after_its_age_counted_from_before_the_rea
     assert server.asked("/oauth/introspect") == 2
 
 
+@pytest.mark.meets("7662-R011")
 def test_a_session_is_asked_about_when_it_may_be_idle_and_denied_at_its_end(server, verifier, verifier_clock):
     hour = timedelta(hours=1)
     now = int(server.clock.time())
@@ -205,6 +208,7 @@ def test_an_answer_about_something_over_is_denied_as_expired(server, verifier):
     assert cause_of(verifier.authenticate_blocking, server.opaque(exp=1_000)) is Cause.EXPIRED
 
 
+@pytest.mark.meets("10.3.1")
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
@@ -240,6 +244,7 @@ def test_an_answer_with_the_least_members_is_enough(server, verifier):
     assert len(verifier._uses) == 0
 
 
+@pytest.mark.meets("7662-R007")
 @pytest.mark.parametrize(
     "changes",
     [{"sub": None}, {"exp": "soon"}, {"exp": 10**30}, {"as_of": None}, {"roles": "admin"}, {"iat": None}],

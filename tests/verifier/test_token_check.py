@@ -58,6 +58,7 @@ def test_a_good_token_gives_its_principal() -> None:
             tl="f00d",
             sid="ab" * 16,
             psid="cd" * 16,
+            pcid="web",
             strategy="hybrid",
             scope="orders:read orders:write",
             roles=["buyer", "payer"],
@@ -78,6 +79,7 @@ def test_a_good_token_gives_its_principal() -> None:
         as_of=7,
         session_id="ab" * 16,
         parent_session_id="cd" * 16,
+        parent_client_id="web",
         roles=frozenset({"buyer", "payer"}),
         scopes=frozenset({"orders:read", "orders:write"}),
         auth_time=datetime.fromtimestamp(NOW - 60, UTC),
@@ -97,6 +99,7 @@ def test_a_machine_has_no_session() -> None:
     assert (found.roles, found.scopes, found.audience) == (frozenset(), frozenset(), ("orders",))
 
 
+@pytest.mark.meets("OA-31")
 def test_the_first_check_that_fails_names_the_cause() -> None:
     wrong: dict[str, object] = {}
     steps: list[tuple[dict[str, object], Cause]] = [
@@ -114,6 +117,7 @@ def test_the_first_check_that_fails_names_the_cause() -> None:
     assert cause_of(token(typ="JWT", key=OTHER, **wrong)) is Cause.WRONG_TYPE
 
 
+@pytest.mark.meets("10.3.3")
 def test_an_issuer_is_compared_exactly() -> None:
     for other in (
         ISSUER + "/",
@@ -127,6 +131,7 @@ def test_an_issuer_is_compared_exactly() -> None:
     assert cause_of(token(iss=[ISSUER])) is Cause.MALFORMED
 
 
+@pytest.mark.meets("10.3.1", "9700-2.3b")
 def test_an_audience_is_compared_exactly() -> None:
     for other in ("order", "orders ", "Orders", "orders/x", "x orders", ["stock", "order"]):
         assert cause_of(token(aud=other)) is Cause.WRONG_AUDIENCE
@@ -147,6 +152,7 @@ def test_a_token_ends_at_the_instant_of_exp() -> None:
         assert cause_of(token(), now=now) is Cause.EXPIRED
 
 
+@pytest.mark.meets("7662-4b")
 def test_a_token_begins_at_the_instant_of_nbf() -> None:
     assert check(token(nbf=NOW), now=NOW)
     assert cause_of(token(nbf=NOW), now=NOW - 0.001) is Cause.NOT_YET_VALID
@@ -174,6 +180,7 @@ def test_nothing_is_read_before_the_signature_holds() -> None:
         assert cause_of(jws.sign(payload, KEY, typ="at+jwt")) is Cause.MALFORMED
 
 
+@pytest.mark.meets("7662-4d")
 def test_tampering_with_any_character_is_refused() -> None:
     text = token()
     for place, present in enumerate(text):

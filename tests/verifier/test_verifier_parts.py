@@ -234,6 +234,7 @@ def test_only_a_key_that_was_taken_away_is_told_of():
     assert removed == [{OTHER.key_id}]
 
 
+@pytest.mark.meets("JWKS-cache")
 @pytest.mark.parametrize(
     "wrong",
     [

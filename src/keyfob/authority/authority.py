@@ -49,6 +49,7 @@ class Authority:
         self.clock: Clock = options.clock
         self.policy = options.policy
         self.access_lifetime = options.access_lifetime
+        self.reads_at_once = parts.store.reads_at_once and options.claims_source is None
         self.store = parts.store
         self.keys = parts.keys
         self.feed = parts.feed
@@ -57,6 +58,9 @@ class Authority:
         self.clients = parts.clients
         self.client_authentication = parts.client_authentication
         self.machine_tokens = parts.machine_tokens
+        self.consents = parts.consents
+        self.token_revocation = parts.token_revocation
+        self.introspection = parts.introspection
         self.authorizations = parts.authorizations
         self.user_tokens = parts.user_tokens
         self.device_flow = parts.device_flow

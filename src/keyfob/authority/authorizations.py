@@ -228,7 +228,7 @@ class Authorizations:
                     request.scopes,
                     client,
                     redirect_uri=request.redirect_uri,
-                    consented=frozenset() if consent is None else consent.scopes,
+                    consented=None if consent is None else consent.scopes,
                 ),
             )
         wanted = Wanted(
@@ -276,7 +276,7 @@ class Authorizations:
     async def _client(self, parameters: Parameters) -> Client:
         client_id = parameters.get("client_id")
         client = None if client_id is None else await self._clients.find(client_id)
-        if client is None or client.is_built_in:
+        if client is None:
             raise _no_client()
         return client
 

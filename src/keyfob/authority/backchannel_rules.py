@@ -11,7 +11,7 @@ import msgspec
 
 from keyfob.base.identifiers import ClientId, Position, SessionId, Subject
 from keyfob.clients.client import Client
-from keyfob.grants.delivery import Delivery
+from keyfob.grants.delivery import Delivery, Waiting
 from keyfob.revocation.store import LEAP
 from keyfob.sessions.session import Session
 
@@ -38,9 +38,9 @@ _DECODER: Final = msgspec.json.Decoder(LogoutNotice)
 
 
 def deliveries_of(
-    children: Iterable[Session], clients: Mapping[ClientId, Client | None], now: datetime
+    children: Iterable[Session], clients: Mapping[ClientId, Client], now: datetime
 ) -> list[Delivery]:
-    """Return what is to be delivered about *children* that are over, to those of *clients* that want to be told.
+    """Return what is to be delivered about *children* that are over, to *clients*, those that want to be told.
 
     A session is told of once, however many entries cover it, as long as the first delivery waits.
     """
@@ -55,13 +55,13 @@ def deliveries_of(
             expires_at=now + GIVE_UP_AFTER,
         )
         for child in children
-        if OPENID in child.scopes and wants_to_be_told(clients.get(child.client_id))
+        if OPENID in child.scopes and child.client_id in clients
     ]
 
 
-def wants_to_be_told(client: Client | None) -> bool:
+def wants_to_be_told(client: Client) -> bool:
     """Say whether *client* has a place to which logout tokens go."""
-    return client is not None and client.backchannel_logout_uri is not None
+    return client.backchannel_logout_uri is not None
 
 
 def notice_of(delivery: Delivery) -> LogoutNotice:
@@ -80,6 +80,18 @@ def retry_after(attempts: int, spread: float) -> timedelta:
     """
     longest = min(FIRST_RETRY * (1 << min(max(attempts - 1, 0), _DOUBLINGS)), LONGEST_RETRY)
     return longest * (1 - spread / 2)
+
+
+def is_last_attempt(delivery: Delivery, now: datetime) -> bool:
+    """Say whether nobody may try again: the next attempt could come after the end of *delivery*, where nobody would hear of it."""
+    return now + 2 * LONGEST_RETRY >= delivery.expires_at
+
+
+def waits_since(waiting: Waiting, now: datetime) -> timedelta:
+    """Return how long the first of what is *waiting* has waited at *now*; nothing where none waits."""
+    if waiting.first_ends is None:
+        return timedelta(0)
+    return max(now - (waiting.first_ends - GIVE_UP_AFTER), timedelta(0))
 
 
 def missed(cursor: Position, positions: Iterable[Position]) -> int:

@@ -206,6 +206,7 @@ def principal_of(
         as_of=as_of,
         session_id=session.session_id,
         parent_session_id=session.parent_session_id,
+        parent_client_id=session.parent_client_id,
         roles=roles_of(session, subject_claims.roles),
         scopes=frozenset(session.scopes),
         auth_time=None if session.is_api_key else session.auth_time,

@@ -19,8 +19,9 @@ import msgspec
 
 from keyfob.accounts.throttle import Throttle
 from keyfob.audit.trail import Trail
+from keyfob.authority.client_logins import Origin
 from keyfob.authority.redemption import Redemption
-from keyfob.authority.user_tokens import Origin, UserGranted, UserTokens, require_grant
+from keyfob.authority.user_tokens import UserGranted, UserTokens, require_grant
 from keyfob.base.clock import Clock
 from keyfob.base.errors import GrantRefused, InvalidRequest, NotFound, StoreUnavailable
 from keyfob.base.events import Event

@@ -1,4 +1,4 @@
-"""Hand-offs: a login at this origin is taken along to another domain of the same owner (ADR 0016).
+"""Hand-offs: a login at this origin is taken along to another domain of the same owner (ADR 0020).
 
 1. Somebody who has signed in asks for it, on a page of ours; the target is a client of the deployment's own, at one of its redirect URIs.
 2. The browser posts a secret there: it is in no address, so in no log, no history and no `Referer`.
@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
+from keyfob.authority.client_logins import Origin
 from keyfob.authority.redemption import Redemption
-from keyfob.authority.user_tokens import Origin, UserGranted, UserTokens, require_grant
+from keyfob.authority.user_tokens import UserGranted, UserTokens, require_grant
 from keyfob.base.clock import Clock
 from keyfob.base.errors import InvalidRequest
 from keyfob.base.principal import Principal

@@ -1,9 +1,11 @@
-"""Introspection (RFC 7662): what a credential is worth right now, from the store and never from a cache."""
+"""Introspection (RFC 7662, RFC 9701): what a credential is worth right now, from the store and never from a cache."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+
+import msgspec
 
 from keyfob.authority.checks import Checks
 from keyfob.base.clock import Clock, to_seconds
@@ -12,6 +14,7 @@ from keyfob.base.identifiers import SessionId
 from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
+from keyfob.jwt import jws
 from keyfob.revocation.feed import Feed
 from keyfob.revocation.store import FeedStore
 from keyfob.sessions.rules import idle_end
@@ -21,6 +24,7 @@ from keyfob.sessions.store import SessionStore
 INACTIVE: Mapping[str, object] = {"active": False}
 """The whole answer about anything that is not active, or not the caller's business (RFC 7662, section 2.2)."""
 
+SIGNED_TYPE = "token-introspection+jwt"  # (RFC 9701, section 5)
 _TOKEN_TYPES: Mapping[OpaqueKind | None, str] = MappingProxyType(
     {OpaqueKind.SESSION: "session", OpaqueKind.API_KEY: "api_key"}
 )
@@ -39,7 +43,9 @@ class Introspection:
         feed: Feed,
         clock: Clock,
         issuer: str,
+        signer: Callable[[], jws.SigningKey],
     ) -> None:
+        self._signer = signer
         self._checks = checks
         self._sessions = sessions
         self._store = store
@@ -66,6 +72,22 @@ class Introspection:
         if caller is not None and caller.audiences and not caller.audiences & set(principal.audience):
             return INACTIVE
         return _answer(principal, issuer=self._issuer, kind=kind_of(text), idle_at=idle_at)
+
+    async def introspect_signed(self, text: str, *, caller: Client) -> str:
+        """Return the answer about *text* as a JWT for *caller* and for nobody else, who can show later what it was told (RFC 9701, section 5).
+
+        It has no `sub` and no `exp`, so that nothing takes it for a token; its type says the same.
+
+        Raises:
+            Unavailable: it could not be found out.
+        """
+        answer = {
+            "iss": self._issuer,
+            "aud": caller.client_id,
+            "iat": to_seconds(self._clock.now()),
+            "token_introspection": await self.introspect(text, caller=caller),
+        }
+        return jws.sign(msgspec.json.encode(answer), self._signer(), typ=SIGNED_TYPE)
 
     async def _idle_at(self, session_id: SessionId | None) -> int | None:
         """Return when the session of a credential idles out; refuse one whose session is over, which the feed says too."""
@@ -97,6 +119,7 @@ def _answer(
         "token_type": _TOKEN_TYPES.get(kind, "Bearer"),
         "sid": principal.session_id,
         "psid": principal.parent_session_id,
+        "pcid": principal.parent_client_id,
         "jti": principal.token_id,
         "strategy": principal.strategy.value if principal.strategy else None,
         "scope": " ".join(sorted(principal.scopes)) or None,

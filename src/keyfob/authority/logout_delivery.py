@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from keyfob.authority.backchannel_rules import notice_of, retry_after
+from keyfob.authority.backchannel_rules import is_last_attempt, notice_of, retry_after
 from keyfob.authority.logout_post import NotDelivered, PostLogoutToken
 from keyfob.base.clock import Clock
 from keyfob.base.errors import KeyfobError, StoreUnavailable
@@ -97,6 +97,8 @@ class LogoutDelivery:
                 wait = self._wait_for(delivery.client_id)
                 if wait is None:
                     self._begin(delivery, leased_at)
+                elif is_last_attempt(delivery, now):
+                    await self._give_up(delivery, "its client has taken nothing for long")
                 else:
                     await self._due_again(delivery, wait)
             if len(leased) < room:
@@ -173,13 +175,16 @@ class LogoutDelivery:
     async def _note_failure(self, delivery: Delivery, why: str) -> None:
         self.failed += 1
         wait = self._leave_alone(delivery.client_id)
-        if self._clock.now() + wait >= delivery.expires_at:
-            self.given_up += await self._outbox.delivered(delivery.delivery_id)
-            self._report("backchannel_logout_given_up", delivery, why)
+        if is_last_attempt(delivery, self._clock.now()):
+            await self._give_up(delivery, why)
             return
         if delivery.attempts == 1:
             self._report("backchannel_logout_failed", delivery, why)
         await self._due_again(delivery, wait)
+
+    async def _give_up(self, delivery: Delivery, why: str) -> None:
+        self.given_up += await self._outbox.delivered(delivery.delivery_id)
+        self._report("backchannel_logout_given_up", delivery, why)
 
     def _leave_alone(self, client_id: ClientId) -> timedelta:
         """Leave the client alone, longer each time, and return for how long; deliveries that failed together count once."""

@@ -4,17 +4,19 @@
 2. The children that an entry ended, at clients that want to be told, become deliveries.
 3. They are queued, and the cursor moved, in one step: of several servers one queues them, and a crash before it changes nothing.
 
+Where no client wants to be told, the cursor moves on and nothing else is looked at.
+
 An entry that ended more than fits into one step is queued in several, and the cursor moves with the last. A crash between two of them
 leaves it to be read again; what waits already is then passed over by its id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from keyfob.authority.backchannel_rules import CONSUMER, OPENID, deliveries_of, missed
+from keyfob.authority.backchannel_rules import CONSUMER, deliveries_of, missed, wants_to_be_told
 from keyfob.base.clock import Clock
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Position
@@ -22,10 +24,10 @@ from keyfob.clients.client import Client
 from keyfob.clients.store import ClientStore
 from keyfob.grants.delivery import Cursor, Delivery
 from keyfob.grants.store import OutboxStore
+from keyfob.revocation.canary import is_canary
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.feed import Feed
 from keyfob.revocation.store import FeedStore
-from keyfob.sessions.session import Session
 from keyfob.sessions.store import SessionStore
 
 ENTRIES_AT_ONCE: Final = 64
@@ -36,12 +38,12 @@ QUEUED_AT_ONCE: Final = 200
 
 @dataclass(slots=True)
 class _Gathered:
-    """What is to be queued in the next step, and the clients that were looked up for it."""
+    """What is to be queued in the next step, and the clients that want to be told."""
 
     cursor: Cursor
     reached: Cursor
+    clients: Mapping[ClientId, Client]
     deliveries: list[Delivery] = field(default_factory=list)
-    clients: dict[ClientId, Client | None] = field(default_factory=dict)
 
 
 async def begin_queue(outbox: OutboxStore, feed_store: FeedStore) -> None:
@@ -119,9 +121,11 @@ class LogoutQueue:
 
     async def _queue(self, cursor: Cursor, entries: Sequence[Entry], head: Head) -> None:
         """Queue what *entries* ended, up to about `QUEUED_AT_ONCE` deliveries in a step."""
-        gathered = _Gathered(cursor=cursor, reached=cursor)
+        # After the entries: whose session an entry ended was there before it.
+        clients = {one.client_id: one for one in await self._clients.list() if wants_to_be_told(one)}
+        gathered = _Gathered(cursor=cursor, reached=cursor, clients=clients)
         for entry in entries:
-            if not await self._gather(entry, gathered):
+            if clients and not is_canary(entry) and not await self._gather(entry, gathered):
                 return
             gathered.reached = Cursor(timeline=head.timeline, position=entry.position)
         await self._put(gathered)
@@ -131,9 +135,7 @@ class LogoutQueue:
         after: str | None = None
         while True:
             page = await self._sessions.list_ended_children(entry, after=after, limit=CHILDREN_AT_ONCE)
-            openid = [child for child in page.sessions if OPENID in child.scopes]
-            await self._look_up(openid, gathered.clients)
-            gathered.deliveries += deliveries_of(openid, gathered.clients, self._clock.now())
+            gathered.deliveries += deliveries_of(page.sessions, gathered.clients, self._clock.now())
             if len(gathered.deliveries) >= QUEUED_AT_ONCE and not await self._put(gathered):
                 return False
             after = page.next
@@ -149,11 +151,6 @@ class LogoutQueue:
         )
         gathered.cursor, gathered.deliveries = gathered.reached, []
         return queued
-
-    async def _look_up(self, children: Sequence[Session], known: dict[ClientId, Client | None]) -> None:
-        for child in children:
-            if child.client_id not in known:
-                known[child.client_id] = await self._clients.find(child.client_id)
 
     def _note_missed(self, cursor: Position, positions: Sequence[Position]) -> None:
         gone = missed(cursor, positions)

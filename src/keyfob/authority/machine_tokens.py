@@ -85,6 +85,8 @@ class MachineTokens:
         # 1 to 3.
         head = await self._feed_store.head()
         client = await self._authentication.authenticate(credentials, address=address)
+        if client.public:  # a name proves nothing (RFC 6749, section 4.4)
+            raise GrantRefused("unauthorized_client", "This grant is for clients that prove who they are.")
         _require_grant(client, GrantType.CLIENT_CREDENTIALS)
         audience = one_audience(client.audiences, wanted.audience, issuer=self._issuer)
         scopes = _within(_fit_for((audience,), client.scopes, issuer=self._issuer), wanted.scopes)
@@ -170,7 +172,7 @@ class MachineTokens:
 
 
 def _require_grant(client: Client, grant_type: GrantType) -> None:
-    if client.public or grant_type not in client.grant_types:  # of a public one only its name is known
+    if grant_type not in client.grant_types:  # a public one never has them (`registration.checked_grants`)
         raise GrantRefused("unauthorized_client", "This client may not use this grant type.")
 
 

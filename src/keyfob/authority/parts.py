@@ -20,6 +20,7 @@ from keyfob.authority.backchannel import Backchannel
 from keyfob.authority.checks import Checks
 from keyfob.authority.claims import TodaysClaims
 from keyfob.authority.client_authentication import ClientAuthentication
+from keyfob.authority.consents import Consents
 from keyfob.authority.device_flow import DeviceFlow
 from keyfob.authority.endings import Endings
 from keyfob.authority.hand_offs import HandOffs
@@ -38,6 +39,7 @@ from keyfob.authority.options import Options
 from keyfob.authority.preview import Previews
 from keyfob.authority.renewals import Renewals
 from keyfob.authority.revocation_slo import RevocationReports
+from keyfob.authority.token_revocation import TokenRevocation
 from keyfob.authority.user_info import UserInfo
 from keyfob.authority.user_tokens import UserTokens
 from keyfob.authority.visits import Visits
@@ -83,6 +85,8 @@ class Parts:
     clients: Clients
     client_authentication: ClientAuthentication
     machine_tokens: MachineTokens
+    consents: Consents
+    token_revocation: TokenRevocation
     authorizations: Authorizations
     user_tokens: UserTokens
     device_flow: DeviceFlow
@@ -175,6 +179,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
         sessions,
         refresh,
         grants=store.grants,
+        consents=store.consents,
         store=store.sessions,
         claims=claims,
         issuing=issuing,
@@ -216,6 +221,7 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             feed=feed,
             clock=clock,
             issuer=options.issuer,
+            signer=keys.signer,
         ),
         accounts=Accounts(
             store.accounts,
@@ -237,6 +243,10 @@ async def build(store: Store, *, master_key: bytes, options: Options, head_file:
             issuing=issuing,
             issuer=options.issuer,
             clock=clock,
+        ),
+        consents=Consents(store.consents, store.sessions, clients, endings, clock=clock),
+        token_revocation=TokenRevocation(
+            checks, refresh, endings, store=store.sessions, feed_store=store.feed, feed=feed
         ),
         authorizations=Authorizations(
             clients,
@@ -303,7 +313,7 @@ def _backchannel(
         clock=options.clock,
         tell=trail.tell,
     )
-    return Backchannel(queue, delivery, clock=options.clock)
+    return Backchannel(queue, delivery, store.outbox, clock=options.clock)
 
 
 def _cut_off(keys: KeyRing, event: Event) -> list[Revocation]:

@@ -139,6 +139,6 @@ def _is_in_scope(session: Session, scope: Scope, target: str) -> bool:
         case Scope.SESSION:
             return target in {session.session_id, session.parent_session_id}
         case Scope.CLIENT:
-            return session.client_id == target
+            return target in {session.client_id, session.parent_client_id}
         case _:
             return True

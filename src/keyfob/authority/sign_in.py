@@ -13,7 +13,15 @@ from keyfob.authority.issued import Issued, issued_of
 from keyfob.authority.parts import Parts
 from keyfob.authority.strategies import Transport, form_of
 from keyfob.base.errors import Cause, Denied, InvalidRequest
-from keyfob.base.identifiers import FIRST_PARTY, Position, SessionId, Strategy, Subject, is_identifier
+from keyfob.base.identifiers import (
+    FIRST_PARTY,
+    ClientId,
+    Position,
+    SessionId,
+    Strategy,
+    Subject,
+    is_identifier,
+)
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client, is_scope
 from keyfob.clients.scopes import MAX_SCOPES
@@ -133,6 +141,7 @@ class SignIn:
             auth_time=auth_time,
             persistent=persistent,
             parent_session_id=parent_session_id,
+            parent_client_id=await self._client_of(parent_session_id),
             user_agent=device.user_agent if device else "",
             address=device.address if device else "",
         )
@@ -181,6 +190,11 @@ class SignIn:
         if self._parts.options.clock.now() - self._began > SIGN_IN_LIMIT:
             raise Denied(Cause.EXPIRED, f"the attempt took longer than {SIGN_IN_LIMIT}")
         return self._head
+
+    async def _client_of(self, parent_id: SessionId | None) -> ClientId | None:
+        """Return the client of the parent, which never changes. Whether that is there and live is for the step that adds the child."""
+        found = await self._parts.store.sessions.find(parent_id) if parent_id is not None else None
+        return None if found is None else found.session.client_id
 
     async def _record_roles(self, subject: Subject, roles: frozenset[str], session_id: SessionId) -> None:
         """Write the roles; the session of this very login is spared of the entry, since it begins with them."""

@@ -9,7 +9,7 @@ For a code:
 5. The session that it gives is written into the code, then made, a child of the browser's login, with the `as_of` of the code: whatever
    ended the login, the subject or the client since the code was given ends this too (design.md, precondition 3).
 6. The code is looked at again: a second use that came in between saw no session yet, so it is ended here. After this look such a use finds
-   the session in the code, and ends it there. Nobody has the tokens before.
+   the session in the code, and ends it there. Nobody has the tokens before. So is the session: what ended it while it was made ends this.
 
 A refresh is bound to its client and gives at most the scopes of the session. With `offline_access` the session is a login of its own; else
 it is over with the browser's login, and keeps that from idling out, as any use does.
@@ -31,24 +31,25 @@ from msgspec.structs import replace as replace_struct
 
 from keyfob.audit.trail import Trail
 from keyfob.authority.claims import TodaysClaims
+from keyfob.authority.client_logins import Origin, login_at, login_beside
 from keyfob.authority.endings import Endings
 from keyfob.authority.redemption import Redemption
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied, GrantRefused
 from keyfob.base.identifiers import Position, SessionId, Strategy
-from keyfob.base.opaque import OpaqueKind, OpaqueToken
+from keyfob.base.opaque import OpaqueToken
 from keyfob.clients.client import Client, GrantType
 from keyfob.grants import scope
 from keyfob.grants.authorization_code import AuthorizationCode, CodeUse, not_good, require_right
 from keyfob.grants.one_time import OneTime, OneTimeKind
 from keyfob.grants.secret import digest_of, is_secret
-from keyfob.grants.store import Amended, GrantStore, Taken, TakenBefore
+from keyfob.grants.store import Amended, ConsentStore, GrantStore, Taken, TakenBefore
 from keyfob.revocation.feed import Feed
 from keyfob.sessions.activity import Activity
 from keyfob.sessions.policy import SessionPolicy
 from keyfob.sessions.rules import idle_limit
 from keyfob.sessions.session import Session
-from keyfob.sessions.sessions import Login, Sessions
+from keyfob.sessions.sessions import Sessions
 from keyfob.sessions.store import Holder, SessionStore
 from keyfob.tokens.access_token import AccessToken
 from keyfob.tokens.grant import SubjectClaims, grant_of_session
@@ -71,14 +72,6 @@ class UserGranted:
     identity: Session | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a request comes from, for the list of devices and the audit trail."""
-
-    user_agent: str = ""
-    address: str = ""
-
-
 class UserTokens:
     """Gives clients the tokens of the people who signed in at them. Every method raises `StoreUnavailable` when the store does not answer."""
 
@@ -88,6 +81,7 @@ class UserTokens:
         refresh: Refresh,
         *,
         grants: GrantStore,
+        consents: ConsentStore,
         store: SessionStore,
         claims: TodaysClaims,
         issuing: Issuer,
@@ -101,6 +95,7 @@ class UserTokens:
         self._sessions = sessions
         self._refresh = refresh
         self._grants = grants
+        self._consents = consents
         self._store = store
         self._claims = claims
         self._issuing = issuing
@@ -150,15 +145,18 @@ class UserTokens:
                 raise not_good()
         # 5 and 6.
         made = await self._make_sessions(client, right, taken, ready=ready, origin=origin)
-        granted = self._granted(
-            made.session,
-            None if made.token is None else made.token.text(),
-            as_of=right.as_of,
-            ready=ready,
-            client=client,
-            scopes=code.scopes,
-            nonce=code.nonce,
-        )
+        try:
+            granted = self._granted(
+                made.session,
+                None if made.token is None else made.token.text(),
+                as_of=right.as_of,
+                ready=ready,
+                client=client,
+                scopes=code.scopes,
+                nonce=code.nonce,
+            )
+        except Denied as denied:  # less than a second is left of the login
+            raise not_good() from denied
         return granted if made.beside is None else replace(granted, identity=made.beside)
 
     async def for_refresh_token(
@@ -237,8 +235,17 @@ class UserTokens:
     ) -> _Made:
         """Make the session that *code* gives, and the one beside it, in the order of 5 and 6."""
         code = right.code
-        login = self._login(client, code, as_of=right.as_of, browser=ready.login, origin=origin)
-        beside = self._login_beside(login, code, browser=ready.login)
+        now = self._clock.now()
+        login = login_at(
+            client,
+            code,
+            browser=ready.login,
+            session_ids=self._sessions,
+            longest=now + self._policy.lifetimes[Strategy.HYBRID].absolute,
+            as_of=right.as_of,
+            origin=origin,
+        )
+        beside = login_beside(login, code, browser=ready.login, session_ids=self._sessions)
         given = replace(
             code, given=login.session_id, given_beside=None if beside is None else beside.session_id
         )
@@ -249,7 +256,7 @@ class UserTokens:
             body=right.write(given),
             now=self._clock.now(),
         )
-        if not isinstance(noted, Amended) or noted.record.reused_at is not None:
+        if not isinstance(noted, Amended):
             raise not_good()
         try:
             created = [await self._sessions.create(one) for one in (login, beside) if one is not None]
@@ -262,52 +269,16 @@ class UserTokens:
         if after is None or after.reused_at is not None:
             await self._end_given(given)
             raise not_good()
+        if not await self._is_allowed(client, code, taken.kind):
+            await self._end_given(given, event="consent_withdrawn")
+            raise not_good()
+        # What ended it while it was being made may not have seen it, and then nobody would tell the client of it.
+        try:
+            for one in created:
+                await self._live(one.session.session_id)
+        except Denied as denied:
+            raise not_good() from denied
         return _Made(created[0].session, created[0].token, created[1].session if beside is not None else None)
-
-    def _login_beside(self, login: Login, code: AuthorizationCode, *, browser: Session) -> Login | None:
-        """Return the session that an ID token names where *login* is one of its own: under the browser's, with no token, for as long."""
-        if scope.OPENID not in code.scopes or login.parent_session_id is not None:
-            return None
-        return replace(
-            login,
-            session_id=self._sessions.new_id_until(code.subject, browser.expires_at),
-            strategy=Strategy.JWT,
-            kind=None,
-            ends_at=browser.expires_at,
-            parent_session_id=code.session_id,
-        )
-
-    def _login(
-        self, client: Client, code: AuthorizationCode, *, as_of: Position, browser: Session, origin: Origin
-    ) -> Login:
-        """Return the login at *client*: a child of the *browser*'s, or with `offline_access` one of its own.
-
-        One without a refresh token lasts as long as the browser's, so that the client can be told of its end.
-        """
-        refreshes = GrantType.REFRESH_TOKEN in client.grant_types
-        is_own = refreshes and scope.OFFLINE_ACCESS in code.scopes
-        ends_at = self._clock.now() + self._policy.lifetimes[Strategy.HYBRID].absolute
-        if not is_own:
-            ends_at = min(ends_at, browser.expires_at)
-        return Login(
-            session_id=self._sessions.new_id_until(code.subject, ends_at),
-            subject=code.subject,
-            client_id=client.client_id,
-            strategy=Strategy.HYBRID if refreshes else Strategy.JWT,
-            kind=OpaqueKind.REFRESH if refreshes else None,
-            as_of=as_of,
-            ends_at=ends_at,
-            audience=(code.audience,),
-            scopes=tuple(sorted(code.scopes)),
-            amr=code.amr,
-            acr=code.acr,
-            auth_time=code.auth_time,
-            parent_session_id=None if is_own else code.session_id,
-            user_agent=origin.user_agent,
-            address=origin.address,
-            # What somebody may do is not what they let an application do: that is what its scopes say.
-            role_limit=None if client.first_party else (),
-        )
 
     def _granted(
         self,
@@ -333,15 +304,28 @@ class UserTokens:
             now=now,
             lifetime=client.access_lifetime,
         )
+        names_session = scope.OPENID in scopes and session.parent_session_id is not None
         return UserGranted(
-            session=session, access_token=token, refresh_token=refresh_token, scopes=scopes, nonce=nonce
+            session=session,
+            access_token=token,
+            refresh_token=refresh_token,
+            scopes=scopes,
+            nonce=nonce,
+            identity=session if names_session else None,
         )
 
-    async def _end_given(self, code: AuthorizationCode) -> None:
+    async def _is_allowed(self, client: Client, code: AuthorizationCode, kind: OneTimeKind) -> bool:
+        """Say whether the user still allows it. Asked once the session stands: whoever takes consent back later finds it, and ends it."""
+        if client.first_party or kind is not OneTimeKind.CODE:
+            return True
+        consent = await self._consents.find(code.subject, client.client_id)
+        return consent is not None and code.scopes <= consent.scopes
+
+    async def _end_given(self, code: AuthorizationCode, *, event: str = "code_reused") -> None:
         """End what the first use of *code* gave, if it has given anything yet."""
         for session_id in (code.given, code.given_beside):
             if session_id is not None:
-                await self._endings.end_session(session_id, code="code_reused", actor="system")
+                await self._endings.end_session(session_id, code=event, actor="system")
 
 
 @dataclass(frozen=True, slots=True)

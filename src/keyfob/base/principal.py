@@ -70,6 +70,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeline: Timeline | None = None
     token_id: TokenId | None = None
     parent_session_id: SessionId | None = None
+    parent_client_id: ClientId | None = None
     key_id: KeyId | None = None
     path: str = ""
 

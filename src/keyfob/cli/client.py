@@ -29,6 +29,7 @@ class GrantName(StrEnum):
     AUTHORIZATION_CODE = "authorization_code"
     REFRESH_TOKEN = "refresh_token"
     DEVICE_CODE = "device_code"
+    HAND_OFF = "hand-off"
 
 
 _GRANTS = {
@@ -37,6 +38,7 @@ _GRANTS = {
     GrantName.AUTHORIZATION_CODE: GrantType.AUTHORIZATION_CODE,
     GrantName.REFRESH_TOKEN: GrantType.REFRESH_TOKEN,
     GrantName.DEVICE_CODE: GrantType.DEVICE_CODE,
+    GrantName.HAND_OFF: GrantType.HAND_OFF,
 }
 
 group = typer.Typer(
@@ -184,6 +186,10 @@ def add(
     say(f"client_id:     {added.client.client_id}")
     if added.secret is not None:
         _say_secret(added.secret)
+    if any(uri.startswith("http://localhost") for uri in added.client.redirect_uris):
+        say(
+            "http://localhost can lead to another program than your own: http://127.0.0.1 cannot (RFC 8252, section 8.3)."
+        )
 
 
 @group.command(epilog=examples("keyfob client show orders"))

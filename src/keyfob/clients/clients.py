@@ -42,6 +42,7 @@ FIRST_PARTY_CLIENT = Client(
     strategies=frozenset(Strategy),
     default_strategy=Strategy.SESSION,
     first_party=True,
+    grant_types=frozenset(),
 )
 """The application's own pages and apps. It has no secret, so nobody authenticates as it, and needs no row."""
 

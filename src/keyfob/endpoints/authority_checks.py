@@ -30,6 +30,10 @@ class AuthorityChecks:
         """Answer from the memory of this process, under the rule."""
         return site.authority.authenticate_cached(token)
 
+    def answers_at_once(self, site: Site) -> bool:
+        """Say whether the store, and nobody else, is asked, and does not make anybody wait."""
+        return site.authority.reads_at_once
+
     async def check(self, site: Site, request: HttpRequest, *, token: str, rules: Rules) -> Principal:
         """Check against the store where memory does not answer."""
         principal = await site.authority.authenticate(

@@ -23,6 +23,10 @@ class CheckSource(Protocol[S_contra]):
         """Answer from memory, or not at all. No I/O, about a microsecond."""
         ...
 
+    def answers_at_once(self, site: S_contra) -> bool:
+        """Say whether `check` finds whatever it reads without waiting, so that a request need not become a task."""
+        ...
+
     async def check(self, site: S_contra, request: HttpRequest, *, token: str, rules: Rules) -> Principal:
         """Return whose *token* it is, which satisfies *rules* but for `mint`.
 

@@ -13,8 +13,10 @@ from keyfob.authority.client_authentication import (
     ClientName,
     ClientSecret,
 )
-from keyfob.base.errors import InvalidRequest
+from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.clients.assertion import ASSERTION_TYPE, MAX_ASSERTION
+from keyfob.clients.client import Client
+from keyfob.endpoints.site import Site
 from keyfob.http import bearer
 from keyfob.http.messages import HttpRequest
 
@@ -30,6 +32,8 @@ class ProofFields(msgspec.Struct, frozen=True, kw_only=True):
     client_assertion_type: _Text | None = None
 
 
+PROOF_METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+"""As metadata calls them (RFC 8414, section 2); that of a public client is `none`."""
 PROOF_FIELDS = frozenset(ProofFields.__struct_fields__)
 
 
@@ -57,3 +61,27 @@ def read_proof(request: HttpRequest, asked: ProofFields) -> ClientCredentials | 
     if asked.client_assertion_type != ASSERTION_TYPE:
         raise InvalidRequest("invalid_request", f"client_assertion_type must be {ASSERTION_TYPE}.")
     return ClientAssertion(asked.client_assertion, asked.client_id)
+
+
+async def asking_client(site: Site, request: HttpRequest, asked: ProofFields) -> Client:
+    """Return the client that sends *request*; a public one says its name and no more.
+
+    Raises:
+        Denied: `no_credential` or `bad_credentials`.
+        InvalidRequest: as `read_proof`.
+        RateLimited: wrong credentials, and too many were before.
+    """
+    credentials = read_proof(request, asked)
+    if credentials is None:
+        raise Denied(Cause.NO_CREDENTIAL, "a client that does not say who it is")
+    return await site.authority.client_authentication.authenticate(credentials, address=request.address)
+
+
+def require_no_query(request: HttpRequest) -> None:
+    """Refuse parameters in the address, where logs keep them.
+
+    Raises:
+        InvalidRequest: there are some.
+    """
+    if request.query:
+        raise InvalidRequest("invalid_request", "Parameters belong into the body.")

@@ -7,7 +7,8 @@ import msgspec
 from keyfob.authority.user_info import IDENTITY_CLAIMS, IDENTITY_SCOPES
 from keyfob.endpoints import introspect, jwks, token
 from keyfob.endpoints.answers import public_document
-from keyfob.endpoints.oauth import end_session, paths, userinfo
+from keyfob.endpoints.client_proof import PROOF_METHODS
+from keyfob.endpoints.oauth import end_session, paths, revoke, userinfo
 from keyfob.endpoints.route import Route
 from keyfob.endpoints.site import Site
 from keyfob.grants import pkce, scope
@@ -30,6 +31,11 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     token_endpoint_auth_signing_alg_values_supported: list[str]
     introspection_endpoint: str
     introspection_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_signing_alg_values_supported: list[str]
+    introspection_signing_alg_values_supported: list[str]
+    revocation_endpoint: str
+    revocation_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_signing_alg_values_supported: list[str]
     response_types_supported: list[str]
     response_modes_supported: list[str]
     grant_types_supported: list[str]
@@ -54,6 +60,8 @@ async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
     """Answer with the metadata. URLs are the configured issuer's, whatever the request calls this host."""
     issuer = site.authority.issuer
     base = issuer.rstrip("/")
+    methods = list(PROOF_METHODS)
+    algorithms = [algorithm.value for algorithm in Algorithm]
     return public_document(
         Metadata(
             issuer=issuer,
@@ -62,15 +70,15 @@ async def metadata(site: Site, _request: HttpRequest) -> HttpResponse:
             pushed_authorization_request_endpoint=base + paths.PAR,
             token_endpoint=base + token.PATH,
             device_authorization_endpoint=base + paths.DEVICE_AUTHORIZATION,
-            token_endpoint_auth_methods_supported=[
-                "client_secret_basic",
-                "client_secret_post",
-                "private_key_jwt",
-                "none",
-            ],
-            token_endpoint_auth_signing_alg_values_supported=[algorithm.value for algorithm in Algorithm],
+            token_endpoint_auth_methods_supported=[*methods, "none"],
+            token_endpoint_auth_signing_alg_values_supported=algorithms,
             introspection_endpoint=base + introspect.PATH,
-            introspection_endpoint_auth_methods_supported=["client_secret_basic"],
+            introspection_endpoint_auth_methods_supported=methods,
+            introspection_endpoint_auth_signing_alg_values_supported=algorithms,
+            introspection_signing_alg_values_supported=[site.authority.keys.signer().algorithm],
+            revocation_endpoint=base + revoke.PATH,
+            revocation_endpoint_auth_methods_supported=[*methods, "none"],
+            revocation_endpoint_auth_signing_alg_values_supported=algorithms,
             response_types_supported=["code"],
             response_modes_supported=["query"],
             grant_types_supported=[grant_type.value for grant_type in token.GRANT_TYPES],

@@ -35,9 +35,15 @@ class Parameter:
 class Route(Generic[S]):
     """One route. `path` may have parts such as `{session_id}`.
 
-    `request` and `response` are the very structs that the endpoint decodes and encodes; `status` is that of success. `refusal` says which
-    credentials the route takes, `render_error` in which form it refuses, `finish` adds
-    what goes by the request to answer and refusal alike. `warm`, where there is one, is asked first, whatever the method.
+    <<<<<<< HEAD
+        `request` and `response` are the very structs that the endpoint decodes and encodes; `status` is that of success, and `alternatives`
+        are the media types in which it may be asked for instead of `response_type`, which is empty where there is no body. `refusal` says which
+        credentials the route takes, `render_error` in which form it refuses. `warm`, where there is one, is asked first, whatever the method.
+    =======
+        `request` and `response` are the very structs that the endpoint decodes and encodes; `status` is that of success. `refusal` says which
+        credentials the route takes, `render_error` in which form it refuses, `finish` adds
+        what goes by the request to answer and refusal alike. `warm`, where there is one, is asked first, whatever the method.
+    >>>>>>> main
     """
 
     method: str
@@ -50,6 +56,7 @@ class Route(Generic[S]):
     query: tuple[Parameter, ...] = ()
     request_type: str = "application/json"
     response_type: str = "application/json"
+    alternatives: tuple[str, ...] = ()
     public: bool = False
     refusal: Refusal = DEFAULT_REFUSAL
     render_error: RenderError = problem

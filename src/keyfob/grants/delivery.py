@@ -34,3 +34,11 @@ class Delivery:
     due_at: datetime
     expires_at: datetime
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How many deliveries wait, those under way among them, and when the first of them ends; None where none waits."""
+
+    deliveries: int = 0
+    first_ends: datetime | None = None

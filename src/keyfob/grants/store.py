@@ -10,7 +10,7 @@ from typing import Protocol
 from keyfob.base.events import Event
 from keyfob.base.identifiers import ClientId, Subject
 from keyfob.grants.consent import Consent
-from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.grants.delivery import Cursor, Delivery, Waiting
 from keyfob.grants.one_time import OneTime, OneTimeKind
 
 
@@ -168,6 +168,10 @@ class OutboxStore(Protocol):
 
     async def failed(self, delivery_id: str, *, attempts: int, due_at: datetime) -> bool:
         """Make the delivery due at *due_at*; False if it is gone, or was leased again since it had that number of *attempts*."""
+        ...
+
+    async def waiting(self) -> Waiting:
+        """Say how much there is that nobody has taken, whenever it is due; what is over counts until it is deleted."""
         ...
 
     async def delete_expired(self, now: datetime, limit: int) -> int:

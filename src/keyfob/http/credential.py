@@ -7,19 +7,26 @@ for `/refresh` and `/logout` alone. Nor is the token of a visitor who has not si
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.opaque import OpaqueKind, kind_of
 from keyfob.http import bearer, cookies
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
-    """The credential of a request, not checked yet."""
+class Presented(msgspec.Struct, frozen=True):
+    """The credential of a request, not checked yet. Its repr shows no token."""
 
-    token: str = field(repr=False)
+    token: str
     by_cookie: bool
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """Return what `repr` shows, for printers that take structs apart."""
+        return [("by_cookie", self.by_cookie)]
+
+    def __repr__(self) -> str:
+        return f"Presented(by_cookie={self.by_cookie!r})"
 
 
 def read_credential(*, authorization: Sequence[bytes], cookie: Sequence[bytes]) -> Presented:
@@ -28,18 +35,17 @@ def read_credential(*, authorization: Sequence[bytes], cookie: Sequence[bytes]) 
     Raises:
         Denied: `no_credential`; `malformed` for one that cannot be read, and for two; `wrong_type` for an API key in the cookie.
     """
-    token = bearer.read_bearer(authorization)
-    from_cookie = cookies.read(cookie, cookies.SESSION_COOKIE)
-    if from_cookie is not None and kind_of(from_cookie) is OpaqueKind.ANONYMOUS:
-        from_cookie = None
-    if token is not None and from_cookie is not None:
+    token = bearer.read_bearer(authorization) if authorization else None
+    from_cookie = cookies.read(cookie, cookies.SESSION_COOKIE) if cookie else None
+    kind = None if from_cookie is None else kind_of(from_cookie)
+    if from_cookie is None or kind is OpaqueKind.ANONYMOUS:
+        if token is None:
+            raise Denied(Cause.NO_CREDENTIAL, "neither a session cookie nor an Authorization header")
+        return Presented(token, by_cookie=False)
+    if token is not None:
         raise Denied(Cause.MALFORMED, "a session cookie and an Authorization header at once")
-    if from_cookie is not None and kind_of(from_cookie) is OpaqueKind.API_KEY:
+    if kind is OpaqueKind.API_KEY:
         raise Denied(
             Cause.WRONG_TYPE, "an API key in a cookie: a browser would send it for whoever asks it to"
         )
-    if from_cookie is not None:
-        return Presented(from_cookie, by_cookie=True)
-    if token is not None:
-        return Presented(token, by_cookie=False)
-    raise Denied(Cause.NO_CREDENTIAL, "neither a session cookie nor an Authorization header")
+    return Presented(from_cookie, by_cookie=True)

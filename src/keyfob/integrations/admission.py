@@ -12,23 +12,25 @@ In order; the first that fails refuses:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from keyfob.base.errors import Cause, Denied
 from keyfob.base.principal import Principal
 from keyfob.http.credential import Presented, read_credential
-from keyfob.http.cross_origin import is_vouched_for, own_origins
-from keyfob.integrations.checks import BlockingChecks, Checking, Checks
+from keyfob.http.cross_origin import SAFE_METHODS, is_vouched_for, own_origins
+from keyfob.integrations.checks import BlockingChecks, Checking
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement
+
+C = TypeVar("C", bound=Checking)
 
 MAX_CSRF_TOKEN = 200  # characters
 
 
-class Admission:
+class Admission(Generic[C]):
     """Admits requests of an application with an event loop. *origins* are its own, beside the issuer's: those that may send its cookie."""
 
-    def __init__(self, checks: Checks, *, origins: Iterable[str] = ()) -> None:
+    def __init__(self, checks: C, *, origins: Iterable[str] = ()) -> None:
         self.checks = checks
         self._origins = own_origins(checks.issuer, *origins)
 
@@ -39,19 +41,10 @@ class Admission:
             Denied: the cause.
             Unavailable: it could not be found out.
         """
-        return await admit(self.checks, head, requirement, origins=self._origins)
-
-
-async def admit(
-    checks: Checking, head: RequestHead, requirement: Requirement, *, origins: frozenset[bytes]
-) -> Principal:
-    """Return who is calling, as `Admission.admit`; *origins* are those that may send the cookie."""
-    credential, vouched = _credential(head, origins)
-    principal = await checks.check(credential.token, requirement)
-    requirement.require_strategy(principal)
-    if not vouched:
-        _require_csrf(head, principal, checks)
-    return principal
+        credential, vouched = _credential(head, self._origins)
+        principal = await self.checks.check(credential.token, requirement)
+        _require_rest(head, principal, requirement, checks=self.checks, vouched=vouched)
+        return principal
 
 
 class BlockingAdmission:
@@ -65,9 +58,7 @@ class BlockingAdmission:
         """Return who is calling, as `Admission.admit`."""
         credential, vouched = _credential(head, self._origins)
         principal = self.checks.check(credential.token, requirement)
-        requirement.require_strategy(principal)
-        if not vouched:
-            _require_csrf(head, principal, self.checks)
+        _require_rest(head, principal, requirement, checks=self.checks, vouched=vouched)
         return principal
 
 
@@ -77,11 +68,26 @@ class _MatchesCsrf(Protocol):
 
 def _credential(head: RequestHead, origins: frozenset[bytes]) -> tuple[Presented, bool]:
     """Return the credential, and whether nothing more must vouch for the request (steps 1 and 2)."""
-    vouched = is_vouched_for(
+    vouched = head.method in SAFE_METHODS or is_vouched_for(
         head.method, site=head.all(b"sec-fetch-site"), origin=head.all(b"origin"), own_origins=origins
     )
     credential = read_credential(authorization=head.all(b"authorization"), cookie=head.all(b"cookie"))
     return credential, vouched or head.is_vouched_for or not credential.by_cookie
+
+
+def _require_rest(
+    head: RequestHead,
+    principal: Principal,
+    requirement: Requirement,
+    *,
+    checks: _MatchesCsrf,
+    vouched: bool,
+) -> None:
+    """Apply what is left of the policy, and step 4 to a request that nothing has *vouched* for."""
+    if requirement.strategies:
+        requirement.require_strategy(principal)
+    if not vouched:
+        _require_csrf(head, principal, checks)
 
 
 def _require_csrf(head: RequestHead, principal: Principal, checks: _MatchesCsrf) -> None:

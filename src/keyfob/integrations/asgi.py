@@ -7,10 +7,10 @@ milliseconds of the revocation of whoever they are for. What was answered to som
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from keyfob.authority.opening import Opening
 from keyfob.base.errors import AuthorityUnavailable, Cause, ConfigurationError, Denied, KeyfobError
@@ -19,7 +19,7 @@ from keyfob.http.headers import Header, SecurityHeaders
 from keyfob.http.messages import HttpResponse
 from keyfob.http.problem import problem
 from keyfob.integrations.admission import Admission
-from keyfob.integrations.checks import EmbeddedChecks, checks_of
+from keyfob.integrations.checks import Checks, EmbeddedChecks, checks_of
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement, Rules
@@ -44,6 +44,7 @@ REQUIREMENT = "keyfob.requirement"
 _SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
 WEBSOCKET = "WEBSOCKET"
 """Stands for the method of a handshake: not a safe one, since a page of another site can open a WebSocket with the browser's cookies."""
+_GUARDED = frozenset({"http", "websocket"})
 POLICY_VIOLATION = 1008
 """The code with which a WebSocket is closed (RFC 6455, section 7.4.1); the reason is the cause."""
 
@@ -59,7 +60,7 @@ class Auth:
     ) -> None:
         self.origins = tuple(origins)
         self.source = source
-        self._admission = (
+        self._admission: Admission[Checks] | None = (
             None if isinstance(source, Opening) else Admission(checks_of(source), origins=self.origins)
         )
 
@@ -96,7 +97,7 @@ class Auth:
         return checks.authority
 
     @property
-    def admission(self) -> Admission:
+    def admission(self) -> Admission[Checks]:
         """What admits.
 
         Raises:
@@ -178,11 +179,18 @@ class Guarded:
         self._auth = auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] in {"http", "websocket"}:
-            await _Connection(self._auth, scope, send).run(self._app, receive)
-        else:
+        """Serve one connection, until the application is done with it, or its principal is."""
+        if scope["type"] not in _GUARDED:
             await self._app(scope, receive, send)
+            return
+        connection = _Connection(self._auth, scope, send)
+        try:
+            async with connection:
+                await self._app(scope, receive, connection.send)
+        except Denied as denied:
+            if not connection.has_ended:  # the application's own
+                raise
+            await connection.end(denied)
 
 
 class _Protected:
@@ -206,85 +214,87 @@ class _Protected:
 class _Connection:
     """One connection, ended with the principal that is admitted to it: a WebSocket from its opening, a response from the first piece that is not its last."""
 
-    __slots__ = ("_auth", "_guard", "_is_event_stream", "_is_over", "_scope", "_send", "_task")
+    __slots__ = ("_auth", "_guard", "_headers", "_is_over", "_scope", "_send", "_task")
 
     def __init__(self, auth: Auth, scope: Scope, send: Send) -> None:
         self._auth = auth
         self._scope = scope
         self._send = send
         self._guard: Guard | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._is_event_stream = False
+        self._task = asyncio.current_task()
+        self._headers: Sequence[Header] = ()
         self._is_over = False
 
-    async def run(self, app: App, receive: Receive) -> None:
-        """Serve the connection until *app* is done, or the principal is."""
-        self._task = asyncio.current_task()
-        try:
-            async with self:
-                await app(self._scope, receive, self._send_noticing)
-        except Denied as denied:
-            if self._guard is None or self._guard.cause is None:  # the application's own
-                raise
-            await self._end(denied)
-
-    async def __aenter__(self) -> Self:
-        return self
+    async def __aenter__(self) -> None:
+        """Begin; whom to guard is found out later."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Leave the guard, if one stands.
+
+        Raises:
+            Denied: it has ended what was inside.
+        """
         if self._guard is not None:
             await self._guard.__aexit__(kind, error, traceback)
 
-    async def _send_noticing(self, message: Message) -> None:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection was ended because its principal was."""
+        return self._guard is not None and self._guard.cause is not None
+
+    def send(self, message: Message) -> Awaitable[None]:
         """Send *message*; tell caches whom it is for, and notice that the connection goes on from here, or is over."""
         match message["type"]:
             case "http.response.start":
                 message = self._kept_apart(message)
-            case "websocket.accept":
-                await self._begin()
-            case "http.response.body" if message.get("more_body", False):
-                await self._begin()
-            case "http.response.body" | "websocket.close":
-                self._is_over = True
-                if self._guard is not None:
-                    self._guard.release()
-        await self._send(message)
+            case "http.response.body" if not message.get("more_body", False):
+                self._leave()
+            case "http.response.body" | "websocket.accept":
+                return self._begin(message)
+            case "websocket.close":
+                self._leave()
+        return self._send(message)
 
-    def _kept_apart(self, message: Message) -> Message:
-        """Return the beginning of a response with what caches are told of it, if it was asked who is calling."""
-        headers = list(message.get("headers", ()))
-        self._is_event_stream = _is_event_stream(headers)
-        if REQUIREMENT not in self._scope:
-            return message
-        tell = varied_and_private if PRINCIPAL in self._scope else varied
-        return {**message, "headers": tell(headers)}
-
-    async def _begin(self) -> None:
-        """Guard the principal of the connection, if it has one, from now on."""
-        principal = self._scope.get(PRINCIPAL)
-        if self._guard is not None or principal is None:
-            return
-        requirement = self._scope[REQUIREMENT]
-        self._guard = self._auth.admission.checks.guard(principal, requirement, task=self._task)
-        await self._guard.__aenter__()
-        if self._guard.cause is not None:
-            await asyncio.sleep(0)  # the cancellation comes in here, before anything is sent
-
-    async def _end(self, denied: Denied) -> None:
+    async def end(self, denied: Denied) -> None:
         """Say why, where there is a way to: any other response is cut off, so that nobody takes a part of it for the whole."""
         if self._is_over:
             return
         if self._scope["type"] == "websocket":
             await self._send(_closing(denied))
-        elif self._is_event_stream:
+        elif _is_event_stream(self._headers):
             await self._send({"type": "http.response.body", "body": b""})
+
+    def _leave(self) -> None:
+        """Guard nobody from now on: nothing is left to be sent."""
+        self._is_over = True
+        if self._guard is not None:
+            self._guard.release()
+
+    def _kept_apart(self, message: Message) -> Message:
+        """Return the beginning of a response with what caches are told of it, if it was asked who is calling."""
+        self._headers = headers = list(message.get("headers", ()))
+        if REQUIREMENT not in self._scope:
+            return message
+        tell = varied_and_private if PRINCIPAL in self._scope else varied
+        return {**message, "headers": tell(headers)}
+
+    async def _begin(self, message: Message) -> None:
+        """Guard the principal of the connection, if it has one, from now on, and send *message*."""
+        principal = self._scope.get(PRINCIPAL)
+        if self._guard is None and principal is not None:
+            checks = self._auth.admission.checks
+            self._guard = checks.guard(principal, self._scope[REQUIREMENT], task=self._task)
+            await self._guard.__aenter__()
+            if self._guard.cause is not None:
+                await asyncio.sleep(0)  # the cancellation comes in here, before anything is sent
+        await self._send(message)
 
 
 def _closing(error: KeyfobError) -> Message:
     return {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.code}
 
 
-def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def _is_event_stream(headers: Iterable[Header]) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +30,7 @@ class Checking(Protocol):
         """Whose credentials these are."""
         ...
 
-    async def check(self, token: str, requirement: Requirement) -> Principal:
+    def check(self, token: str, requirement: Requirement) -> Awaitable[Principal]:
         """Return the principal of *token* if it meets *requirement*.
 
         Raises:
@@ -83,9 +84,9 @@ class FollowedChecks:
         self.verifier = verifier
         self.issuer = verifier.issuer
 
-    async def check(self, token: str, requirement: Requirement) -> Principal:
+    def check(self, token: str, requirement: Requirement) -> Awaitable[Principal]:
         """See `Checks`."""
-        return await self.verifier.authenticate(
+        return self.verifier.authenticate(
             token,
             max_staleness=requirement.max_staleness,
             on_stale=requirement.on_stale,

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from werkzeug.local import LocalProxy
 
 from keyfob.base.errors import Cause, ConfigurationError, Denied, KeyfobError
@@ -29,15 +29,19 @@ from keyfob.integrations.per_process import PerProcess
 from keyfob.integrations.refusals import refusal_of
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.requirement import Requirement, Rules
-from keyfob.integrations.shared_caches import kept_private, varying
+from keyfob.integrations.shared_caches import texts_varied, texts_varied_and_private
 from keyfob.verifier.verifier import Verifier
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
     from keyfob.sync import Authority
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_PRINCIPAL, _REQUIREMENT = "keyfob.principal", "keyfob.requirement"
+"""Where in the environment of a request it lies who sent it, and what was asked of whoever did."""
 _SECURITY = SecurityHeaders("")  # HSTS is the business of whoever answers the other requests
 
 
@@ -87,7 +91,7 @@ class Auth:
         """Let *app* answer every error of Keyfob as a problem document, and keep what goes by who is calling out of shared caches."""
         app.extensions["keyfob"] = self
         app.register_error_handler(KeyfobError, answer_of)
-        app.after_request(_keep_apart)
+        app.wsgi_app = _KeptApart(app.wsgi_app)  # type: ignore[method-assign]  # as Flask says to
 
     def required(self, **rules: Unpack[Rules]) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator that lets in whoever meets *rules*; below `@app.route`.
@@ -100,10 +104,7 @@ class Auth:
         def decorate(view: Callable[P, R]) -> Callable[P, R]:
             @wraps(view)
             def protected(*args: P.args, **kwargs: P.kwargs) -> R:
-                g.keyfob_requirement = requirement
-                g.keyfob_principal = self._admission().admit(
-                    RequestHead.of_wsgi(request.environ), requirement
-                )
+                self._admit(request.environ, requirement)
                 return view(*args, **kwargs)
 
             return protected
@@ -117,10 +118,8 @@ class Auth:
         def decorate(view: Callable[P, R]) -> Callable[P, R]:
             @wraps(view)
             def protected(*args: P.args, **kwargs: P.kwargs) -> R:
-                g.keyfob_requirement = requirement
                 try:
-                    head = RequestHead.of_wsgi(request.environ)
-                    g.keyfob_principal = self._admission().admit(head, requirement)
+                    self._admit(request.environ, requirement)
                 except Denied as denied:
                     if denied.cause is not Cause.NO_CREDENTIAL:
                         raise
@@ -130,10 +129,35 @@ class Auth:
 
         return decorate
 
+    def _admit(self, environ: dict[str, Any], requirement: Requirement) -> None:
+        """Note in the environment of a request who sent it: whatever asks for `flask.g` takes longer than the check does.
+
+        Raises:
+            Denied, Unavailable: the cause.
+        """
+        environ[_REQUIREMENT] = requirement
+        environ[_PRINCIPAL] = self._admission().admit(RequestHead.of_wsgi(environ), requirement)
+
+
+class _KeptApart:
+    """A WSGI application whose answers tell caches whom they are for, where it was asked who is calling."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def started(status: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
+            if _REQUIREMENT in environ:
+                tell = texts_varied_and_private if _PRINCIPAL in environ else texts_varied
+                headers = tell(headers)
+            return start_response(status, headers, *rest)
+
+        return self._app(environ, started)
+
 
 def find_principal() -> Principal | None:
     """Return who is calling, None for a stranger."""
-    return cast("Principal | None", g.get("keyfob_principal"))
+    return cast("Principal | None", request.environ.get(_PRINCIPAL))
 
 
 def _principal() -> Principal:
@@ -147,26 +171,10 @@ current_principal: Principal = cast("Principal", LocalProxy(_principal))
 """Who is calling, in a view that `Auth.required` protects; elsewhere using it is refused with `no_credential`."""
 
 
-def _keep_apart(response: Response) -> Response:
-    """Tell caches whom *response* is for, if it was asked who is calling."""
-    if "keyfob_requirement" not in g:
-        return response
-    response.headers["Vary"] = varying(", ".join(response.headers.getlist("Vary")))
-    if "keyfob_principal" in g:
-        keep_private(response)
-    return response
-
-
-def keep_private(response: Response) -> None:
-    """Keep *response* out of shared caches, unless it says itself for which it is."""
-    stated = ", ".join(response.headers.getlist("Cache-Control"))
-    response.headers["Cache-Control"] = kept_private(stated)
-
-
 def answer_of(error: KeyfobError) -> Response:
     """Return the problem document of *error*, for the request under way."""
     authorization = [value.encode("latin-1", "replace") for value in request.headers.getlist("Authorization")]
-    response = problem(error, refusal_of(g.get("keyfob_requirement"), error, authorization))
+    response = problem(error, refusal_of(request.environ.get(_REQUIREMENT), error, authorization))
     answer = Response(response.body, response.status)
     answer.headers.clear()
     for name, value in _SECURITY.complete(response):

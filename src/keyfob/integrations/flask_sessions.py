@@ -31,10 +31,11 @@ from keyfob.base.principal import Principal
 from keyfob.http import cookies
 from keyfob.http.cross_origin import is_vouched_for, own_origins
 from keyfob.http.headers import CLEAR_SITE_DATA
-from keyfob.integrations.flask import Auth, answer_of, keep_private
+from keyfob.integrations.flask import Auth, answer_of
 from keyfob.integrations.flask_data import dump, encoded, load
 from keyfob.integrations.request_head import RequestHead
 from keyfob.integrations.session_changes import Changes, changes_since, fingerprints
+from keyfob.integrations.shared_caches import kept_private
 from keyfob.revocation.entry import Entry
 from keyfob.sync import Authority
 
@@ -238,7 +239,8 @@ class KeyfobSessions(SessionInterface):
             return
         self._set_cookies(session, response)
         if session.session_id is not None:
-            keep_private(response)
+            stated = ", ".join(response.headers.getlist("Cache-Control"))
+            response.headers["Cache-Control"] = kept_private(stated)
 
     # How it is done
 

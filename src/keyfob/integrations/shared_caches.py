@@ -20,8 +20,13 @@ PRIVATE: Final = "private"
 
 _NAMES: Final = ("cookie", "authorization")
 _SAYS_ITSELF: Final = frozenset({"public", "private", "no-store"})
-_VARY: Final[Header] = (b"vary", VARY.encode("ascii"))
-_PRIVATE: Final[Header] = (b"cache-control", PRIVATE.encode("ascii"))
+_OURS: Final = frozenset({"vary", "cache-control"})
+_OURS_AS_BYTES: Final = frozenset(name.encode("ascii") for name in _OURS)
+_VARY_AS_BYTES: Final[Header] = (b"vary", VARY.encode("ascii"))
+_PRIVATE_AS_BYTES: Final[Header] = (b"cache-control", PRIVATE.encode("ascii"))
+
+Text = tuple[str, str]
+"""A header as WSGI writes it, name and value."""
 
 
 def varying(stated: str | None) -> str:
@@ -44,27 +49,43 @@ def kept_private(stated: str | None) -> str:
     return f"{stated}, {PRIVATE}"
 
 
-def varied(headers: Sequence[Header]) -> list[Header]:
+def texts_varied(headers: Sequence[Text]) -> list[Text]:
     """Return *headers* of an answer to somebody who was let in as a stranger: rule 1."""
-    stated = _stated(headers, b"vary")
-    if not stated:
-        return [*headers, _VARY]
-    return [*_without(headers, b"vary"), (b"vary", varying(stated).encode("latin-1"))]
+    return [*_without(headers, "vary"), ("Vary", varying(_stated(headers, "vary")))]
+
+
+def texts_varied_and_private(headers: Sequence[Text]) -> list[Text]:
+    """Return *headers* of an answer to somebody who was let in by a credential: both rules."""
+    if not any(name.lower() in _OURS for name, _ in headers):  # as nearly always
+        return [*headers, ("Vary", VARY), ("Cache-Control", PRIVATE)]
+    kept = ("Cache-Control", kept_private(_stated(headers, "cache-control")))
+    return [*texts_varied(_without(headers, "cache-control")), kept]
+
+
+def varied(headers: Sequence[Header]) -> list[Header]:
+    """Do as `texts_varied` with headers as ASGI writes them."""
+    return _as_bytes(texts_varied(_as_texts(headers)))
 
 
 def varied_and_private(headers: Sequence[Header]) -> list[Header]:
-    """Return *headers* of an answer to somebody who was let in by a credential: both rules."""
-    stated = _stated(headers, b"cache-control")
-    if not stated:
-        return [*varied(headers), _PRIVATE]
-    kept = (b"cache-control", kept_private(stated).encode("latin-1"))
-    return [*varied(_without(headers, b"cache-control")), kept]
+    """Do as `texts_varied_and_private` with headers as ASGI writes them."""
+    if not any(name.lower() in _OURS_AS_BYTES for name, _ in headers):
+        return [*headers, _VARY_AS_BYTES, _PRIVATE_AS_BYTES]
+    return _as_bytes(texts_varied_and_private(_as_texts(headers)))
 
 
-def _stated(headers: Sequence[Header], wanted: bytes) -> str:
+def _as_texts(headers: Sequence[Header]) -> list[Text]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def _as_bytes(headers: Sequence[Text]) -> list[Header]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def _stated(headers: Sequence[Text], wanted: str) -> str:
     """Return the values of all headers *wanted*, in one list."""
-    return ", ".join([value.decode("latin-1") for name, value in headers if name.lower() == wanted])
+    return ", ".join([value for name, value in headers if name.lower() == wanted])
 
 
-def _without(headers: Sequence[Header], unwanted: bytes) -> list[Header]:
+def _without(headers: Sequence[Text], unwanted: str) -> list[Text]:
     return [header for header in headers if header[0].lower() != unwanted]

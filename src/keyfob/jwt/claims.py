@@ -1,7 +1,7 @@
 """The claims of an access token, typed and strict (RFC 9068, section 2.2; RFC 7519, section 4.1).
 
-Our own beside them: `as_of` (how much of the feed its issuer knew), `tl` (the timeline of that feed), `psid` (the parent session) and
-`strategy`.
+Our own beside them: `as_of` (how much of the feed its issuer knew), `tl` (the timeline of that feed), `psid` and
+`pcid` (the parent session, and its client) and `strategy`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     tl: Annotated[Timeline, _TEXT] | None = None
     sid: Annotated[SessionId, _TEXT] | None = None
     psid: Annotated[SessionId, _TEXT] | None = None
+    pcid: Annotated[ClientId, _TEXT] | None = None
     strategy: Strategy | None = None
     scope: Annotated[str, Meta(min_length=1, max_length=MAX_SCOPE)] | None = None
     roles: Annotated[tuple[Text, ...], Meta(max_length=MAX_ROLES)] = ()
@@ -112,7 +113,16 @@ def _other_claims(payload: bytes) -> Mapping[str, object]:
 
 def _require_identifiers(claims: AccessClaims) -> None:
     audience = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
-    single = (claims.sub, claims.client_id, claims.jti, claims.sid, claims.psid, claims.tl, claims.acr)
+    single = (
+        claims.sub,
+        claims.client_id,
+        claims.jti,
+        claims.sid,
+        claims.psid,
+        claims.pcid,
+        claims.tl,
+        claims.acr,
+    )
     texts = [text for text in single if text is not None]
     if not all(map(is_identifier, [*texts, *audience, *claims.roles, *claims.amr])):
         raise ValueError("a name with a control character")

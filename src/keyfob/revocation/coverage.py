@@ -20,6 +20,8 @@ class Credential(Protocol):
     @property
     def parent_session_id(self) -> SessionId | None: ...
     @property
+    def parent_client_id(self) -> ClientId | None: ...
+    @property
     def token_id(self) -> TokenId | None: ...
     @property
     def key_id(self) -> KeyId | None: ...
@@ -30,6 +32,7 @@ class Credential(Protocol):
 def covers(entry: Entry, credential: Credential) -> bool:
     """Say whether *entry* covers *credential* (both of one timeline).
 
+    What began from a login at another client is covered with that login: by the entries of its session, and by those of its client.
     An entry of scope `key` covers whatever `as_of` says: a thief of the key can write any. At exactly `as_of` an entry does not cover.
     """
     if entry.scope is Scope.KEY:
@@ -48,7 +51,7 @@ def _matches(entry: Entry, credential: Credential) -> bool:
         case Scope.SUBJECT:
             return entry.id == credential.subject
         case Scope.CLIENT:
-            return entry.id == credential.client_id
+            return entry.id in {credential.client_id, credential.parent_client_id}
         case Scope.EVERYTHING:
             return True
         case Scope.KEY:

@@ -178,6 +178,7 @@ class EntryTable:
             (1, credential.parent_session_id),
             (2, credential.subject),
             (3, credential.client_id),
+            (3, credential.parent_client_id),
             (0, credential.token_id),
         ):
             if name is None or not used[number]:

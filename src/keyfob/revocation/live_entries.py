@@ -213,6 +213,8 @@ def _watch_keys(principal: Principal) -> Iterator[_WatchKey]:
         yield Scope.SESSION, principal.session_id
     if principal.parent_session_id is not None:
         yield Scope.SESSION, principal.parent_session_id
+    if principal.parent_client_id is not None:
+        yield Scope.CLIENT, principal.parent_client_id
     if principal.token_id is not None:
         yield Scope.TOKEN, principal.token_id
     if principal.key_id is not None:

@@ -23,6 +23,9 @@ MAX_HEAD = (
 HEAD_SECONDS = 20.0
 """How long a client may take from connecting, or from the first byte of a later request, to the end of the head."""
 
+FAREWELL_SECONDS = 0.1
+"""How long a client over TLS has to answer the server's farewell: one that is idle may never do so, and holds up the end of the server."""
+
 AT_ONCE = 16
 """Requests of one read that are answered the short way: a client that sends thousands in one piece must not hold up the others."""
 
@@ -57,6 +60,12 @@ class Connection(HttpToolsProtocol):
         """Forget the timer with the connection."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End with the server: an idle connection at once, another after its answer."""
+        super().shutdown()
+        if self.scheme == "https" and not self._is_answering():
+            self.loop.call_later(FAREWELL_SECONDS, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; only a head that did not end with it costs more than that."""

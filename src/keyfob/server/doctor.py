@@ -26,6 +26,7 @@ LONGEST_RECOMMENDED_WINDOW = timedelta(seconds=60)
 LEAST_FREE = 64 * 1024 * 1024  # bytes of disk below which writes may fail at any moment
 LEAST_FREE_PART = 0.05
 CERTIFICATE_NOTICE = timedelta(days=14)
+TOLD_WITHIN = timedelta(minutes=15)  # what a client's restart may take, and the longest retry after it
 FIRST_RELEASE = datetime(2026, 11, 1, tzinfo=UTC)  # no clock that is right shows an earlier moment
 TOLERATED_LEAP = timedelta(seconds=5)  # by which the store may be ahead of the clock: another machine's clock
 
@@ -286,6 +287,15 @@ def _administrator(_settings: Settings, found: Found) -> Iterator[Finding]:
         )
 
 
+def _backchannel(_settings: Settings, found: Found) -> Iterator[Finding]:
+    if found.told_late > TOLD_WITHIN:
+        yield consider(
+            "backchannel-stuck",
+            f"a client has not taken a logout token for {values.shown(_whole_minutes(found.told_late))}: its users are still signed in there",
+            "look for backchannel_logout_failed in the log: it says which client, and why; after a day nobody tries any more",
+        )
+
+
 def _clock(_settings: Settings, found: Found) -> Iterator[Finding]:
     if found.now < FIRST_RELEASE:
         yield unsafe(
@@ -316,8 +326,13 @@ _CHECKS: tuple[Check, ...] = (
     _disk,
     _workers,
     _administrator,
+    _backchannel,
     _clock,
 )
+
+
+def _whole_minutes(length: timedelta) -> timedelta:
+    return timedelta(minutes=length // timedelta(minutes=1))
 
 
 def _is_https(issuer: str | None) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from keyfob.server.finding import Finding, consider, unsafe
-from keyfob.stores.condition import RedisCondition
+from keyfob.stores.condition import ClusterCondition, RedisCondition
 
 ENOUGH_LEFT = 0.8
 """Of `maxmemory`: above it a burst of logins may fill the rest."""
@@ -14,6 +15,9 @@ _PAGE = "docs/reference/redis.md"
 
 def check(condition: RedisCondition) -> Iterator[Finding]:
     """Give every finding about *condition*."""
+    if condition.cluster is not None:
+        yield from _cluster(condition.cluster)
+        return
     if condition.fault is not None:
         yield unsafe("redis", condition.fault, "mend that first; what depends on it could not be looked at")
     if condition.evicts:
@@ -25,6 +29,36 @@ def check(condition: RedisCondition) -> Iterator[Finding]:
     if condition.fault is None:
         yield from _durability(condition)
         yield from _memory(condition)
+
+
+def _cluster(cluster: ClusterCondition) -> Iterator[Finding]:
+    """Give what is so of the cluster, and then what is so of its nodes: the same of several once."""
+    if cluster.uncovered:
+        yield unsafe(
+            "redis-slots",
+            f"{cluster.uncovered} of 16384 slots have no primary that answers: whoever has sessions there is refused",
+            "bring the node back, or let a replica take its place",
+        )
+    if cluster.without_replica:
+        yield consider(
+            "redis-replicas",
+            f"{', '.join(cluster.without_replica)} have no replica: what they hold is away while they are",
+            "give each primary a replica, or two where ?replicas= is set, so that it takes writes while one is away",
+        )
+    if cluster.needs_all_slots:
+        yield consider(
+            "redis-coverage",
+            "cluster-require-full-coverage is yes: where one slot is away, all of the cluster refuses everybody",
+            "set cluster-require-full-coverage no",
+        )
+    where: dict[Finding, list[str]] = {}
+    for name, condition in cluster.nodes.items():
+        for finding in check(condition):
+            where.setdefault(finding, []).append(name)
+    for finding, names in where.items():
+        yield (
+            finding if finding.id == "redis" else replace(finding, what=f"{', '.join(names)}: {finding.what}")
+        )
 
 
 def _durability(condition: RedisCondition) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ much as a whole check. Labels are routes, statuses, causes and the names of veri
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from itertools import chain
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from keyfob.endpoints.site import Site
 from keyfob.http.headers import NO_STORE
 from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.revocation.feed_stats import FeedStats
+from keyfob.server.backchannel_metrics import backchannel_families
 from keyfob.server.slo_metrics import slo_families
 
 S = TypeVar("S")
@@ -84,10 +86,21 @@ def authority_metrics(metrics: Metrics) -> Route[Site]:
             slo = await reports.recent_summary()
         except StoreUnavailable:  # the rest is worth showing all the same, and that this is missing
             slo = None
-        families = slo_families(slo, canaries=reports.canaries)
-        return shown(metrics.families(), feed_families(site.authority.feed.stats()), families)
+        return shown(
+            metrics.families(),
+            feed_families(site.authority.feed.stats()),
+            slo_families(slo, canaries=reports.canaries),
+            backchannel_families(site.authority.backchannel, await _waiting(site)),
+        )
 
     return metrics_route(show)
+
+
+async def _waiting(site: Site) -> tuple[int, timedelta] | None:
+    try:
+        return await site.authority.backchannel.oldest()
+    except StoreUnavailable:
+        return None
 
 
 def shown(*families: Iterable[Metric]) -> HttpResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 
 import msgspec
@@ -15,6 +16,7 @@ from keyfob.http.messages import HttpRequest, HttpResponse
 from keyfob.http.problem import Challenge, OAuthErrorBody, ProblemBody, problem
 
 PATH = "/openapi.json"
+_PAGE = "text/html"
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _SECURITY: dict[Challenge, list[dict[str, list[str]]]] = {
@@ -78,20 +80,53 @@ def _operation(route: Route[Site]) -> Json:
 
 
 def _responses(route: Route[Site]) -> Json:
+    if route.response_type == _PAGE:
+        good: Json = {
+            "200": {"description": "A page.", "content": {_PAGE: {}}},
+            "303": {"description": "Somewhere else."},
+        }
+    else:
+        good = {str(route.status): _success(route)}
+    content = _refusal_content(route)
+    refused = {
+        str(status): {"description": HTTPStatus(status).phrase, "content": content}
+        for status in _refusals(route)
+    }
+    return {**good, **refused}
+
+
+def _success(route: Route[Site]) -> Json:
     good: Json = {"description": "Done."}
     if route.response is not None:
         good["content"] = {route.response_type: {"schema": _ref(route.response)}}
-    elif route.status != 204:
-        good["content"] = {route.response_type: {}}
-    if route.response_type == "text/html" and route.render_error is not problem:
-        page = {"description": "Refused; the page says why.", "content": {"text/html": {}}}
-        return {str(route.status): good, "default": page}
-    is_problem = route.render_error is problem
-    shape, media_type = (
-        (ProblemBody, "application/problem+json") if is_problem else (OAuthErrorBody, "application/json")
-    )
-    refused = {"description": "Refused; `code` says why.", "content": {media_type: {"schema": _ref(shape)}}}
-    return {str(route.status): good, "default": refused}
+    elif route.status != 204 and route.response_type:
+        good["content"] = {media_type: {} for media_type in (route.response_type, *route.alternatives)}
+    return good
+
+
+def _refusal_content(route: Route[Site]) -> Json:
+    """Return in which form the route refuses: a problem, an error of OAuth, or a page."""
+    if route.render_error is problem:
+        return {"application/problem+json": {"schema": _ref(ProblemBody)}}
+    if route.response_type == _PAGE:
+        return {_PAGE: {}}
+    return {"application/json": {"schema": _ref(OAuthErrorBody)}}
+
+
+def _refusals(route: Route[Site]) -> list[int]:
+    """Return with which status the route may refuse: 503 while the store does not answer, the rest by what it takes."""
+    statuses = {400, 503}
+    if not route.public or route.response_type == _PAGE:
+        statuses |= {401, 403}
+    if route.query or route.response_type == _PAGE or _PARAMETER.search(route.path):
+        statuses |= {404}
+    if route.method in {"POST", "PUT"}:
+        statuses |= {413, 415}
+    if route.query or route.request is not None:
+        statuses |= {422}
+    if route.method not in {"GET", "*"}:
+        statuses |= {403, 404, 409, 429}
+    return sorted(statuses)
 
 
 def _parameters(route: Route[Site]) -> list[Json]:

@@ -33,5 +33,6 @@ def open_authority(
         canary=settings.canary,
         cache_capacity=settings.cache_capacity,
         accounts_store=settings.accounts_store,
+        backchannel=settings.backchannel,
         clock=clock or SystemClock(),
     )

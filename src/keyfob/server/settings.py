@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from keyfob.accounts.passwords import PasswordPolicy, default_threads
 from keyfob.authority.api_key_policy import LONGEST_API_KEY, ApiKeyPolicy
+from keyfob.authority.logout_post import BackchannelPolicy
 from keyfob.authority.master_key import read_master_key
 from keyfob.authority.options import LONGEST_CANARY, SHORTEST_CANARY
 from keyfob.base.errors import ConfigurationError
@@ -67,6 +68,8 @@ _READERS: Mapping[str, values.Reader] = {
     "feed.heartbeat": values.duration(_SECOND / 10, 5 * _SECOND),
     "feed.followers": values.whole(1, 100_000),
     "feed.canary": values.off_or_duration(SHORTEST_CANARY, LONGEST_CANARY),
+    "backchannel.networks": values.networks,
+    "backchannel.ca": values.file_path,
     "relay.upstream": values.issuer,
     "relay.ca": values.file_path,
     "gateway.authority": values.issuer,
@@ -133,6 +136,7 @@ class Settings:
     policy: SessionPolicy = field(default_factory=SessionPolicy)
     api_keys: ApiKeyPolicy = field(default_factory=ApiKeyPolicy)
     passwords: PasswordPolicy = field(default_factory=PasswordPolicy)
+    backchannel: BackchannelPolicy = field(default_factory=BackchannelPolicy)
     master_key: bytes | None = field(default=None, repr=False)
     new_master_key: bytes | None = field(default=None, repr=False)
     config: Path | None = None
@@ -176,6 +180,7 @@ class Settings:
             policy=_policy(read),
             api_keys=_api_keys(read),
             passwords=_passwords(read),
+            backchannel=BackchannelPolicy(**_section(read, "backchannel")),
             config=config,
         )
         settings.require_issuer()

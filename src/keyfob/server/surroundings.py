@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import stat
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 
 from keyfob.accounts.passwords import available_cores
+from keyfob.authority.backchannel_rules import waits_since
 from keyfob.authority.master_key import key_file_of, next_key_file_of
 from keyfob.base.clock import Clock
 from keyfob.base.errors import ConfigurationError, Unavailable
@@ -30,7 +31,8 @@ _HEADER = 100  # bytes
 class Found:
     """What was found around the settings. None means: not there, or could not be looked at.
 
-    `next_key_file` is what an interrupted rewrap left. `schema` is that of the database and `current_schema` this version's; `latest` the last moment that the store wrote down.
+    `next_key_file` is what an interrupted rewrap left. `schema` is that of the database and `current_schema` this version's; `latest` the last moment that the store wrote down;
+    `told_late` since when the first logout token waits that no client has taken.
     """
 
     now: datetime
@@ -51,6 +53,7 @@ class Found:
     store_fault: str | None = None
     has_administrator: bool | None = None
     latest: datetime | None = None
+    told_late: timedelta = timedelta(0)
     postgres: PostgresCondition | None = None
     redis: RedisCondition | None = None
 
@@ -112,7 +115,10 @@ async def _with_store(found: Found, settings: Settings, clock: Clock) -> Found:
         store = await open_store(settings.store, clock=clock)
         try:
             return replace(
-                found, has_administrator=await _has_administrator(store), latest=await _latest(store)
+                found,
+                has_administrator=await _has_administrator(store),
+                latest=await _latest(store),
+                told_late=waits_since(await store.outbox.waiting(), found.now),
             )
         finally:
             await store.close()

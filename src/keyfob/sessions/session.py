@@ -19,7 +19,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     `role_limit`; None, as for every login of the deployment's own: all. `digest` and `generation` are those of the
     current secret; `chain_generation` is where its chain of derivations began. `previous_digest` is the session token before a renewal,
     good until `previous_until`. `expires_at` is the absolute end and never moves. `idle_timeout` None means no idle limit.
-    `ended_position` is 0 where the end left no entry of its own.
+    `ended_position` is 0 where the end left no entry of its own. `parent_client_id` is the client of the parent, so that whatever is made
+    from the session says by whose end it is over as well.
 
     One is made for every request that no cache answers, so it is a `Struct`, which takes a quarter of the time of a frozen dataclass. A
     changed copy is made by `msgspec.structs.replace`.
@@ -40,6 +41,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     chain_generation: int = 0
     parent_session_id: SessionId | None = None
+    parent_client_id: ClientId | None = None
     audience: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     amr: tuple[str, ...] = ()

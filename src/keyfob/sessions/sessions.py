@@ -65,6 +65,7 @@ class Login:
     auth_time: datetime | None = None
     persistent: bool = False
     parent_session_id: SessionId | None = None
+    parent_client_id: ClientId | None = None
     user_agent: str = ""
     address: str = ""
     role_limit: tuple[str, ...] | None = None
@@ -141,6 +142,7 @@ class Sessions:
             idle_timeout=self._policy.lifetimes[login.strategy].idle,
             as_of=login.as_of,
             parent_session_id=login.parent_session_id,
+            parent_client_id=login.parent_client_id,
             audience=login.audience,
             scopes=login.scopes,
             amr=login.amr,

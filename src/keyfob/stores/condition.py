@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -86,6 +86,19 @@ class PostgresCondition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterCondition:
+    """What was found of a cluster: its nodes by their addresses, how many of the slots no primary answers for, and which have no replica.
+
+    `needs_all_slots`: where one slot is not answered for, no other is either.
+    """
+
+    nodes: Mapping[str, RedisCondition]
+    uncovered: int
+    without_replica: Sequence[str]
+    needs_all_slots: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedisCondition:
     """What a Redis server says of itself; `fault` is why it cannot be used. Memory is in bytes, 0 for no bound.
 
@@ -101,6 +114,8 @@ class RedisCondition:
     least_replicas: int = 0
     used_memory: int = 0
     most_memory: int = 0
+    cluster: ClusterCondition | None = None
+    """Of a cluster everything is here, and nothing in the other fields."""
 
     @property
     def evicts(self) -> bool:

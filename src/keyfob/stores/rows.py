@@ -73,6 +73,7 @@ class _Details(msgspec.Struct, frozen=True, array_like=True):
     address: str
     label: str = ""
     role_limit: tuple[str, ...] | None = None
+    parent_client_id: ClientId | None = None
 
 
 class _ClientDetails(msgspec.Struct, frozen=True, array_like=True):
@@ -192,6 +193,7 @@ def session_from(row: SessionRow) -> Session:
         ended_position=ended_position,
         label=details.label,
         role_limit=details.role_limit,
+        parent_client_id=details.parent_client_id,
     )
 
 
@@ -245,6 +247,7 @@ def details(session: Session) -> bytes:
             address=session.address,
             label=session.label,
             role_limit=session.role_limit,
+            parent_client_id=session.parent_client_id,
         )
     )
 

@@ -22,6 +22,7 @@ class Store:
     """What an authority is opened on. `salt` (32 bytes, made with the store) goes into session ids.
 
     `prepare` makes what must be there before the first session is; it is awaited at each start, after the longest lifetimes are known.
+    `reads_at_once` says that `sessions.find` waits for nothing: its coroutine is over as soon as it is begun.
     `transfer` carries its rows to another store, or to a back-up; None where a store cannot be moved. `close` closes it too. `mirror`
     carries out what another store has revoked; None where accounts cannot lie apart from the sessions.
     """
@@ -40,5 +41,6 @@ class Store:
     salt: bytes = field(repr=False)
     close: Callable[[], Awaitable[None]]
     prepare: Callable[[], Awaitable[None]] | None = None
+    reads_at_once: bool = False
     transfer: Transfer | None = None
     mirror: Mirror | None = None

@@ -20,6 +20,7 @@ from typing import TypeVar
 from keyfob.authority.authority import Authority
 from keyfob.authority.opening import Opening
 from keyfob.base.errors import ConfigurationError, StoreUnavailable
+from keyfob.sync.thread_ends import waiting_for_ends
 from keyfob.verifier.blocking_guard import BlockingGuard
 from keyfob.verifier.loop_thread import LoopThread
 
@@ -165,7 +166,8 @@ class Home:
             return
         if self._users == 0:
             self._running = None
-            _close(running)
+            with waiting_for_ends():
+                _close(running)
 
     def after_fork_in_parent(self) -> None:
         """Let the callers go on."""

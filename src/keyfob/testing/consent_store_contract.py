@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
+from keyfob.base.errors import InvalidRequest
 from keyfob.base.identifiers import ClientId, Subject
 from keyfob.clients.client import Client
 from keyfob.grants.consent import Consent
@@ -167,6 +170,22 @@ class ConsentStoreContract(StoreContract):
         assert await store.consents.delete_expired(clock.now(), 2) == 1
         assert await store.consents.delete_expired(clock.now(), 2) == 0
         assert len(await store.consents.list(Subject("subject-1"))) == 1
+
+    async def test_texts_that_cannot_be_kept_are_refused_and_not_found(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        await put_client(store, clock)
+        event = an_event(clock.now(), "consent_given")
+        for bad in ("n\0ul", "half \ud800"):
+            for subject, client_id, scopes in ((bad, SHOP, READ), (ALICE, bad, READ), (ALICE, SHOP, {bad})):
+                with pytest.raises(InvalidRequest):
+                    await store.consents.give(
+                        Subject(subject), ClientId(client_id), frozenset(scopes), event=event
+                    )
+            assert await store.consents.find(Subject(bad), SHOP) is None
+            assert await store.consents.withdraw(ALICE, ClientId(bad), event=event) is None
+            assert list(await store.consents.list(Subject(bad))) == []
+        assert await codes(store) == ["client_added"]
 
     async def test_of_consents_at_once_none_is_lost(self, store: Store, clock: FrozenClock) -> None:
         await put_client(store, clock)

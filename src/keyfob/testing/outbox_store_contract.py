@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from keyfob.base.identifiers import Position, Timeline
-from keyfob.grants.delivery import MAX_DELIVERY_BODY, Cursor, Delivery
+from keyfob.base.errors import InvalidRequest
+from keyfob.base.identifiers import ClientId, Position, Timeline
+from keyfob.grants.delivery import MAX_DELIVERY_BODY, Cursor, Delivery, Waiting
 from keyfob.grants.rules import READ_WITHIN
 from keyfob.revocation.entry import Scope
 from keyfob.testing.frozen_clock import FrozenClock
@@ -110,6 +111,22 @@ class OutboxStoreContract(StoreContract):
                 await store.outbox.enqueue(LOGOUT, [wrong], cursor_from=None, cursor_to=at(1))
         assert await store.outbox.cursor(LOGOUT) is None
 
+    async def test_texts_that_cannot_be_kept_are_refused_and_not_found(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        good = a_delivery(clock)
+        for bad in ("n\0ul", "half \ud800"):
+            wrong = (replace(good, delivery_id=bad), replace(good, client_id=ClientId(bad)))
+            for one in (*wrong, replace(good, kind=bad)):
+                with pytest.raises(InvalidRequest):
+                    await store.outbox.enqueue(LOGOUT, [one], cursor_from=None, cursor_to=at(1))
+            with pytest.raises(InvalidRequest):
+                await store.outbox.enqueue(bad, [], cursor_from=None, cursor_to=at(1))
+            assert await store.outbox.cursor(bad) is None
+            assert not await store.outbox.delivered(bad)
+            assert not await store.outbox.failed(bad, attempts=1, due_at=clock.now())
+        assert await store.outbox.cursor(LOGOUT) is None
+
     async def test_a_lease_is_for_one_until_it_runs_out(self, store: Store, clock: FrozenClock) -> None:
         one = a_delivery(clock)
         await queue(store, one)
@@ -139,6 +156,20 @@ class OutboxStoreContract(StoreContract):
         clock.advance(2 * TICK)
         assert [each.delivery_id for each in await lease(store, clock, 1)] == ["last"]
         assert await lease(store, clock, 1) == []
+
+    async def test_what_waits_is_counted_whenever_it_is_due(self, store: Store, clock: FrozenClock) -> None:
+        assert await store.outbox.waiting() == Waiting()
+        first = a_delivery(clock, "first")
+        clock.advance(1)
+        await queue(store, first, a_delivery(clock, "second"))
+        everything = Waiting(deliveries=2, first_ends=first.expires_at)
+        assert await store.outbox.waiting() == everything
+        await lease(store, clock)
+        assert await store.outbox.waiting() == everything
+        await store.outbox.delivered("first")
+        assert await store.outbox.waiting() == Waiting(
+            deliveries=1, first_ends=first.expires_at + timedelta(seconds=1)
+        )
 
     async def test_what_is_delivered_is_gone(self, store: Store, clock: FrozenClock) -> None:
         await queue(store, a_delivery(clock))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from types import TracebackType
 from typing import Any, Self
@@ -202,18 +202,28 @@ def command(node: RedisServer, *words: str) -> str:
     return "\n".join(_texts(answer))
 
 
-def binary_command(node: RedisServer, *words: bytes) -> Any:
-    """Return the answer of *node* to a command: bytes, None, an integer, or a list of these.
+def binary_command(node: RedisServer, *words: bytes, after: Sequence[bytes] = ()) -> Any:
+    """Return the answer of *node* to a command: bytes, None, an integer, or a list of these. On the same connection *after* follows it.
 
     Raises:
         OSError: it does not answer.
         RuntimeError: it answers with an error.
     """
-    with socket.create_connection(("127.0.0.1", node.port), timeout=_PATIENCE) as one:
-        parts = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-        one.sendall(b"*%d\r\n%b" % (len(words), parts))
-        with one.makefile("rb") as answers:
-            return _read(answers)
+    with (
+        socket.create_connection(("127.0.0.1", node.port), timeout=_PATIENCE) as one,
+        one.makefile("rb") as answers,
+    ):
+        one.sendall(_packed(words))
+        answer = _read(answers)
+        if after:
+            one.sendall(_packed(after))
+            _read(answers)
+        return answer
+
+
+def _packed(words: Sequence[bytes]) -> bytes:
+    parts = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+    return b"*%d\r\n%b" % (len(words), parts)
 
 
 def _read(answers: BufferedReader) -> Any:

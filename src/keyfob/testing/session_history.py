@@ -133,8 +133,8 @@ class SpreadHistories(SessionHistories):
     """
 
     def record(self, store: Store, clock: FrozenClock, racers: Racers, *, seed: int) -> list[SessionCall]:
-        """Return a history in which no session lives on past its end."""
-        history = record(store, clock, racers, seed=seed)
+        """Return a history in which no session lives on past its end. Nobody knows the id of a session before its login was answered."""
+        history = record_logins_first(store, clock, racers, seed=seed)
         assert_no_life_past_an_end(history)
         return history
 

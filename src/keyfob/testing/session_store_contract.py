@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from keyfob.base.at_once import at_once
 from keyfob.base.errors import InvalidRequest
 from keyfob.base.identifiers import Position, SessionId, Subject
 from keyfob.base.opaque import OpaqueKind
@@ -50,6 +51,15 @@ class SessionStoreContract(StoreContract):
     """`add`, `find`, `touch`, `list`, the application's data, and cleaning up."""
 
     # add and find
+
+    async def test_a_store_that_reads_at_once_makes_nobody_wait(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        session = await put_new(store, clock)
+        if store.reads_at_once:
+            read = at_once(store.sessions.find(session.session_id))
+            assert read is not None
+            assert read.session == session
 
     async def test_a_session_is_found_as_it_was_added(self, store: Store, clock: FrozenClock) -> None:
         for session in (a_session(store, clock), a_full_session(store, clock)):

@@ -65,6 +65,8 @@ class Store(Protocol):
     @property
     def feed(self) -> FeedStore: ...
     @property
+    def reads_at_once(self) -> bool: ...
+    @property
     def keys(self) -> KeyStore: ...
     @property
     def accounts(self) -> AccountStore: ...
@@ -153,6 +155,7 @@ def a_full_session(store: Store, clock: FrozenClock) -> Session:
         previous_until=now + 3 * TICK,
         label="laptop 🔑",
         role_limit=("buyer",),
+        parent_client_id=SHOP,
     )
 
 
@@ -190,6 +193,7 @@ async def put_child(store: Store, clock: FrozenClock, parent: Session, client_id
         a_session(store, clock, parent.subject),
         client_id=client_id,
         parent_session_id=parent.session_id,
+        parent_client_id=parent.client_id,
         as_of=await position(store),
     )
     assert await put(store, child) == Added()

@@ -53,6 +53,7 @@ def encode_claims(
         tl=timeline,
         sid=grant.session_id,
         psid=grant.parent_session_id,
+        pcid=grant.parent_client_id,
         strategy=grant.strategy,
         scope=_joined(grant.scopes) or None,
         roles=_sorted(grant.roles),

@@ -30,6 +30,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: datetime
     session_id: SessionId | None = None
     parent_session_id: SessionId | None = None
+    parent_client_id: ClientId | None = None
     scopes: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
     auth_time: datetime | None = None
@@ -52,6 +53,7 @@ def grant_of_session(session: Session, subject_claims: SubjectClaims, *, used_at
         ends_at=session.expires_at if limit is None else min(session.expires_at, used_at + limit),
         session_id=session.session_id,
         parent_session_id=session.parent_session_id,
+        parent_client_id=session.parent_client_id,
         scopes=frozenset(session.scopes),
         roles=roles_of(session, subject_claims.roles),
         auth_time=session.auth_time,
@@ -71,6 +73,7 @@ def grant_of_principal(principal: Principal, audience: tuple[str, ...]) -> Grant
         ends_at=principal.expires_at,
         session_id=principal.session_id,
         parent_session_id=principal.parent_session_id,
+        parent_client_id=principal.parent_client_id,
         scopes=principal.scopes,
         roles=principal.roles,
         auth_time=principal.auth_time,

@@ -36,7 +36,7 @@ _UNKNOWN_KEPT = 10_000  # tokens
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An active answer (RFC 7662, section 2.2) with our members: as_of, tl, sid, psid, roles, strategy, idle_exp."""
+    """An active answer (RFC 7662, section 2.2) with our members: as_of, tl, sid, psid, pcid, roles, strategy, idle_exp."""
 
     sub: str
     client_id: str
@@ -48,6 +48,7 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     tl: str | None = None
     sid: str | None = None
     psid: str | None = None
+    pcid: str | None = None
     jti: str | None = None
     strategy: Strategy | None = None
     scope: str = ""
@@ -188,6 +189,7 @@ def _principal(answer: _Answer, claims: Mapping[str, object]) -> Principal:
         timeline=None if answer.tl is None else Timeline(answer.tl),
         token_id=None if answer.jti is None else TokenId(answer.jti),
         parent_session_id=None if answer.psid is None else SessionId(answer.psid),
+        parent_client_id=None if answer.pcid is None else ClientId(answer.pcid),
         path="introspection",
     )
 

@@ -122,6 +122,7 @@ def _checked(payload: bytes, key_id: KeyId, issuer: str, audiences: Set[str] | N
         timeline=claims.tl,
         token_id=claims.jti,
         parent_session_id=claims.psid,
+        parent_client_id=claims.pcid,
         key_id=key_id,
         path="signature",
     )

@@ -20,6 +20,7 @@ def shown(answer: Any, status: int = 400) -> str:
     return answer.body.decode()
 
 
+@pytest.mark.meets("9207-2", "9207-2b")
 async def test_a_login_is_answered_with_a_code_and_the_name_of_who_answers(
     signed_in: Browser, shop: Relying
 ) -> None:
@@ -48,6 +49,7 @@ async def test_a_query_of_the_redirect_uri_stays_and_state_is_optional(desk: Any
         assert "&iss=https%3A%2F%2Fauth.example" in location
 
 
+@pytest.mark.meets("10.4.1", "OA-04")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -75,6 +77,7 @@ async def test_an_unknown_client_or_place_is_told_to_the_person_and_nowhere_else
     shown(await signed_in.ask("POST", "/oauth/authorize", body=body, headers=FORM))
 
 
+@pytest.mark.meets("OA-04")
 @pytest.mark.parametrize("name", ["client_id", "redirect_uri"])
 async def test_a_client_or_place_that_is_there_twice_is_none(
     signed_in: Browser, shop: Relying, name: str
@@ -83,6 +86,7 @@ async def test_a_client_or_place_that_is_there_twice_is_none(
     shown(await signed_in.authorize(twice))
 
 
+@pytest.mark.meets("OA-05")
 async def test_a_place_is_named_where_there_are_several(desk: Any, signed_in: Browser, shop: Relying) -> None:
     assert answered(await signed_in.authorize(asking(redirect_uri=None)))[0] == CALLBACK
     await relying(desk, "two", redirect_uris=(CALLBACK, "https://shop.example/other"))
@@ -91,6 +95,9 @@ async def test_a_place_is_named_where_there_are_several(desk: Any, signed_in: Br
     shown(await signed_in.authorize(asking("none", redirect_uri=None)))
 
 
+@pytest.mark.meets(
+    "10.4.6", "10.4.12", "10.6.1", "OA-21", "OA-22", "9700-2.1.1a", "9700-2.1.1f", "9700-2.1.2", "9207-2"
+)
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -136,6 +143,7 @@ async def test_any_other_mistake_is_told_to_the_client(
     assert (carried["error"], carried["state"], carried["iss"]) == (error, "st4te", ISSUER)
 
 
+@pytest.mark.meets("OA-10")
 @pytest.mark.parametrize("name", ["scope", "state", "code_challenge", "nonce", "something"])
 async def test_what_is_there_twice_is_refused(signed_in: Browser, shop: Relying, name: str) -> None:
     twice = [*asking(nonce="n", something="else").items(), (name, "orders:write")]
@@ -144,6 +152,7 @@ async def test_what_is_there_twice_is_refused(signed_in: Browser, shop: Relying,
     assert carried.get("state") == (None if name == "state" else "st4te")
 
 
+@pytest.mark.meets("OA-10")
 async def test_what_is_unknown_or_empty_counts_for_nothing(signed_in: Browser, shop: Relying) -> None:
     _, carried = answered(await signed_in.authorize(asking(nonce="", display="page", ui_locales="de", x="")))
     assert "code" in carried
@@ -157,6 +166,7 @@ async def test_a_state_that_cannot_be_one_is_not_sent_back(
     assert carried.keys() == {"error", "error_description", "iss"}
 
 
+@pytest.mark.meets("9700-4.11.2a")
 async def test_a_browser_in_which_nobody_has_signed_in_is_not_bounced_by_a_mistake(
     browser: Browser, shop: Relying
 ) -> None:
@@ -169,6 +179,7 @@ async def test_a_browser_in_which_nobody_has_signed_in_is_not_bounced_by_a_mista
     assert carried["error"] == "invalid_scope"
 
 
+@pytest.mark.meets("10.4.4")
 async def test_a_client_that_takes_no_codes_gets_none(desk: Any, signed_in: Browser, shop: Relying) -> None:
     added = await desk.authority.clients.get("shop")
     from dataclasses import replace
@@ -181,6 +192,7 @@ async def test_a_client_that_takes_no_codes_gets_none(desk: Any, signed_in: Brow
     assert carried["error"] == "unauthorized_client"
 
 
+@pytest.mark.meets("OA-02")
 @pytest.mark.parametrize("port", ["", ":1", ":51234"])
 async def test_an_app_on_the_device_returns_to_any_port_of_its_own(
     desk: Any, signed_in: Browser, port: str
@@ -192,6 +204,7 @@ async def test_an_app_on_the_device_returns_to_any_port_of_its_own(
     shown(await signed_in.authorize(asking("app", redirect_uri=f"http://localhost{port}/cb")))
 
 
+@pytest.mark.meets("9700-4.12")
 async def test_a_posted_request_is_kept_and_asked_for_by_get(signed_in: Browser, shop: Relying) -> None:
     """A form of another site brings no cookie of ours: so it must not matter whether it does."""
     body = urlencode(asking()).encode()
@@ -204,6 +217,7 @@ async def test_a_posted_request_is_kept_and_asked_for_by_get(signed_in: Browser,
     assert "code" in carried
 
 
+@pytest.mark.meets("OA-11", "9700-2.6f")
 async def test_no_other_method_and_no_cors(browser: Browser, shop: Relying) -> None:
     """O-53: a script of a page reads no answer of this endpoint."""
     for method in ("PUT", "DELETE", "OPTIONS"):
@@ -217,6 +231,7 @@ async def test_no_other_method_and_no_cors(browser: Browser, shop: Relying) -> N
 NAMES = [*asking(), "prompt", "max_age", "nonce", "resource", "request_uri", "response_mode", "id_token_hint"]
 
 
+@pytest.mark.meets("9700-2.1b")
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.text(max_size=30)), max_size=6))
 async def test_whatever_is_sent_goes_to_the_client_or_nowhere(

@@ -35,6 +35,7 @@ async def tokens(browser: Browser, client: Relying, **changes: str | None) -> di
     return answer.json()
 
 
+@pytest.mark.meets("9700-2.1.1d")
 async def test_a_code_gives_a_session_that_is_a_child_of_the_browsers(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -60,6 +61,7 @@ async def test_a_code_gives_a_session_that_is_a_child_of_the_browsers(
     assert claims["auth_time"] < claims["iat"]
 
 
+@pytest.mark.meets("10.4.6", "OA-20", "OA-23", "9700-2.1.1e")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -86,6 +88,7 @@ async def test_a_wrong_use_gives_nothing_and_takes_nothing(
     assert (await shop.refresh(given.json()["refresh_token"])).status == 200
 
 
+@pytest.mark.meets("OA-18")
 async def test_a_code_of_another_client_gives_nothing_and_takes_nothing(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -102,6 +105,7 @@ async def test_a_code_of_another_client_gives_nothing_and_takes_nothing(
     assert await cause_of(desk, given.json()["access_token"]) is None
 
 
+@pytest.mark.meets("OA-18", "9700-4.8.2")
 async def test_a_code_of_another_login_does_not_fit_the_verifier_of_this_one(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -110,6 +114,7 @@ async def test_a_code_of_another_login_does_not_fit_the_verifier_of_this_one(
     refused(await shop.exchange(injected), "invalid_grant")
 
 
+@pytest.mark.meets("10.4.2", "OA-19", "9700-4.2.4c")
 async def test_a_second_right_use_ends_what_the_first_gave(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -125,6 +130,7 @@ async def test_a_second_right_use_ends_what_the_first_gave(
     assert (await signed_in.get("/session")).status == 200
 
 
+@pytest.mark.meets("10.4.3", "OA-18")
 @pytest.mark.parametrize(("seconds", "status"), [(59, 200), (60, 400)])
 async def test_a_code_is_good_for_a_minute(
     desk: Any, signed_in: Browser, shop: Relying, seconds: int, status: int
@@ -221,6 +227,7 @@ async def test_a_login_that_goes_on_gives_codes_again_at_once(
         assert "refresh_token" in await tokens(signed_in, shop)
 
 
+@pytest.mark.meets("9700-4.14.2e")
 @pytest.mark.parametrize(
     "how", ["logout", "password_by_another", "everywhere", "disabled", "client", "client_deleted"]
 )
@@ -289,6 +296,7 @@ async def test_a_refresh_rotates_and_a_lost_answer_is_given_again(
     assert claims_of(second["access_token"])["sid"] == claims_of(first["access_token"])["sid"]
 
 
+@pytest.mark.meets("10.4.5", "OA-29", "9700-2.2.2", "9700-4.14.2c")
 async def test_an_earlier_refresh_token_ends_the_session(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -301,6 +309,7 @@ async def test_an_earlier_refresh_token_ends_the_session(
     assert await cause_of(desk, third["access_token"]) is Cause.REVOKED
 
 
+@pytest.mark.meets("OA-26")
 async def test_a_refresh_token_is_of_its_client_and_of_no_other(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -315,6 +324,7 @@ async def test_a_refresh_token_is_of_its_client_and_of_no_other(
     assert (await shop.refresh(given["refresh_token"])).json()["refresh_token"] != given["refresh_token"]
 
 
+@pytest.mark.meets("OA-14", "OA-26", "9700-4.14.2b")
 async def test_a_refresh_narrows_the_access_token_and_never_widens_it(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -332,6 +342,7 @@ async def test_a_refresh_narrows_the_access_token_and_never_widens_it(
             assert answer.status == 200
 
 
+@pytest.mark.meets("9700-2.5a")
 async def test_a_public_client_only_names_itself_and_a_confidential_one_cannot(
     desk: Any, signed_in: Browser, shop: Relying
 ) -> None:
@@ -364,6 +375,7 @@ async def test_a_public_client_only_names_itself_and_a_confidential_one_cannot(
         refused(answer, "unauthorized_client")
 
 
+@pytest.mark.meets("9700-4.14.2a")
 async def test_a_client_without_the_grant_gets_no_refresh_token(desk: Any, signed_in: Browser) -> None:
     reader = await relying(desk, "reader", grant_types=(GrantType.AUTHORIZATION_CODE,))
     given = await tokens(signed_in, reader, scope="orders:read offline_access")
@@ -376,6 +388,7 @@ async def test_a_client_without_the_grant_gets_no_refresh_token(desk: Any, signe
     assert await cause_of(desk, given["access_token"]) is Cause.REVOKED
 
 
+@pytest.mark.meets("10.4.11")
 async def test_what_a_client_of_others_may_do_its_scopes_say_and_no_role(desk: Any, browser: Browser) -> None:
     """Somebody's roles are not what they let an application do; and their account is not part of it."""
     await desk.user("boss", roles=("keyfob:admin", "payer"))
@@ -405,6 +418,7 @@ async def test_what_a_client_of_others_may_do_its_scopes_say_and_no_role(desk: A
     assert await cause_of(desk, refreshed["access_token"]) is None
 
 
+@pytest.mark.meets("9700-2.3b")
 async def test_the_audience_is_asked_for_or_the_only_one(desk: Any, signed_in: Browser) -> None:
     client = await relying(desk, "api", audiences=("orders", "stock"))
     given = await tokens(signed_in, client, resource="stock")
@@ -415,6 +429,7 @@ async def test_the_audience_is_asked_for_or_the_only_one(desk: Any, signed_in: B
     assert claims_of((await tokens(signed_in, one))["access_token"])["aud"] == "orders"
 
 
+@pytest.mark.meets("OA-15")
 async def test_scopes_without_a_word_are_the_clients_but_for_those_that_change_the_login(
     signed_in: Browser, shop: Relying
 ) -> None:
@@ -422,6 +437,7 @@ async def test_scopes_without_a_word_are_the_clients_but_for_those_that_change_t
     assert given["scope"] == "orders:read orders:write"
 
 
+@pytest.mark.meets("9700-2.6b")
 async def test_a_client_of_the_name_of_its_user_is_not_served(desk: Any, browser: Browser) -> None:
     """O-18."""
     await relying(desk, "alice-app")

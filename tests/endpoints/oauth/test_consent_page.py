@@ -43,6 +43,7 @@ async def post(browser: Browser, fields: dict[str, str], **headers: str) -> Any:
     )
 
 
+@pytest.mark.meets("10.7.2", "9700-4.11.2b")
 async def test_it_says_who_asks_for_what_for_how_long_and_where_it_leads(
     signed_in: Browser, others: Relying
 ) -> None:
@@ -69,6 +70,7 @@ async def test_it_says_who_asks_for_what_for_how_long_and_where_it_leads(
     assert "know who you are" not in short
 
 
+@pytest.mark.meets("10.7.1")
 async def test_what_is_allowed_is_not_asked_again_and_more_is(
     desk: Any, signed_in: Browser, others: Relying
 ) -> None:
@@ -221,6 +223,7 @@ async def test_a_choice_is_of_its_session_alone(desk: Any, signed_in: Browser, s
     assert answered(await signed_in.get(onward))[0] == CALLBACK
 
 
+@pytest.mark.meets("10.7.1")
 @pytest.mark.parametrize("first_party", [True, False])
 @pytest.mark.parametrize("uri", ["com.example.app:/cb", "http://127.0.0.1/cb"])
 async def test_an_app_that_anybody_could_pose_as_is_asked_about_each_time(
@@ -243,6 +246,14 @@ async def test_a_public_client_at_an_address_of_its_own_is_remembered(desk: Any,
     page = await consent_page(signed_in, asking("spa"))
     await signed_in.submit(page, answer="allow")
     assert "code" in answered(await signed_in.authorize(asking("spa")))[1]
+
+
+async def test_signing_in_alone_is_asked_about_too(desk: Any, signed_in: Browser) -> None:
+    await relying(desk, "plain", first_party=False, scopes=())
+    page = await consent_page(signed_in, asking("plain", scope=None))
+    assert "sign you in" in page.body.decode()
+    await signed_in.submit(page, answer="allow")
+    assert "code" in answered(await signed_in.authorize(asking("plain", scope=None)))[1]
 
 
 async def test_whatever_others_wrote_is_text(desk: Any, signed_in: Browser) -> None:

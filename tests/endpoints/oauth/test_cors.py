@@ -85,6 +85,7 @@ async def test_any_other_origin_reads_nothing(desk: Any, page: Relying, origin: 
     assert shown_to(answer) is None
 
 
+@pytest.mark.meets("9700-2.6f", "7009-2.3")
 async def test_an_answer_is_shown_to_the_origins_of_the_client_that_asks(
     desk: Any, signed_in: Browser, page: Relying
 ) -> None:
@@ -162,6 +163,7 @@ async def test_documents_for_all_are_for_all_and_take_no_credentials(desk: Any) 
         assert answer.all("access-control-allow-credentials") == []
 
 
+@pytest.mark.meets("OA-11")
 async def test_pages_and_sessions_are_open_to_no_script_of_others(desk: Any, page: Relying) -> None:
     """O-53."""
     for route in routes():

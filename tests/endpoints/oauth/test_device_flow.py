@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from keyfob.base.errors import InvalidRequest
 from keyfob.base.identifiers import ClientId
 from keyfob.clients.client import GrantType
 from keyfob.clients.registration import Registration
@@ -63,6 +64,7 @@ async def let_in(browser: Browser, television: Relying) -> Any:
     return await poll(television, told)
 
 
+@pytest.mark.meets("8628-3.2")
 async def test_a_device_is_let_in(desk: Any, signed_in: Browser, television: Relying) -> None:
     told = await begin(television, scope="watch")
     assert re.fullmatch(r"[B-Z]{4}-[B-Z]{4}", told["user_code"])
@@ -84,6 +86,7 @@ async def test_a_device_is_let_in(desk: Any, signed_in: Browser, television: Rel
     refused(await television.refresh(granted["refresh_token"]), "invalid_grant")
 
 
+@pytest.mark.meets("8628-5.4")
 async def test_the_page_shows_who_asks_for_what_from_where(signed_in: Browser, television: Relying) -> None:
     """O-31."""
     answer = await television.desk.ask(
@@ -107,6 +110,7 @@ async def test_the_page_shows_who_asks_for_what_from_where(signed_in: Browser, t
     assert text.index('value="deny"') < text.index('value="allow"')
 
 
+@pytest.mark.meets("8628-5.4")
 async def test_a_code_in_the_address_is_filled_in_and_sends_nothing(
     signed_in: Browser, television: Relying
 ) -> None:
@@ -120,6 +124,7 @@ async def test_a_code_in_the_address_is_filled_in_and_sends_nothing(
     assert b"<script" not in hostile.body
 
 
+@pytest.mark.meets("8628-ours")
 async def test_who_signed_in_long_ago_signs_in_again(
     desk: Any, signed_in: Browser, television: Relying
 ) -> None:
@@ -140,6 +145,22 @@ async def test_who_signed_in_long_ago_signs_in_again(
     assert (await signed_in.get("/session")).json()["session_id"] == before
     await allow(signed_in, told)
     assert (await poll(television, told)).status == 200
+
+
+async def test_a_login_of_long_ago_lets_nothing_in_whoever_asks(
+    desk: Any, signed_in: Browser, television: Relying
+) -> None:
+    visitor = await desk.authority.authorizations.visitor(signed_in.cookies["__Host-session"])
+    flow = desk.authority.device_flow
+    await desk.advance(15 * 60 - 1.001)
+    assert flow.is_fresh(visitor)
+    await desk.advance(0.001)
+    assert not flow.is_fresh(visitor)
+    told = await begin(television)
+    with pytest.raises(InvalidRequest) as refusal:
+        await flow.approve(told["user_code"], visitor)
+    assert (refusal.value.code, refusal.value.status) == ("stale_login", 403)
+    refused(await poll(television, told), "authorization_pending")
 
 
 async def test_who_has_not_signed_in_does_so_there(browser: Browser, television: Relying) -> None:
@@ -163,6 +184,7 @@ async def test_who_has_not_signed_in_does_so_there(browser: Browser, television:
     assert elsewhere.status == 403
 
 
+@pytest.mark.meets("8628-3.5b")
 async def test_what_is_denied_stays_denied(signed_in: Browser, television: Relying) -> None:
     told = await begin(television)
     page = await question(signed_in, told)
@@ -172,6 +194,7 @@ async def test_what_is_denied_stays_denied(signed_in: Browser, television: Relyi
         refused(await poll(television, told), "access_denied")
 
 
+@pytest.mark.meets("8628-3.5a")
 async def test_polling_too_fast_slows_down(desk: Any, signed_in: Browser, television: Relying) -> None:
     """O-33."""
     told = await begin(television)
@@ -188,6 +211,7 @@ async def test_polling_too_fast_slows_down(desk: Any, signed_in: Browser, televi
     assert (await poll(television, told)).status == 200
 
 
+@pytest.mark.meets("8628-3.5b")
 async def test_a_code_is_over_at_its_end(desk: Any, signed_in: Browser, television: Relying) -> None:
     told = await begin(television)
     await desk.advance(599)
@@ -211,6 +235,7 @@ async def test_what_was_allowed_too_late_to_be_fetched_is_over(
     refused(await poll(television, told), "expired_token")
 
 
+@pytest.mark.meets("8628-5.6")
 async def test_a_second_use_ends_what_the_first_gave(
     desk: Any, signed_in: Browser, television: Relying
 ) -> None:
@@ -223,6 +248,7 @@ async def test_a_second_use_ends_what_the_first_gave(
     assert "code_reused" in [event.code for event in (await desk.authority.trail.list(limit=99)).events]
 
 
+@pytest.mark.meets("8628-ours")
 async def test_of_many_questions_at_once_one_gets_it(signed_in: Browser, television: Relying) -> None:
     told = await begin(television)
     await allow(signed_in, told)
@@ -257,6 +283,7 @@ async def test_a_client_that_has_no_device_gets_no_code(desk: Any, shop: Relying
     refused(await television.post("/oauth/device_authorization", scope="root"), "invalid_scope")
 
 
+@pytest.mark.meets("8628-5.1")
 async def test_guessing_codes_is_slowed_down(desk: Any, signed_in: Browser, television: Relying) -> None:
     """O-32: also for whoever types a right code of their own after every few of others."""
     told = await begin(television)
@@ -316,6 +343,7 @@ async def test_no_answer_counts_but_one_from_the_page_that_asked(
     assert (await post(right)).status == 200
 
 
+@pytest.mark.meets("8628-ours")
 @pytest.mark.parametrize("ending", ["subject", "session", "client", "password"])
 async def test_what_ends_the_login_after_it_was_allowed_ends_what_the_device_gets(
     desk: Any, signed_in: Browser, television: Relying, ending: str
@@ -367,6 +395,7 @@ async def test_an_approval_and_a_question_at_once_lose_nothing(
     assert (await poll(television, told)).status == 200
 
 
+@pytest.mark.meets("8628-5.2")
 async def test_secrets_are_kept_as_digests(desk: Any, television: Relying) -> None:
     told = await begin(television)
     (record,) = desk.authority.store.grants._state.one_times.values()
@@ -377,6 +406,7 @@ async def test_secrets_are_kept_as_digests(desk: Any, television: Relying) -> No
         assert secret not in repr(record)
 
 
+@pytest.mark.meets("8414-rev")
 async def test_the_metadata_say_where(desk: Any) -> None:
     told = (await desk.ask("GET", "/.well-known/oauth-authorization-server")).json()
     assert told["device_authorization_endpoint"] == "https://auth.example/oauth/device_authorization"

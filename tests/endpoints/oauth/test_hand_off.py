@@ -1,4 +1,4 @@
-"""A login goes along from one domain to another of the same owner, once (ADR 0016)."""
+"""A login goes along from one domain to another of the same owner, once (ADR 0020)."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ def shown(answer: Any) -> None:
     assert (answer.status, answer.header("location")) == (400, None), answer.header("location")
 
 
+@pytest.mark.meets("9126-2", "9126-2.2a", "9126-4a")
 async def test_a_pushed_request_is_good_once(signed_in: Browser, shop: Relying) -> None:
     """O-27."""
     request_uri = await pushed(shop)
@@ -39,6 +40,7 @@ async def test_a_pushed_request_is_good_once(signed_in: Browser, shop: Relying) 
     shown(await signed_in.authorize(short("shop", request_uri)))
 
 
+@pytest.mark.meets("9126-4a")
 async def test_a_page_that_is_loaded_again_finds_the_same_request(
     desk: Any, browser: Browser, shop: Relying
 ) -> None:
@@ -51,6 +53,7 @@ async def test_a_page_that_is_loaded_again_finds_the_same_request(
     shown(await browser.authorize(short("shop", request_uri)))
 
 
+@pytest.mark.meets("9126-4a")
 @pytest.mark.parametrize("seconds", [59, 60])
 async def test_it_is_good_for_a_minute(desk: Any, browser: Browser, shop: Relying, seconds: int) -> None:
     request_uri = await pushed(shop)
@@ -64,6 +67,7 @@ async def test_it_is_good_for_a_minute(desk: Any, browser: Browser, shop: Relyin
     shown(await browser.authorize(short("shop", request_uri)))
 
 
+@pytest.mark.meets("9126-2.2b")
 async def test_it_is_its_clients_and_nobody_burns_it(desk: Any, signed_in: Browser, shop: Relying) -> None:
     await relying(desk, "thief")
     request_uri = await pushed(shop)
@@ -84,6 +88,7 @@ async def test_what_stands_beside_it_in_the_address_counts_for_nothing(desk: Any
     assert (await shop.exchange(carried["code"])).json()["scope"] == "orders:read"
 
 
+@pytest.mark.meets("10.4.10", "9126-2.1a", "7523bis-d")
 async def test_who_pushes_says_who_it_is(desk: Any, shop: Relying) -> None:
     wrong = await Relying(desk, "shop", "kfc_wrong").post("/oauth/par", **asking())
     refused(wrong, "invalid_client", 401)
@@ -96,6 +101,7 @@ async def test_who_pushes_says_who_it_is(desk: Any, shop: Relying) -> None:
     assert answer.status == 405
 
 
+@pytest.mark.meets("9126-2.1b", "9126-2.1c", "9126-7.2")
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -116,6 +122,7 @@ async def test_what_is_wrong_is_said_where_it_is_pushed(
     refused(await shop.post("/oauth/par", **asking(**changes)), error)
 
 
+@pytest.mark.meets("9126-2.3")
 async def test_no_parameter_is_there_twice_or_in_the_address(desk: Any, shop: Relying) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     basic = ("shop", shop.secret)
@@ -131,6 +138,7 @@ async def test_no_parameter_is_there_twice_or_in_the_address(desk: Any, shop: Re
     assert large.status == 413
 
 
+@pytest.mark.meets("10.4.13")
 async def test_a_client_that_must_push_is_served_no_other_way(desk: Any, signed_in: Browser) -> None:
     strict = await relying(desk, "strict", require_par=True)
     _, carried = answered(await signed_in.authorize(asking("strict")))
@@ -139,6 +147,7 @@ async def test_a_client_that_must_push_is_served_no_other_way(desk: Any, signed_
     assert "code" in answered(await signed_in.authorize(short("strict", request_uri)))[1]
 
 
+@pytest.mark.meets("9126-4b")
 async def test_the_client_is_looked_at_again(desk: Any, signed_in: Browser, shop: Relying) -> None:
     request_uri = await pushed(shop)
     await desk.authority.clients.delete("shop", actor="admin")

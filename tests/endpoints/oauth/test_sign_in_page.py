@@ -19,6 +19,7 @@ async def sign_in_page(browser: Browser, parameters: Any = None) -> Any:
     return page
 
 
+@pytest.mark.meets("9700-2.1e")
 async def test_whoever_has_not_signed_in_does_and_goes_on(browser: Browser, shop: Relying) -> None:
     page = await sign_in_page(browser)
     await browser.desk.advance(1)
@@ -30,6 +31,7 @@ async def test_whoever_has_not_signed_in_does_and_goes_on(browser: Browser, shop
     assert (await shop.exchange(carried["code"])).status == 200
 
 
+@pytest.mark.meets("9700-4.2.4a", "9700-4.16a")
 async def test_the_page_has_no_script_and_no_frame_and_nothing_of_others(desk: Any, browser: Browser) -> None:
     """O-20, O-23: and whatever others wrote is text."""
     await relying(desk, name="Shop & <script>alert(1)</script>")
@@ -50,6 +52,7 @@ async def test_the_page_has_no_script_and_no_frame_and_nothing_of_others(desk: A
     assert "http" not in text
 
 
+@pytest.mark.meets("9700-4.16b")
 @pytest.mark.parametrize(
     ("uri", "source"),
     [

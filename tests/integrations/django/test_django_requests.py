@@ -171,6 +171,27 @@ def test_no_cache_gives_the_page_of_one_to_another(authority, user, at):
 
     assert answer.status_code == 200
     assert {"Cookie", "Authorization"} <= {name.strip() for name in answer["Vary"].split(",")}
+    assert answer["Cache-Control"] == "private"
+
+
+def test_the_page_of_a_user_of_djangos_own_session_is_private_and_that_of_a_stranger_may_be_kept(user):
+    signed_in = Client()
+    signed_in.get("/sign-in")
+    for at in ("/anybody", "/anybody-async"):
+        assert signed_in.get(at)["Cache-Control"] == "private"
+        stranger = Client().get(at)
+        assert "Cache-Control" not in stranger
+        assert "Authorization" in stranger["Vary"]
+
+
+@pytest.mark.parametrize("at", ["/me", "/me-async"])
+def test_a_decorator_without_the_middleware_tells_caches_by_itself(authority, user, at):
+    headers = bearer(authority.login(f"user-{user.pk}", strategy="jwt").access_token)
+
+    with override_settings(MIDDLEWARE=[]):
+        answer = Client().get(at, headers=headers)
+
+    assert (answer["Vary"], answer["Cache-Control"]) == ("Cookie, Authorization", "private")
 
 
 def test_djangos_cache_of_a_whole_site_keeps_people_apart(authority, user):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from keyfob.base.identifiers import SessionId, Subject
 from keyfob.revocation.entry import Scope
 from keyfob.sessions.store import AlreadyEnded, Ended, EndOutcome, Replayed, Rotated
 from keyfob.stores.redis import open_redis_store, read_url
+from keyfob.stores.redis.scripts import read_script
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.line import Cut, Line
@@ -61,7 +63,10 @@ async def line(redis_url: str) -> AsyncIterator[Line]:
 
 
 @pytest.fixture
-async def store(redis_url: str, line: Line, clock: FrozenClock) -> AsyncIterator[Store]:
+async def store(redis_url: str, raw: Any, line: Line, clock: FrozenClock) -> AsyncIterator[Store]:
+    """A store behind the line, on a server that knows its scripts: else the first answer of each asks for its text."""
+    for name in ("add", "find", "rotate", "end"):
+        await raw.script_load(read_script(name).text)
     options = replace(read_url(redis_url), addresses=(("127.0.0.1", line.port),))
     store = await open_redis_store(options, clock=clock)
     yield store

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from keyfob.accounts.names import new_subject
 from keyfob.base.identifiers import Subject
+from keyfob.revocation.entry import Scope
 from keyfob.sessions.session import Session
 from keyfob.sessions.store import Added
 from keyfob.stores.opening import open_store
@@ -18,7 +19,7 @@ from keyfob.stores.redis import places
 from keyfob.stores.store import Store
 from keyfob.testing.frozen_clock import FrozenClock
 from keyfob.testing.redis_server import RedisServer
-from keyfob.testing.store_contract import a_session, found, put
+from keyfob.testing.store_contract import a_session, digest_of, found, put, revocation
 
 BROWSERS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
@@ -54,6 +55,28 @@ async def test_a_typical_session_takes_at_most_500_bytes(
         assert await raw.object("ENCODING", key) == b"listpack"
         assert await raw.memory_usage(key, samples=0) / devices <= MOST
     await store.close()
+
+
+async def test_a_session_with_all_that_can_come_to_it_still_lies_tightly(
+    store: Store, raw: Any, clock: FrozenClock
+) -> None:
+    """Renewed at a change of the password, so that two secrets are good for a while; below a login of the browser; and ended."""
+    parent = typical(store, clock, new_subject(), 2)
+    renewed = replace(
+        typical(store, clock, parent.subject, 2),
+        parent_session_id=parent.session_id,
+        scopes=("openid", "profile", "email", "offline_access"),
+        previous_digest=digest_of(1),
+        previous_until=clock.now(),
+        rotated_at=clock.now(),
+    )
+    for session in (parent, renewed):
+        assert await put(store, session) == Added()
+    order = revocation(Scope.SUBJECT, parent.subject, clock.now())
+    await store.sessions.end(order, now=clock.now())
+    key = places.sessions_at(places.tag_of(store.salt, parent.subject))
+    assert await raw.object("ENCODING", key) == b"listpack"
+    assert await raw.memory_usage(key, samples=0) / 2 <= MOST
 
 
 async def test_what_the_server_says_that_it_uses_grows_by_no_more(

@@ -352,7 +352,7 @@ class ClaimsNginx:
 
     names: ClassVar[dict[str, str]] = {
         name: f"X-Claim-{name.replace('_', '-')}"
-        for name in ("sub", "sid", "psid", "client", "jti", "kid", "tl", "as_of")
+        for name in ("sub", "sid", "psid", "pcid", "client", "jti", "kid", "tl", "as_of")
     }
 
     def __init__(self, binary: str, folder: Path, port: int) -> None:

@@ -91,6 +91,7 @@ def some_principal(chance: random.Random) -> Principal:
         as_of=Position(as_of),
         session_id=SessionId(chance.choice(SESSIONS)) if chance.random() < 0.9 else None,
         parent_session_id=SessionId(chance.choice(SESSIONS)) if chance.random() < 0.3 else None,
+        parent_client_id=ClientId(chance.choice(CLIENTS)) if chance.random() < 0.3 else None,
         token_id=TokenId(chance.choice(TOKENS)),
         timeline=Timeline(TIMELINE if chance.random() < 0.97 else "another"),
     )
@@ -120,6 +121,7 @@ def claims_of(principal: Principal) -> dict[str, str]:
         "sub": principal.subject,
         "sid": principal.session_id or "",
         "psid": principal.parent_session_id or "",
+        "pcid": principal.parent_client_id or "",
         "client": principal.client_id,
         "jti": principal.token_id or "",
         "kid": principal.key_id or "",
@@ -214,7 +216,8 @@ def test_envoy_says_of_every_token_what_a_verifier_says(
     first = [each for each in some_entries(chance) if each.position < MAX_POSITION]
     routes.write_bytes(write(exported(first)))
     names = {
-        name: f"x-keyfob-{name.replace('_', '-')}" for name in ("sub", "sid", "psid", "jti", "tl", "as_of")
+        name: f"x-keyfob-{name.replace('_', '-')}"
+        for name in ("sub", "sid", "psid", "pcid", "jti", "tl", "as_of")
     } | {"client": "x-keyfob-client-id"}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

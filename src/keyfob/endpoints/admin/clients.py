@@ -29,6 +29,7 @@ GrantName = Literal[
     "authorization_code",
     "refresh_token",
     "urn:ietf:params:oauth:grant-type:device_code",
+    "urn:keyfob:grant-type:hand-off",
 ]
 _Text = Annotated[str, Meta(min_length=1, max_length=255)]
 _Uri = Annotated[str, Meta(min_length=1, max_length=MAX_URI)]
@@ -90,7 +91,7 @@ class NewClientRequest(RequestBody, frozen=True, kw_only=True):
         default_factory=lambda: ["hybrid"]
     )
     default_strategy: StrategyName | None = None
-    grant_types: Annotated[list[GrantName], Meta(max_length=5)] | None = None
+    grant_types: Annotated[list[GrantName], Meta(max_length=6)] | None = None
     access_lifetime: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     jwks: KeySet | None = None
     name: Annotated[str, Meta(max_length=MAX_NAME)] = ""

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from keyfob.authority.user_tokens import Origin
+from keyfob.authority.client_logins import Origin
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.endpoints.answers import json_answer
 from keyfob.endpoints.bodies import read_oauth_form

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from keyfob.authority.client_authentication import ClientCredentials
-from keyfob.authority.user_tokens import Origin, UserGranted
+from keyfob.authority.client_logins import Origin
+from keyfob.authority.user_tokens import UserGranted
 from keyfob.base.errors import Cause, Denied, InvalidRequest
 from keyfob.clients.client import Client
 from keyfob.endpoints.site import Site
@@ -69,7 +70,7 @@ async def for_hand_off(
     hand_off: str | None,
     redirect_uri: str | None,
 ) -> UserGranted:
-    """Exchange what a browser brought from our origin (ADR 0016).
+    """Exchange what a browser brought from our origin (ADR 0020).
 
     Raises:
         Denied, GrantRefused: as `HandOffs.redeem`, and for a client that does not say who it is.

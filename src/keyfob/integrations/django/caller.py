@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol, cast
 
 from django.contrib.sessions.backends.base import SessionBase
@@ -159,12 +160,21 @@ def address_of(request: Request) -> str:
     return current_sources().configuration.proxies.client_address(peer, [forwarded] if forwarded else [])
 
 
-class LazyPrincipal(SimpleLazyObject):
+class Lazy(SimpleLazyObject):
+    """What *find* returns, found out when first used. Two are made for every request, of which most are never used."""
+
+    def __init__(self, find: Callable[[], object]) -> None:
+        # As Django does it, without the detours by which it keeps attributes of the wrapper and of what is wrapped apart.
+        object.__setattr__(self, "_setupfunc", find)
+        object.__setattr__(self, "_wrapped", empty)
+
+
+class LazyPrincipal(Lazy):
     """Who is calling, found out when first used. Using what a stranger's request has here is refused with `no_credential`; it is false."""
 
     def __init__(self, request: Request) -> None:
-        super().__init__(lambda: principal_of(request))
-        self.__dict__["_request"] = request
+        super().__init__(partial(principal_of, request))
+        object.__setattr__(self, "_request", request)
 
     def __bool__(self) -> bool:
         if self._wrapped is not empty:

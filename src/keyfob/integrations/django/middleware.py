@@ -19,11 +19,11 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
-from django.utils.functional import SimpleLazyObject
 
 from keyfob.base.errors import Denied
 from keyfob.integrations.django.caller import (
     KEPT_TOKEN,
+    Lazy,
     LazyPrincipal,
     aadmit,
     device_of,
@@ -33,7 +33,7 @@ from keyfob.integrations.django.caller import (
     note_watched,
     principal_of,
 )
-from keyfob.integrations.django.present import Present
+from keyfob.integrations.django.present import enter, leave
 from keyfob.integrations.django.refusals import ANSWERED, answer
 from keyfob.integrations.django.sessions import SessionStore
 from keyfob.integrations.django.sources import current_sources
@@ -66,15 +66,21 @@ class KeyfobMiddleware:
         if self._is_async:
             return self._answer_async(request)
         _prepare(request)
-        with Present(request):
+        token = enter(request)
+        try:
             response = self._get_response(request)
+        finally:
+            leave(token)
         keep_apart(request, response)
         return response
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponse:
         _prepare(request)
-        with Present(request):
+        token = enter(request)
+        try:
             response = await cast("Awaitable[HttpResponse]", self._get_response(request))
+        finally:
+            leave(token)
         keep_apart(request, response)
         return response
 
@@ -89,7 +95,7 @@ def _prepare(request: HttpRequest) -> None:
     if _brings_token(request):
         request._dont_enforce_csrf_checks = True  # noqa: SLF001 - what Django's CSRF middleware asks
     request.principal = LazyPrincipal(request)
-    request.user = SimpleLazyObject(partial(_user, request))
+    request.user = Lazy(partial(_user, request))
     request.auser = partial(_auser, request)
 
 

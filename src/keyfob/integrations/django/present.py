@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from types import TracebackType
 
 from django.http import HttpRequest
 
 _present: ContextVar[HttpRequest | None] = ContextVar("keyfob_present_request", default=None)
 
 
-class Present:
-    """Makes a request the present one, for as long as it is entered: in this thread or task, and in what they call."""
+def enter(request: HttpRequest) -> Token[HttpRequest | None]:
+    """Make *request* the present one, until `leave`: in this thread or task, and in what they call."""
+    return _present.set(request)
 
-    def __init__(self, request: HttpRequest) -> None:
-        self._request = request
-        self._token: Token[HttpRequest | None] | None = None
 
-    def __enter__(self) -> None:
-        self._token = _present.set(self._request)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._token is not None
-        _present.reset(self._token)
+def leave(token: Token[HttpRequest | None]) -> None:
+    """Make what was present before `enter` gave *token* the present one again."""
+    _present.reset(token)
 
 
 def present_request() -> HttpRequest | None:

@@ -8,8 +8,7 @@ from django.apps import apps
 
 from keyfob.base.errors import ConfigurationError
 from keyfob.base.principal import Principal
-from keyfob.http.cross_origin import own_origins
-from keyfob.integrations.admission import BlockingAdmission, admit
+from keyfob.integrations.admission import Admission, BlockingAdmission
 from keyfob.integrations.checks import (
     Checking,
     FollowedChecks,
@@ -38,9 +37,10 @@ class Sources:
         self._blocking = PerProcess(
             lambda: BlockingAdmission(blocking_checks_of(self._source()), origins=configuration.origins)
         )
-        self._checking = PerProcess(lambda: _checking(self._source()))
+        self._awaited = PerProcess(
+            lambda: Admission(_checking(self._source()), origins=configuration.origins)
+        )
         self._remote = PerProcess(lambda: _remote(self._source(), configuration))
-        self._origins = PerProcess(lambda: own_origins(self._source().issuer, *configuration.origins))
 
     @property
     def remote(self) -> RemoteAuthority:
@@ -76,7 +76,7 @@ class Sources:
 
     async def aadmit(self, head: RequestHead, requirement: Requirement) -> Principal:
         """Return who is calling, without keeping the event loop."""
-        return await admit(self._checking(), head, requirement, origins=self._origins())
+        return await self._awaited().admit(head, requirement)
 
 
 class _HoldsSources(Protocol):

@@ -24,7 +24,7 @@ _CAUSES: Final = {Reach.END: "revoked", Reach.CLAIMS: "stale_claims"}
 _HEADERS: Final[Mapping[Scope, tuple[str, ...]]] = {
     Scope.SESSION: ("sid", "psid"),
     Scope.SUBJECT: ("sub",),
-    Scope.CLIENT: ("client-id",),
+    Scope.CLIENT: ("client-id", "pcid"),
     Scope.TOKEN: ("jti",),
     Scope.EVERYTHING: ("as-of",),  # matched as a number alone
 }

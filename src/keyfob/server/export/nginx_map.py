@@ -27,12 +27,13 @@ MAX_SPARING: Final = 16
 """Entries of one id that spare a session and are told apart; the rest cover whatever is as old, the spared session too."""
 
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
-# What a token says, by scope: the variable that holds it. A session covers its children, too.
+# What a token says, by scope: the variable that holds it. A session covers its children, too, and so does its client.
 _CLAIMS: Final = (
     (Scope.SESSION, "sid"),
     (Scope.SESSION, "psid"),
     (Scope.SUBJECT, "sub"),
     (Scope.CLIENT, "client"),
+    (Scope.CLIENT, "pcid"),
     (Scope.TOKEN, "jti"),
 )
 _CAUSES: Final = {Reach.END: "revoked", Reach.CLAIMS: "stale_claims"}

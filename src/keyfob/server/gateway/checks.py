@@ -33,6 +33,10 @@ class GatewayChecks:
         """Answer from the verifier's memory, under the rule and its staleness."""
         return site.verifier.cached(token)
 
+    def answers_at_once(self, site: Gateway) -> bool:
+        """Say no: what memory does not answer is asked over the network."""
+        return False
+
     async def check(self, site: Gateway, request: HttpRequest, *, token: str, rules: Rules) -> Principal:
         """Check in memory; ask the authority about a session that is not there.
 

@@ -39,6 +39,7 @@ def open_memory_store(clock: Clock) -> Store:
         consents=MemoryConsentStore(state),
         outbox=MemoryOutboxStore(state),
         salt=state.salt,
+        reads_at_once=True,
         close=close,
         transfer=MemoryTransfer(state),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.grants.delivery import Cursor, Delivery, Waiting
 from keyfob.grants.rules import check_delivery
 from keyfob.stores.memory.state import State
 from keyfob.stores.texts import require_texts
@@ -27,8 +27,9 @@ class MemoryOutboxStore:
         cursor_to: Cursor,
     ) -> bool:
         """Queue *deliveries* if the cursor is still *cursor_from*."""
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
         with self._state.step():
             if self._state.cursors.get(consumer) != cursor_from:
@@ -67,6 +68,13 @@ class MemoryOutboxStore:
                 return False
             self._state.deliveries[delivery_id] = replace(present, due_at=due_at)
             return True
+
+    async def waiting(self) -> Waiting:
+        """Say how much there is."""
+        with self._state.step():
+            table = self._state.deliveries
+            ends = min((one.expires_at for one in table.values()), default=None)
+            return Waiting(deliveries=len(table), first_ends=ends)
 
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* deliveries that are over."""

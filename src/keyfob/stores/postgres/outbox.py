@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from keyfob.base.clock import to_micros
-from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.grants.delivery import Cursor, Delivery, Waiting
 from keyfob.grants.rules import check_delivery
 from keyfob.stores.grant_rows import DELIVERY_COLUMNS, cursor_from, delivery_from, delivery_to
 from keyfob.stores.postgres.connecting import Connection
 from keyfob.stores.postgres.database import Database, Transaction
 from keyfob.stores.postgres.deleting import delete_in_portions
+from keyfob.stores.rows import moment
 from keyfob.stores.texts import can_be_kept, require_texts
 
 _COLUMNS = DELIVERY_COLUMNS.split(", ")
@@ -44,8 +45,9 @@ class PostgresOutboxStore:
 
         Where the connection was lost in the middle and the step is tried again, it may be False although nobody else did it.
         """
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
 
         async def operation(transaction: Transaction) -> bool:
@@ -59,6 +61,8 @@ class PostgresOutboxStore:
 
     async def cursor(self, consumer: str) -> Cursor | None:
         """Return how far *consumer* has come."""
+        if not can_be_kept(consumer):
+            return None
         row = await self._database.read(
             lambda connection: connection.fetchrow(
                 "SELECT consumer, timeline, position FROM keyfob.cursors WHERE consumer = $1", consumer
@@ -100,6 +104,14 @@ class PostgresOutboxStore:
             return moved is not None
 
         return can_be_kept(delivery_id) and await self._database.transact(operation)
+
+    async def waiting(self) -> Waiting:
+        """Say how much there is."""
+        row = await self._database.read(
+            lambda connection: connection.fetchrow("SELECT count(*), min(expires_at) FROM keyfob.deliveries")
+        )
+        assert row is not None  # an aggregate has one row
+        return Waiting(deliveries=row[0], first_ends=moment(row[1]))
 
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* deliveries that are over, a few hundred in a transaction."""

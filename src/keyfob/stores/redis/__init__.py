@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from keyfob.base.clock import Clock
+from keyfob.stores.condition import RedisCondition
+from keyfob.stores.moving import Movable
 from keyfob.stores.redis.accounts import RedisAccountStore
 from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
-from keyfob.stores.redis.cluster import open_cluster_store
+from keyfob.stores.redis.cluster import inspect_cluster, open_cluster_movable, open_cluster_store
 from keyfob.stores.redis.consents import RedisConsentStore
 from keyfob.stores.redis.feed import RedisFeedStore
 from keyfob.stores.redis.grants import RedisGrantStore
-from keyfob.stores.redis.inspecting import inspect_redis_store
+from keyfob.stores.redis.inspecting import inspect_single
 from keyfob.stores.redis.keys import RedisKeyStore
 from keyfob.stores.redis.mirroring import RedisMirror
-from keyfob.stores.redis.moving import open_movable
+from keyfob.stores.redis.moving import open_single_movable
 from keyfob.stores.redis.options import RedisOptions, Topology
 from keyfob.stores.redis.outbox import RedisOutboxStore
 from keyfob.stores.redis.reports import RedisReportStore
@@ -33,6 +35,25 @@ __all__ = [
     "open_redis_store",
     "read_url",
 ]
+
+
+async def inspect_redis_store(options: RedisOptions) -> RedisCondition:
+    """Return what the server, or each node of a cluster, says of itself. One that cannot be reached, or must not be used, is a fault."""
+    if options.topology is Topology.CLUSTER:
+        return await inspect_cluster(options)
+    return await inspect_single(options)
+
+
+async def open_movable(options: RedisOptions, *, makes: bool) -> Movable:
+    """Open the store for a move, be it closed or not; with *makes* it is made if there is none.
+
+    Raises:
+        ConfigurationError: there is none, or the server cannot be used.
+        StoreUnavailable: no primary answers.
+    """
+    if options.topology is Topology.CLUSTER:
+        return await open_cluster_movable(options, makes=makes)
+    return await open_single_movable(options, makes=makes)
 
 
 async def open_redis_store(options: RedisOptions, *, clock: Clock) -> Store:

@@ -124,12 +124,21 @@ def check_node(state: Mapping[str, str]) -> None:
     Raises:
         WrongServer: it is; the message says how to mend it.
     """
+    check_member(state)
+    if state.get("role") != "master":
+        raise WrongServer("is a replica by now; wait for the failover to end")
+
+
+def check_member(state: Mapping[str, str]) -> None:
+    """Refuse a node of a cluster, whatever its role is, that could not be used as a primary.
+
+    Raises:
+        WrongServer: it is; the message says how to mend it.
+    """
     if not is_new_enough(state):
         raise WrongServer("is too old; use Redis 7.0 or Valkey 7.2, or newer")
     if state.get("cluster_enabled") != "1":
         raise WrongServer("is no node of a cluster; use redis://")
-    if state.get("role") != "master":
-        raise WrongServer("is a replica by now; wait for the failover to end")
     _check_policy(state)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from redis import exceptions
@@ -21,20 +21,27 @@ from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.wire import Connection
 
 
-async def inspect_redis_store(options: RedisOptions) -> RedisCondition:
+async def inspect_single(options: RedisOptions) -> RedisCondition:
     """Return what the server says of itself. One that cannot be reached, or must not be used, is a fault."""
     try:
         async with asyncio.timeout(options.deadline.total_seconds()):
             connection = await connect_unchecked(options)
             try:
-                return await _inspect(connection, options)
+                return await condition_of(connection, options.name, check_server)
             finally:
                 await take_leave(connection)
     except FAULTS as error:
         return RedisCondition(fault=str(at_opening(error, options.name)))
 
 
-async def _inspect(connection: Connection, options: RedisOptions) -> RedisCondition:
+async def condition_of(
+    connection: Connection, name: str, check: Callable[[Mapping[str, str]], None]
+) -> RedisCondition:
+    """Return what the server called *name* says of itself; that it must not be used, as *check* says, is a fault.
+
+    Raises:
+        Exception: one of `faults.FAULTS`.
+    """
     state = await read_state(connection)
     condition = RedisCondition(
         policy=state.get("maxmemory_policy", ""),
@@ -43,21 +50,17 @@ async def _inspect(connection: Connection, options: RedisOptions) -> RedisCondit
         replicas=int(state.get("connected_slaves", "0")),
         used_memory=int(state.get("used_memory", "0")),
         most_memory=int(state.get("maxmemory", "0")),
-        appendfsync=await _setting(connection, "appendfsync"),
-        least_replicas=int(await _setting(connection, "min-replicas-to-write") or "0"),
+        appendfsync=await setting(connection, "appendfsync"),
+        least_replicas=int(await setting(connection, "min-replicas-to-write") or "0"),
     )
-    return replace(condition, fault=_fault(state, options))
-
-
-def _fault(state: Mapping[str, str], options: RedisOptions) -> str | None:
     try:
-        check_server(state)
+        check(state)
     except WrongServer as error:
-        return str(at_opening(error, options.name))
-    return None
+        return replace(condition, fault=str(at_opening(error, name)))
+    return condition
 
 
-async def _setting(connection: Connection, name: str) -> str | None:
+async def setting(connection: Connection, name: str) -> str | None:
     """Return a setting of the server; None where this user may not read it."""
     try:
         found = await ask(connection, b"CONFIG", b"GET", name)

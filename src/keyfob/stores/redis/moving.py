@@ -34,8 +34,8 @@ class RedisMovable(RedisTransfer):
 
     readers_leave = timedelta(seconds=2 * POLL_INTERVAL)
 
-    def __init__(self, options: RedisOptions, scripts: Scripts) -> None:
-        super().__init__(Access(connect=partial(connect, options), name=options.name))
+    def __init__(self, access: Access, scripts: Scripts) -> None:
+        super().__init__(access)
         self._scripts = scripts
         self._kept: tuple[str, RedisSnapshot] | None = None
 
@@ -132,7 +132,7 @@ async def _changes(connection: Connection, *, limit: int) -> Changes:
     noted = await ask(connection, b"ZRANGE", places.CHANGES, 0, limit - 1, b"WITHSCORES")
     if limit <= 0 or not noted:
         return Changes(through=0, put=(), removed=())
-    rows = [_row(text) for text in noted[::2]]
+    rows = [noted_row(text) for text in noted[::2]]
     commands = reading_changes(rows, await state_key(connection))
     replies = await transact(connection, commands)
     assert replies is not None  # nothing is watched
@@ -144,12 +144,12 @@ async def _changes(connection: Connection, *, limit: int) -> Changes:
     return Changes(through=int(float(noted[-1])), put=put, removed=removed)
 
 
-def _row(text: bytes) -> tuple[Kind, str]:
+def noted_row(text: bytes) -> tuple[Kind, str]:
     kind, _, key = text.decode().partition(" ")
     return Kind(kind), key
 
 
-async def open_movable(options: RedisOptions, *, makes: bool) -> RedisMovable:
+async def open_single_movable(options: RedisOptions, *, makes: bool) -> RedisMovable:
     """Open the store for a move, be it closed or not; with *makes* it is made if there is none.
 
     Raises:
@@ -169,4 +169,4 @@ async def open_movable(options: RedisOptions, *, makes: bool) -> RedisMovable:
             await take_leave(connection)
     except FAULTS as error:
         raise at_opening(error, options.name) from None
-    return RedisMovable(options, scripts)
+    return RedisMovable(Access(connect=partial(connect, options), name=options.name), scripts)

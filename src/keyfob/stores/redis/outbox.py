@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from keyfob.base.clock import to_micros
-from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.base.clock import from_micros, to_micros
+from keyfob.grants.delivery import Cursor, Delivery, Waiting
 from keyfob.grants.rules import check_delivery
 from keyfob.stores.records import CursorRow, DeliveryRow, encode
 from keyfob.stores.redis.packing import raw
@@ -35,8 +35,9 @@ class RedisOutboxStore:
         cursor_to: Cursor,
     ) -> bool:
         """Queue *deliveries* if the cursor is still *cursor_from*."""
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
         asked = {
             "consumer": consumer,
@@ -56,6 +57,8 @@ class RedisOutboxStore:
 
     async def cursor(self, consumer: str) -> Cursor | None:
         """Return how far *consumer* has come."""
+        if not can_be_kept(consumer):
+            return None
         packed = await self._server.read(b"HGET", CURSORS, consumer)
         return None if packed is None else read_record(packed, CursorRow).cursor
 
@@ -80,6 +83,15 @@ class RedisOutboxStore:
             return False
         asked = {"id": delivery_id, "attempts": attempts, "due": to_micros(due_at)}
         return bool(await self._server.step("failed", (DELIVERIES, DUE), asked))
+
+    async def waiting(self) -> Waiting:
+        """Say how much there is: two reads, of which the second may see a little more."""
+        count = int(await self._server.read(b"ZCARD", OVER))
+        first = await self._server.read(b"ZRANGE", OVER, b"0", b"0", b"WITHSCORES")
+        if not count or not first:
+            return Waiting()
+        score = first[1] if len(first) == 2 else first[0][1]
+        return Waiting(deliveries=count, first_ends=from_micros(int(float(score))))
 
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* deliveries that are over."""

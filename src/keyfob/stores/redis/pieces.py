@@ -10,7 +10,7 @@ from typing import Final
 
 ID: Final = 16  # bytes of a session's id: the name of a first piece
 _PIECE: Final = 64  # bytes: `hash-max-listpack-value`, as every server has it unless it is told otherwise
-_NUMBERS: Final = (b"", b"\1", b"\2", b"\3")
+_NUMBERS: Final = (b"", b"\1", b"\2", b"\3", b"\4")
 
 
 def names_of(field: bytes) -> tuple[bytes, ...]:

@@ -186,6 +186,10 @@ class Pipeline:
             Exception: one of `FAULTS`: the connection is lost, and so is everything that has no answer yet.
         """
         connection = await self._connected(line)
+        # Who was told that it came to nothing while a connection was made must not be wrong.
+        requests = [asked for asked in requests if not asked.answer.done()]
+        if not requests:
+            return
         unknown = await self._go(connection, requests, [asked.packed for asked in requests])
         if unknown:
             await self._go(connection, unknown, [_with_text(asked) for asked in unknown])

@@ -29,7 +29,7 @@ from keyfob.stores.redis.wire import Connection
 
 T = TypeVar("T")
 
-_TRIES: Final = 50  # others that changed the key space meanwhile, one after another
+TRIES: Final = 50  # others that changed the key space meanwhile, one after another
 _LOOKS: Final = 6  # at the keys, before those that come meanwhile are left out
 _KEYS_AT_ONCE: Final = 1_000
 
@@ -155,7 +155,7 @@ async def state_key(connection: Connection) -> bytes:
 async def _replace(
     connection: Connection, *, records: Sequence[AnyRecord], kinds: Collection[Kind], instead_of: Head
 ) -> bool:
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         # Every step that appends, adds a session or writes an event changes this key.
         await ask(connection, b"WATCH", places.META)
         head = read_head(await ask(connection, b"HMGET", places.META, b"timeline", b"position", b"chain"))
@@ -178,17 +178,20 @@ async def _replace(
 async def _change(
     connection: Connection, *, records: Sequence[AnyRecord], kind: Kind | None, keys: Sequence[str]
 ) -> None:
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         await ask(connection, b"WATCH", places.META, places.CLOSED)
         state = await state_key(connection)
-        known = await _known(connection, records, kind, state)
+        known = await what_is_known(connection, records, kind, state)
         commands = [] if kind is None else remove_commands(known, kind, keys)
-        if await transact(connection, _at(state, [*commands, *put_commands(known, records)])) is not None:
+        if (
+            await transact(connection, at_state(state, [*commands, *put_commands(known, records)]))
+            is not None
+        ):
             return
     raise StoreUnavailable("too much changes while the store is loaded; try again")
 
 
-async def _known(
+async def what_is_known(
     connection: Connection, records: Sequence[AnyRecord], kind: Kind | None, state: bytes
 ) -> Known:
     """Return what matters for *records*, or for the removal of some of *kind*: a page of sessions asks for nothing of a full store."""
@@ -244,7 +247,7 @@ async def _dump(connection: Connection) -> Dump:
         state = await state_key(connection)
         if not tries_left:
             await ask(connection, b"UNWATCH")
-        replies = await transact(connection, _at(state, _reading(keys)))
+        replies = await transact(connection, at_state(state, reading(keys)))
         if replies is not None:
             return Dump.of(replies, keys)
     raise AssertionError("unreachable")
@@ -252,10 +255,11 @@ async def _dump(connection: Connection) -> Dump:
 
 async def _dump_tables(connection: Connection, keys: Sequence[bytes], state: bytes) -> Dump:
     """Return the tables and the sessions of *keys*, outside of a transaction: under the watch of whoever asks."""
-    return Dump.of(await connection.ask_all(_at(state, _reading(keys))), keys)
+    return Dump.of(await connection.ask_all(at_state(state, reading(keys))), keys)
 
 
-def _reading(keys: Sequence[bytes]) -> list[Command]:
+def reading(keys: Sequence[bytes]) -> list[Command]:
+    """Return what reads all tables, and the rows of sessions and their data under *keys*."""
     tables: list[Command] = [(b"HGETALL", key) for key in places.HASHES]
     tables += [(b"XRANGE", key, b"-", b"+") for key in places.STREAMS]
     tables += [(b"ZRANGE", key, 0, -1, b"WITHSCORES") for key in places.SORTED]
@@ -263,7 +267,7 @@ def _reading(keys: Sequence[bytes]) -> list[Command]:
     return [*tables, *rows, *((b"HGETALL", places.data_beside(key)) for key in keys)]
 
 
-def _at(state: bytes, commands: Sequence[Command]) -> list[Command]:
+def at_state(state: bytes, commands: Sequence[Command]) -> list[Command]:
     """Return *commands* with the state of the feed where it lies."""
     if state == places.META:
         return list(commands)

@@ -88,6 +88,7 @@ async def open_sqlite_store(path: Path, *, clock: Clock, options: SqliteOptions 
         consents=SqliteConsentStore(database),
         outbox=SqliteOutboxStore(database),
         salt=database.salt,
+        reads_at_once=True,
         close=close,
         transfer=transfer,
     )

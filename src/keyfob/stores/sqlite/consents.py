@@ -15,7 +15,7 @@ from keyfob.stores.grant_rows import CONSENT_COLUMNS, consent_from, consent_to
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.events import write_event
 from keyfob.stores.sqlite.writer import Transaction
-from keyfob.stores.texts import require_texts
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _COLUMNS = CONSENT_COLUMNS.split(", ")
 _SELECT = (
@@ -55,10 +55,14 @@ class SqliteConsentStore:
 
     async def find(self, subject: Subject, client_id: ClientId) -> Consent | None:
         """Return what *subject* allows *client_id*."""
+        if not (can_be_kept(subject) and can_be_kept(client_id)):
+            return None
         return self._database.read(_find, subject, client_id)
 
     async def withdraw(self, subject: Subject, client_id: ClientId, *, event: Event) -> Consent | None:
         """Take the consent back."""
+        if not (can_be_kept(subject) and can_be_kept(client_id)):
+            return None
 
         def operation(transaction: Transaction) -> Consent | None:
             connection = transaction.connection
@@ -75,7 +79,7 @@ class SqliteConsentStore:
 
     async def list(self, subject: Subject) -> Sequence[Consent]:
         """Return all consents of *subject*, by client id."""
-        return self._database.read(_list, subject)
+        return self._database.read(_list, subject) if can_be_kept(subject) else []
 
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* consents to clients that are no more."""

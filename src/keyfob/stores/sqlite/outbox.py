@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from keyfob.base.clock import to_micros
-from keyfob.grants.delivery import Cursor, Delivery
+from keyfob.grants.delivery import Cursor, Delivery, Waiting
 from keyfob.grants.rules import check_delivery
 from keyfob.stores.grant_rows import (
     CURSOR_COLUMNS,
@@ -18,9 +18,10 @@ from keyfob.stores.grant_rows import (
     delivery_from,
     delivery_to,
 )
+from keyfob.stores.rows import moment
 from keyfob.stores.sqlite.database import Database
 from keyfob.stores.sqlite.writer import Transaction
-from keyfob.stores.texts import require_texts
+from keyfob.stores.texts import can_be_kept, require_texts
 
 _MARKS = ", ".join("?" * len(DELIVERY_COLUMNS.split(", ")))
 _DUE = (
@@ -45,8 +46,9 @@ class SqliteOutboxStore:
         cursor_to: Cursor,
     ) -> bool:
         """Queue *deliveries* if the cursor is still *cursor_from*."""
-        require_texts(consumer, *(one.delivery_id for one in deliveries))
+        require_texts(consumer)
         for one in deliveries:
+            require_texts(one.delivery_id, one.kind, one.client_id)
             check_delivery(one)
 
         def operation(transaction: Transaction) -> bool:
@@ -61,6 +63,8 @@ class SqliteOutboxStore:
 
     async def cursor(self, consumer: str) -> Cursor | None:
         """Return how far *consumer* has come."""
+        if not can_be_kept(consumer):
+            return None
         return self._database.read(_cursor, consumer)
 
     async def lease(self, now: datetime, *, until: datetime, limit: int) -> Sequence[Delivery]:
@@ -82,6 +86,8 @@ class SqliteOutboxStore:
 
     async def delivered(self, delivery_id: str) -> bool:
         """Remove the delivery."""
+        if not can_be_kept(delivery_id):
+            return False
 
         def operation(transaction: Transaction) -> bool:
             gone = transaction.connection.execute(
@@ -93,6 +99,8 @@ class SqliteOutboxStore:
 
     async def failed(self, delivery_id: str, *, attempts: int, due_at: datetime) -> bool:
         """Make the delivery due at *due_at*, unless it was leased again."""
+        if not can_be_kept(delivery_id):
+            return False
 
         def operation(transaction: Transaction) -> bool:
             moved = transaction.connection.execute(
@@ -102,6 +110,10 @@ class SqliteOutboxStore:
             return moved.rowcount == 1
 
         return await self._database.write(operation)
+
+    async def waiting(self) -> Waiting:
+        """Say how much there is."""
+        return self._database.read(_waiting)
 
     async def delete_expired(self, now: datetime, limit: int) -> int:
         """Delete up to *limit* deliveries that are over."""
@@ -114,6 +126,11 @@ class SqliteOutboxStore:
             ).rowcount
 
         return await self._database.write(operation)
+
+
+def _waiting(connection: sqlite3.Connection) -> Waiting:
+    count, ends = connection.execute("SELECT count(*), min(expires_at) FROM deliveries").fetchone()
+    return Waiting(deliveries=count, first_ends=moment(ends))
 
 
 def _cursor(connection: sqlite3.Connection, consumer: str) -> Cursor | None:

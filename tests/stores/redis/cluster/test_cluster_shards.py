@@ -352,6 +352,15 @@ class TestASlotWentBack:
         assert outcome == Added()
         assert "slot_begun_anew" in await codes(on_own)
 
+    async def test_one_that_another_process_made_meanwhile_has_lost_nothing(
+        self, on_own: Any, clock: FrozenClock
+    ) -> None:
+        session = await put_new(on_own, clock)
+        catching_up = on_own.sessions._server.catching_up
+        await catching_up.bring(slot_of_subject(on_own, session.subject), -1)  # it was not there a moment ago
+        assert await is_live(on_own, session.session_id, clock.now())
+        assert await codes(on_own) == ["login"]
+
     async def test_cut_offs_of_everybody_come_back_long_after_their_entries(
         self, on_own: Store, own_cluster: RedisCluster, clock: FrozenClock
     ) -> None:

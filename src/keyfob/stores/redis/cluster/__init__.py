@@ -7,8 +7,11 @@ from keyfob.stores.redis.audit import RedisAuditStore
 from keyfob.stores.redis.clients import RedisClientStore
 from keyfob.stores.redis.cluster.accounts import ClusterAccountStore
 from keyfob.stores.redis.cluster.feed import ClusterFeedStore
+from keyfob.stores.redis.cluster.inspecting import inspect_cluster
+from keyfob.stores.redis.cluster.moving import open_cluster_movable
 from keyfob.stores.redis.cluster.server import ClusterServer
 from keyfob.stores.redis.cluster.sessions import ClusterSessionStore
+from keyfob.stores.redis.cluster.transfer import ClusterTransfer, Rows
 from keyfob.stores.redis.consents import RedisConsentStore
 from keyfob.stores.redis.grants import RedisGrantStore
 from keyfob.stores.redis.keys import RedisKeyStore
@@ -17,9 +20,10 @@ from keyfob.stores.redis.options import RedisOptions
 from keyfob.stores.redis.outbox import RedisOutboxStore
 from keyfob.stores.redis.reports import RedisReportStore
 from keyfob.stores.redis.throttle import RedisThrottleStore
+from keyfob.stores.redis.transfer import Access
 from keyfob.stores.store import Store
 
-__all__ = ["open_cluster_store"]
+__all__ = ["inspect_cluster", "open_cluster_movable", "open_cluster_store"]
 
 
 async def open_cluster_store(options: RedisOptions, *, clock: Clock) -> Store:
@@ -31,6 +35,9 @@ async def open_cluster_store(options: RedisOptions, *, clock: Clock) -> Store:
     """
     server = await ClusterServer.open(options, clock=clock)
     feed = ClusterFeedStore(server)
+    access = Access(
+        connect=server.connect, name=options.name, at_home=server.at_home, on_loaded=server.forget
+    )
     return Store(
         sessions=ClusterSessionStore(server, feed, clock),
         feed=feed,
@@ -42,6 +49,7 @@ async def open_cluster_store(options: RedisOptions, *, clock: Clock) -> Store:
         reports=RedisReportStore(server),
         salt=server.salt,
         close=server.close,
+        transfer=ClusterTransfer(access, Rows(server.nodes)),
         mirror=RedisMirror(server, clock),
         grants=RedisGrantStore(server),
         consents=RedisConsentStore(server),

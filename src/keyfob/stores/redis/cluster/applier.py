@@ -26,6 +26,7 @@ from keyfob.stores.redis.packing import read_stream_entry
 
 LOOK: Final = 1.0  # seconds
 _PAGE: Final = 500  # entries carried together
+_WAIT: Final = 2  # looks at what others have appended and not carried, before it is done here
 _SLOTS: Final = 64  # whose debts are looked at each time
 _OLD: Final = timedelta(seconds=10)  # a debt that its debtor has left behind
 
@@ -53,6 +54,9 @@ class Applier:
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._next_slot = 0
+        self._stood = Position(0)
+        self._waited = 0
+        self._said = ""
 
     def start(self) -> None:
         """Begin."""
@@ -68,10 +72,29 @@ class Applier:
         while True:
             await asyncio.sleep(LOOK)
             try:
-                await self.settle()
+                if await self._is_wanted():
+                    await self.settle()
                 await self._collect()
             except Unavailable as error:
-                _log.warning("what was revoked is not carried to every session yet: %s", error)
+                self._warn(f"what was revoked is not carried to every session yet: {error}")
+
+    async def _is_wanted(self) -> bool:
+        """Say whether there is something to carry, and nobody else does: those who have appended it come first."""
+        standing = await self._server.read_news()
+        stands, before = standing.applied, self._stood
+        self._stood = stands
+        if stands >= standing.head.position:
+            self._waited = 0
+            return False
+        self._waited = self._waited + 1 if stands == before else 0
+        is_own, self._catching_up.has_carried = self._catching_up.has_carried, False
+        return is_own or self._waited >= _WAIT
+
+    def _warn(self, words: str) -> None:
+        """Say what is not done yet, but not each second again."""
+        if words != self._said:
+            _log.warning("%s", words)
+        self._said = words
 
     async def settle(self) -> None:
         """Carry everything that is in the feed now, but for what is in the hands of others.
@@ -107,17 +130,17 @@ class Applier:
         if any(of_one is ALL for of_one in slots.values()):
             await self._server.read_stock()
             wanted |= set(self._server.journal.used)
-        _, failed = await self._catching_up.bring_on(wanted)
+        _, failed = await self._catching_up.bring_on(self._catching_up.lagging(wanted))
         if not failed:
+            self._said = ""
             return through
         waiting = (
             position for position, of_one in slots.items() if of_one is ALL or failed.keys() & set(of_one)
         )
         first = min(waiting)
-        _log.warning(
-            "what was revoked is not carried to %d of %d parts yet: %s",
-            len(failed), len(wanted), next(iter(failed.values())),
-        )  # fmt: skip
+        self._warn(
+            f"what was revoked is not carried to {len(failed)} slots yet: {next(iter(failed.values()))}"
+        )
         return Position(first - 1)
 
     async def _collect(self) -> None:

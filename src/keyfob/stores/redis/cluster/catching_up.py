@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
@@ -29,12 +30,14 @@ from keyfob.stores.redis import places
 from keyfob.stores.redis.cluster.journal import Journal
 from keyfob.stores.redis.cluster.keys import SLOTS, slot_of_tag, state_at, state_keys
 from keyfob.stores.redis.cluster.orders import ALL, slots_of, tags_of
+from keyfob.stores.redis.cluster.slots import COUNT
 from keyfob.stores.redis.packing import order_fields, read_stream_entry
 from keyfob.stores.rows import span_micros
 
 _TRIES: Final = 20  # of one step: each time something was missing, or somebody else was faster
 _PAGE: Final = 1_000  # entries read in one piece
 _AT_ONCE: Final = 200  # slots that are brought on at once
+_HELD: Final = 10.0  # seconds after which whoever appended an entry does not carry it any more
 _LOST: Final = -1  # the mark of a slot that has no state
 
 T = TypeVar("T")
@@ -65,7 +68,10 @@ class CatchingUp:
         self._journal = journal
         self._clock = clock
         self._packer = msgspec.msgpack.Encoder()
-        self._in_hand: set[Position] = set()
+        self._in_hand: dict[Position, float] = {}
+        self._reached = array("q", bytes(8 * COUNT))
+        self.has_carried = False
+        """Whether something was carried since somebody took note of it."""
         self._carrying: set[asyncio.Task[Mapping[Position, int]]] = set()
 
     # steps
@@ -182,6 +188,7 @@ class CatchingUp:
                 "cluster/bring", (*state_keys(slot), *more), (self._packer.encode(told),)
             )
             if answer[0] == b"brought":
+                self._reached[slot] = int(answer[1])
                 return {Position(position): count for position, count in answer[2]}
             if answer[0] == b"elsewhere":
                 await self._meet(answer)
@@ -193,8 +200,10 @@ class CatchingUp:
         self, slot: int, mark: int, *, first: int
     ) -> tuple[Mapping[str, object], Sequence[bytes]]:
         """Return what a script is told of that *slot* lacks behind *mark*, and its keys, which come behind *first* others."""
-        missing = await self._make(slot) if mark == _LOST else self._journal.missing(slot, mark)
-        mark = max(mark, 0)
+        if mark == _LOST:
+            mark, missing = await self._make(slot)
+        else:
+            missing = self._journal.missing(slot, mark)
         if missing is None:
             missing = await self._read_missing(slot, mark)
         keys: list[bytes] = []
@@ -244,25 +253,28 @@ class CatchingUp:
             return [await self._cut_off(slot)]
         return self._journal.with_cut_offs(found, mark)
 
-    async def _make(self, slot: int) -> list[Entry] | None:
-        """Make the state of *slot*; return what must be applied to it, where all of that is held.
+    async def _make(self, slot: int) -> tuple[int, list[Entry] | None]:
+        """Make the state of *slot*; return how far it is, and what must be applied to it, where all of that is held.
 
         One that was in use, and has none, has lost what it had.
         """
         noted = (places.META, SLOTS)
         before, role = await self._server.run("cluster/take_slot", noted, (slot, b"0"))
+        # After that: another process may have made it since it was found missing.
+        made = await self._server.read(b"HGET", state_at(slot), b"position")
         await self._server.read_news()
-        if before == b"1":
-            missing: list[Entry] | None = [await self._cut_off(slot)]
-        else:
-            missing = self._journal.missing(slot, 0)
+        if made is not None:
+            return int(made), self._journal.missing(slot, int(made))
+        is_lost = before == b"1"
+        missing = [await self._cut_off(slot)] if is_lost else self._journal.missing(slot, 0)
         await self._server.run("cluster/make", (state_at(slot),), (self._journal.timeline, role))
         await self._server.run("cluster/take_slot", noted, (slot, b"1"))
         self._journal.uses(slot)
-        return missing
+        return 0, missing
 
     async def _cut_off(self, slot: int) -> Entry:
         """Return what ends all that the rows of *slot* hold, as an entry would that nobody needs to follow."""
+        await self._server.read_news()  # how long it matters depends on the longest session that there is
         now = self._clock.now()
         facts: dict[str, str | int] = {"slot": slot, "position": self._journal.position}
         event = Event(at=now, code="slot_begun_anew", facts=facts)
@@ -284,20 +296,22 @@ class CatchingUp:
 
     def free_up_to(self, through: Position) -> Position:
         """Return how far no entry up to *through* is about to be carried by whoever appended it here."""
-        return Position(min((position - 1 for position in self._in_hand), default=through))
+        now = self._clock.elapsed()
+        held = (position - 1 for position, since in self._in_hand.items() if now - since < _HELD)
+        return Position(min(held, default=through))
 
     def has_in_hand(self, entry: Entry) -> None:
         """Take note that whoever appended *entry* is about to carry it."""
-        self._in_hand.add(entry.position)
+        self._in_hand[entry.position] = self._clock.elapsed()
 
-    async def know(self, entry: Entry) -> None:
-        """Return when *entry*, and all before it, are known here.
+    async def know(self, position: Position) -> None:
+        """Return when the entry at *position*, and all before it, are known here: the next step on their rows applies them.
 
         Raises:
             StoreUnavailable: the feed cannot be read.
         """
-        self._in_hand.discard(entry.position)
-        if entry.position > self._journal.position:
+        self._in_hand.pop(position, None)
+        if position > self._journal.position:
             await self._server.read_news()
 
     async def carry(self, entries: Sequence[Entry], *, patience: float) -> Mapping[Position, int]:
@@ -316,7 +330,9 @@ class CatchingUp:
         except Unavailable:
             return {}  # they are denied already; the applier goes on
         finally:
-            self._in_hand.difference_update(entry.position for entry in entries)
+            for entry in entries:
+                self._in_hand.pop(entry.position, None)
+        self.has_carried = True
         return ended
 
     async def _slots(self, entries: Iterable[Entry]) -> Collection[int]:
@@ -330,6 +346,10 @@ class CatchingUp:
                 return set(self._journal.used)
             found |= set(slots)
         return found
+
+    def lagging(self, slots: Iterable[int]) -> set[int]:
+        """Return those of *slots* of which it is not known that all entries about them were applied there once."""
+        return {slot for slot in slots if self._reached[slot] < self._journal.need(slot)}
 
     async def bring_on(
         self, slots: Collection[int]

@@ -18,7 +18,7 @@ import msgspec
 
 from keyfob.base.clock import from_micros
 from keyfob.base.events import Event
-from keyfob.base.identifiers import SessionId
+from keyfob.base.identifiers import Position, SessionId
 from keyfob.revocation.entry import Entry, Reach
 from keyfob.stores.redis import places
 from keyfob.stores.redis.cluster.catching_up import CatchingUp
@@ -118,9 +118,11 @@ class Debts:
         }
         outcome, *found = await self._server.step("cluster/append", orders.keys, asked)
         if outcome == b"covered":
+            # Nobody is told that it is over before its row says so too.
+            await self._catching_up.know(Position(int(found[0])))
             return None
         entry = self._server.appended(found[0])
-        await self._catching_up.know(entry)
+        await self._catching_up.know(entry.position)
         return entry
 
 

@@ -72,23 +72,33 @@ class Journal:
         """Return the slots that were in use when the feed was last asked for all of them."""
         return tuple(self._used)
 
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self.timeline, self.position = None, Position(0)
+        self._begin()
+
     def uses(self, slot: int) -> None:
         """Take note that *slot* is in use."""
         self._used.add(slot)
 
     def load(self, standing: Standing, slots: Sequence[bytes]) -> None:
-        """Begin anew, from the answer of stock.lua."""
-        self._begin()
+        """Take the answer of stock.lua: begin anew with it, unless it tells nothing new of the feed."""
+        head = standing.head
+        is_new = head.timeline != self.timeline or head.position > self.position
+        if is_new:
+            self._begin()
         for name, value in zip(slots[::2], slots[1::2], strict=True):
             kind, rest = name[:1], name[1:]
             if kind == b"c":
-                self._cut_off(_cut_off(rest, value))
+                if is_new:
+                    self._cut_off(_cut_off(rest, value))
             elif kind == b"u" or rest != b"*":
                 slot = int(rest)
                 self._used.add(slot)
-                if kind == b"l":
+                if kind == b"l" and is_new:
                     self._last[slot] = self._base[slot] = int(value)
-        self._note(standing)
+        if is_new:
+            self._note(standing)
 
     def follow(self, standing: Standing, entries: Sequence[Entry]) -> bool:
         """Take *entries*, which reach up to *standing* or begin what does; False where they do not continue what is known."""

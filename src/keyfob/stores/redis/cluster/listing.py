@@ -68,9 +68,20 @@ class ClusterListing(Listing):
         start = self._tidied % max(1, len(used))
         some = used[start : start + _TIDIED]
         self._tidied = start + len(some)
-        await self._cluster.together(
-            self._cluster.run("cluster/tidy", (state_at(slot),), (to_micros(now),)) for slot in some
-        )
+        try:
+            await self._cluster.together(self._tidy_slot(slot, now) for slot in some)
+        except Unavailable:
+            return  # the next time
+
+    async def _tidy_slot(self, slot: int, now: datetime) -> None:
+        """Drop the cut-offs of a slot that are over, and that the feed has dropped: it knows best how long they matter."""
+        over = await self._cluster.look("cluster/over", (state_at(slot),), (to_micros(now),))
+        if not over:
+            return
+        kept = await self._cluster.read(b"HMGET", places.CUT_OFFS, *over[::2])
+        gone = [part for at, one in enumerate(kept) if one is None for part in over[2 * at : 2 * at + 2]]
+        if gone:
+            await self._cluster.run("cluster/tidy", (state_at(slot),), gone)
 
     async def _live(self, subject: Subject | None, now: datetime) -> AsyncIterator[list[Session]]:
         if subject is not None:

@@ -52,7 +52,7 @@ class Nodes:
         Raises:
             StoreUnavailable: nobody has the slot, or the one who has it does not answer, not in time, or refuses.
         """
-        key = command[3] if script is not None else command[1]
+        key = command[3] if script is not None or command[0] == b"EVAL" else command[1]
         assert isinstance(key, bytes)
         slot = slot_of(key)
         address = self._topology.owner(slot)
@@ -99,10 +99,21 @@ class Nodes:
             self._pipeline(owner).leave()
 
     async def refresh(self, *, if_due: bool = False) -> None:
-        """Ask a node who has what: each time another one, since one that is cut off from the others does not know it.
+        """Ask a node who has what, as `discover`.
 
         Raises:
             StoreUnavailable: none answers.
+        """
+        try:
+            await self.discover(if_due=if_due)
+        except FAULTS as error:
+            raise unavailable(error, self._options.name) from None
+
+    async def discover(self, *, if_due: bool = False) -> None:
+        """Ask a node who has what: each time another one, since one that is cut off from the others does not know it.
+
+        Raises:
+            Exception: one of `faults.FAULTS`: none answers.
         """
         loop = asyncio.get_running_loop()
         async with self._turn:
@@ -192,11 +203,13 @@ class Nodes:
             try:
                 async with asyncio.timeout(_ANSWER):
                     await self._learn_from(address)
-            except (*FAULTS, ValueError) as fault:
+            except ValueError:
+                continue
+            except FAULTS as fault:
                 error = fault
                 continue
             return
-        raise unavailable(error, self._options.name)
+        raise error
 
     async def _learn_from(self, address: Address) -> None:
         connection = await connect_to(address, self._options)

@@ -65,7 +65,7 @@ class ClusterServer(Server):
             ConfigurationError: a wrong password, too old or an unfit node, data of a newer Keyfob.
             StoreUnavailable: the node that has the feed does not answer.
         """
-        nodes = Nodes(options, partial(_connect, options))
+        nodes = Nodes(options, partial(connect_to_node, options))
         try:
             async with asyncio.timeout(options.deadline.total_seconds()):
                 salt = await _make(nodes, options)
@@ -108,7 +108,7 @@ class ClusterServer(Server):
         return await self._connect_to_node(owner)
 
     async def _connect_to_node(self, address: Address) -> Connection:
-        connection = await _connect(self.options, address)
+        connection = await connect_to_node(self.options, address)
         try:
             if address == self.nodes.feed_owner():
                 await self._rescue.check(connection)
@@ -203,6 +203,11 @@ class ClusterServer(Server):
         """Return the answer of one node to a command that reads and has no key."""
         return await self.at_home(partial(self.nodes.at, address, *command))
 
+    def forget(self) -> None:
+        """Know nothing any more: the data were replaced on purpose."""
+        self.evidence.forget()
+        self.journal.forget()
+
     def note_mark(self, timeline: Timeline, position: Position) -> None:
         """Take note that a part of the cluster has seen *position*; the feed is asked whether it is there yet."""
         if timeline == self.journal.timeline:
@@ -229,7 +234,12 @@ class ClusterServer(Server):
         await super()._close()
 
 
-async def _connect(options: RedisOptions, address: Address) -> Connection:
+async def connect_to_node(options: RedisOptions, address: Address) -> Connection:
+    """Connect to a node, and see that it can be used.
+
+    Raises:
+        Exception: one of `faults.FAULTS`; `WrongServer` where it must not be used.
+    """
     connection = await connect_to(address, options)
     try:
         check_node(await read_state(connection))
@@ -241,19 +251,19 @@ async def _connect(options: RedisOptions, address: Address) -> Connection:
 
 async def _make(nodes: Nodes, options: RedisOptions) -> bytes:
     """Make the state of the feed, unless it is there; return the salt. A node that is away hinders only whose sessions it has."""
-    await nodes.refresh()
+    await nodes.discover()
     owner = nodes.feed_owner()
     if owner is None:
         raise exceptions.ClusterDownError("nobody has the slot of the feed")
     for address in nodes.primaries():
         if address != owner:
             try:
-                await take_leave(await _connect(options, address))
+                await take_leave(await connect_to_node(options, address))
             except WrongServer:
                 raise
             except FAULTS:
                 continue
-    connection = await _connect(options, owner)
+    connection = await connect_to_node(options, owner)
     try:
         return await read_salt(connection, Scripts()["open"], options)
     finally:

@@ -203,7 +203,7 @@ class ClusterSessionStore:
         """Append the entry, and carry it to the rows; what cannot be reached in a second is denied by the entry alone, until it is."""
         require_texts(revocation.id, revocation.spared)
         for _ in range(_TRIES):
-            standing: Mapping[str, object] | None = None
+            standing: Mapping[str, object] = {}
             if revocation.scope is Scope.SESSION and places.field_of(revocation.id):
                 found = await self._standing(SessionId(revocation.id), now)
                 if isinstance(found, AlreadyEnded):
@@ -215,13 +215,13 @@ class ClusterSessionStore:
                 "now": to_micros(now),
                 "event": event_fields(revocation.event),
                 "owed": "",
-                **({} if standing is None or revocation.reach is Reach.CLAIMS else {"standing": standing}),
+                **({} if revocation.reach is Reach.CLAIMS else standing),
             }
             outcome, *rest = await self._server.step("cluster/append", orders.keys, asked)
             if outcome == b"appended":
                 return await self._ended(self._server.appended(rest[0]))
             position = Position(int(rest[0]))
-            if standing is None or await self._is_over(SessionId(revocation.id), now):
+            if "standing" not in standing or await self._is_over(SessionId(revocation.id), now):
                 return AlreadyEnded(position)
         raise self._server.too_busy()
 
@@ -229,27 +229,27 @@ class ClusterSessionStore:
         counts = await self._server.carried([entry])
         return Ended(entry, counts.get(entry.position, 0))
 
-    async def _standing(
-        self, session_id: SessionId, now: datetime
-    ) -> AlreadyEnded | Mapping[str, object] | None:
-        """Say that a session is over, or what is known of its row; None where there is none, or it cannot be reached."""
+    async def _standing(self, session_id: SessionId, now: datetime) -> AlreadyEnded | Mapping[str, object]:
+        """Say that a session is over, or what append.lua is told of it: nothing where it cannot be reached."""
         field, tag = places.field_of(session_id), places.tag_of_session(session_id)
         try:
             async with asyncio.timeout(_PATIENCE):
                 reply = await self._without_debt(tag, field)
         except (Unavailable, TimeoutError):
-            return None  # the entry denies it all the same, and waits for the row
+            return {}  # the entry denies it all the same, and waits for the row
         if not reply:
-            return None
+            return {"has_no_row": True}
         over = over_since(as_found(field, reply, now), now)
         if over is not None:
             return AlreadyEnded(over.position)
         session = read_session(field, reply[0])
         return {
-            "subject": session.subject,
-            "client": session.client_id,
-            "as_of": session.as_of,
-            "parent": session.parent_session_id or "",
+            "standing": {
+                "subject": session.subject,
+                "client": session.client_id,
+                "as_of": session.as_of,
+                "parent": session.parent_session_id or "",
+            }
         }
 
     async def _without_debt(self, tag: str, field: bytes) -> Sequence[Any]:
@@ -264,7 +264,8 @@ class ClusterSessionStore:
     async def _is_over(self, session_id: SessionId, now: datetime) -> bool:
         """Say whether a session of which the feed says so is over, once its row knows all that the feed does."""
         await self._server.read_news()
-        return isinstance(await self._standing(session_id, now), AlreadyEnded | None)
+        found = await self._standing(session_id, now)
+        return isinstance(found, AlreadyEnded) or "standing" not in found
 
     async def list(
         self, subject: Subject | None, *, now: datetime, after: str | None, limit: int

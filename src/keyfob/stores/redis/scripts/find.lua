@@ -2,8 +2,8 @@
 local FIRST = 95 -- where a row goes on behind what has a fixed place: with the parent's id, the end, the subject (rows.lua)
 
 local function find(field)
-  local found = redis.call('HMGET', KEYS[3], field, field .. '\1', field .. '\2', field .. '\3')
-  return found[1] and found[1] .. (found[2] or '') .. (found[3] or '') .. (found[4] or '')
+  local found = redis.call('HMGET', KEYS[3], field, field .. '\1', field .. '\2', field .. '\3', field .. '\4')
+  return found[1] and found[1] .. (found[2] or '') .. (found[3] or '') .. (found[4] or '') .. (found[5] or '')
 end
 
 local function cut_offs(row, flags)

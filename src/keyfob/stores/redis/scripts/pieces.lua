@@ -3,15 +3,15 @@
 local ID, PIECE = 16, 64 -- bytes
 
 local function names_of(field)
-  return field, field .. '\1', field .. '\2', field .. '\3'
+  return field, field .. '\1', field .. '\2', field .. '\3', field .. '\4'
 end
 
-local function joined(first, second, third, last)
-  return first and first .. (second or '') .. (third or '') .. (last or '') or nil
+local function joined(first, second, third, fourth, last)
+  return first and first .. (second or '') .. (third or '') .. (fourth or '') .. (last or '') or nil
 end
 
 local function find_raw(key, field)
-  return joined(unpack(redis.call('HMGET', key, names_of(field)), 1, 4))
+  return joined(unpack(redis.call('HMGET', key, names_of(field)), 1, 5))
 end
 
 -- All rows of one hash, each as { field, raw }, in the order of the hash.
@@ -23,8 +23,8 @@ local function all_raw(key)
   for i = 1, #flat, 2 do
     local field = flat[i]
     if #field == ID then
-      local first, second, third, last = names_of(field)
-      rows[#rows + 1] = { field, joined(pieces[first], pieces[second], pieces[third], pieces[last]) }
+      local first, second, third, fourth, last = names_of(field)
+      rows[#rows + 1] = { field, joined(pieces[first], pieces[second], pieces[third], pieces[fourth], pieces[last]) }
     end
   end
   return rows

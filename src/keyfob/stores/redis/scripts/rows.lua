@@ -61,10 +61,11 @@ local function put_fixed(key, field, raw)
 end
 
 local function put_row(key, field, raw)
-  local _, _, third, last = names_of(field)
+  local _, _, third, fourth, last = names_of(field)
   put_fixed(key, field, raw)
   put_piece(key, third, string.sub(raw, 2 * PIECE + 1, 3 * PIECE))
-  put_piece(key, last, string.sub(raw, 3 * PIECE + 1))
+  put_piece(key, fourth, string.sub(raw, 3 * PIECE + 1, 4 * PIECE))
+  put_piece(key, last, string.sub(raw, 4 * PIECE + 1))
 end
 
 -- Delete a row, and what an application keeps in it.

@@ -1,6 +1,7 @@
 --#include sha256 state feed
 -- Append one entry, whose rows are elsewhere, unless it is needless:
--- *asked.once*: an end of this session stands already; *asked.standing*: what was read of the row that it is about.
+-- an end of this session stands already, or its subject, its client or everybody was cut off since *asked.standing*, which was read of its
+-- row. A session that has no row (*asked.has_no_row*) gets its entry in any case.
 local feed, order = read_feed(), asked.order
 local row = asked.standing
 
@@ -42,7 +43,7 @@ if order.scope == 'session' and (is_end or asked.owed ~= '') then
     if is_own then
       return { 'known', entry_at(position) }
     end
-    if is_end then
+    if is_end and not asked.has_no_row then
       return { 'covered', position }
     end
   end
