@@ -33,6 +33,7 @@ _CONTENT = "Host: 127.0.0.1\r\nContent-Type: application/json\r\n"
 _TOKEN_REQUEST = (
     "POST /oauth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 )
+_INTROSPECTION = "POST /oauth/introspect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 _GRANT = "grant_type=client_credentials"
 _TOKEN_LENGTH = 102  # characters of a refresh token
 
@@ -169,7 +170,29 @@ def _cells(
                 seconds=size.seconds,
             ),
         ),
+        # Asked for each line before: warm as a service is that asks about the same people. The answer is from the store all the same.
+        cell(
+            "http.introspect.session",
+            warm,
+            introspect_job(warm[0], population.session_forms, population, size),
+        ),
+        cell("http.introspect.jwt", warm, introspect_job(warm[0], population.access_forms, population, size)),
     ]
+
+
+def introspect_job(port: int, forms: Path, population: Population, size: Size) -> Job:
+    """Return the job of introspections by one client, of random lines of the file *forms*."""
+    credentials = population.introspecting.read_text("ascii").strip()
+    length = len(forms.read_text("ascii").partition("\n")[0])
+    return Job(
+        port=port,
+        prefix=f"{_INTROSPECTION}Content-Length: {length}\r\nAuthorization: Basic {credentials}\r\n\r\n",
+        suffix="",
+        lines=str(forms),
+        limit=WARM,
+        expected=200,
+        seconds=size.seconds,
+    )
 
 
 def refresh_job(port: int, tokens: str, size: Size) -> Job:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,13 +30,17 @@ ACCESS_LIFETIME = timedelta(hours=2)  # longer than any run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population:
-    """Files: tokens, one a line; what is posted to log in to each account, one a line, all of one length; and Basic credentials of clients."""
+    """Files: tokens, one a line; what is posted to log in to each account, one a line, all of one length; Basic credentials of
+    clients, and of one that may introspect; what it posts to ask about sessions and about access tokens, one a line, all of one length."""
 
     session_tokens: Path
     refresh_tokens: Path
     access_tokens: Path
     logins: Path
     clients: Path
+    introspecting: Path
+    session_forms: Path
+    access_forms: Path
 
 
 async def populate(
@@ -50,6 +54,7 @@ async def populate(
         for name, password in people.items():
             await authority.accounts.add(name, password, actor="benchmark")
         services = [await authority.clients.add(f"service-{number}") for number in range(CLIENTS)]
+        asking = await authority.clients.add("introspecting", scopes=["keyfob:introspect"])
         issued = await _log_in(authority, hybrids)
         # The first by the way of every login; the others are copies of its row but for what tells sessions apart.
         template = await authority.login("template", strategy="session")
@@ -71,7 +76,18 @@ async def populate(
             folder / "clients",
             (b64encode(f"{one.client.client_id}:{one.secret}".encode()).decode() for one in services),
         ),
+        introspecting=_written(
+            folder / "introspecting", [b64encode(f"introspecting:{asking.secret}".encode()).decode()]
+        ),
+        session_forms=_written(folder / "session.forms", _forms(tokens)),
+        access_forms=_written(folder / "access.forms", _forms([one.access_token or "" for one in issued])),
     )
+
+
+def _forms(tokens: Sequence[str]) -> Iterable[str]:
+    """Return a form for each token, all of one length: a field that nobody knows fills them up."""
+    longest = max(map(len, tokens))
+    return (f"token={token}&fill={'x' * (longest - len(token))}" for token in tokens)
 
 
 def database(folder: Path) -> Path:

@@ -129,6 +129,14 @@ def _http() -> Iterable[Measure]:
     yield measure("http.check.cold", "GET /check, session, cache off", target=at_least(0.55))
     yield measure("http.refresh", "POST /refresh: rotate, sign, respond", target=at_least(0.18))
     yield measure("http.token", "POST /oauth/token: authenticate a client, sign", target=at_least(0.15))
+    yield measure(
+        "http.introspect.session", "POST /oauth/introspect: a session, from the store", target=at_least(0.7)
+    )
+    yield measure(
+        "http.introspect.jwt",
+        "POST /oauth/introspect: an access token, its session from the store",
+        target=at_least(0.7),
+    )
     yield measure("http.storm", "GET /check in a storm of logins, p99", unit="ms", target=at_most(3.0))
 
 

@@ -19,6 +19,7 @@ EXAMPLES = {
     "grpc_aio_service.py": "grpc.md",
     "grpc_service.py": "grpc.md",
     "litestar_service.py": "litestar.md",
+    "sign_in_client.py": "sign-in-from-another-domain.md",
 }
 
 

@@ -110,7 +110,7 @@ async def test_a_back_up_comes_back_in_another_kind_of_store(
 
 async def content_of(house: Any) -> Any:
     async with house.authority.store.transfer.snapshot(house.clock.now()) as snapshot:
-        return await tally(snapshot, set(Kind) - {Kind.EVENTS})
+        return await tally(snapshot, set(Kind) - {Kind.EVENTS, Kind.CURSORS})  # both move by themselves
 
 
 async def test_into_the_store_in_use_accounts_come_back_and_nobody_is_logged_out_or_back_in(

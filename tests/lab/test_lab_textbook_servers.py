@@ -313,6 +313,18 @@ async def test_a_store_that_goes_away_fails_the_calls_under_way_and_those_after(
         await records.find("session", "one", now=0.0)
 
 
+async def test_a_call_that_is_under_way_when_the_store_goes_away_fails() -> None:
+    def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    records = RemoteRecords(server.sockets[0].getsockname()[1])
+    with pytest.raises(RecordsUnavailable):
+        await asyncio.wait_for(records.find("session", "one", now=0.0), 30)
+    server.close()
+    await server.wait_closed()
+
+
 @pytest.mark.parametrize("design", ["session", "blocklist"])
 async def test_a_service_whose_store_is_away_says_503_and_never_yes(open_shop: Any, design: Design) -> None:
     shop = open_shop(design)

@@ -31,6 +31,7 @@ CHILD = Session(
     idle_timeout=None,
     as_of=Position(5),
     parent_session_id=PARENT,
+    parent_client_id=ClientId("portal"),
 )
 
 
@@ -80,12 +81,13 @@ class _Credential:
     """The child as the one rule looks at credentials."""
 
     subject, client_id, session_id = CHILD.subject, CHILD.client_id, OWN
+    parent_client_id = CHILD.parent_client_id
     parent_session_id, as_of, token_id, key_id = PARENT, CHILD.as_of, None, None
 
 
 @given(
     st.sampled_from([scope for scope in Scope if scope not in {Scope.TOKEN, Scope.KEY}]),
-    st.sampled_from(["", "alice", "shop", OWN, PARENT, OTHER, "bob"]),
+    st.sampled_from(["", "alice", "shop", "portal", OWN, PARENT, OTHER, "bob"]),
     st.integers(1, 10),
     st.sampled_from([None, OWN, PARENT, OTHER]),
 )

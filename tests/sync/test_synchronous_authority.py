@@ -85,6 +85,12 @@ WITHOUT = {
     "id_tokens": "as authorizations",
     "user_info": "as authorizations",
     "backchannel": "as authorizations",
+    "consents": "as authorizations",
+    "device_flow": "as authorizations",
+    "hand_offs": "as authorizations",
+    "token_revocation": "as authorizations",
+    "introspection": "behind `introspect`",
+    "reads_at_once": "of use to the server alone",
 }
 
 

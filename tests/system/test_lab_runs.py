@@ -97,6 +97,16 @@ def test_a_run_whose_time_is_over_begins_nothing_more() -> None:
     assert told == []
 
 
+def test_whoever_ends_a_run_does_not_wait_until_its_tokens_expire() -> None:
+    def tell(_setup: str, dimension: str) -> None:
+        if dimension == BY_KEY["theft"].dimension:
+            raise KeyboardInterrupt
+
+    plan = Plan(numbers=frozenset({2, 6}), setups=[BY_NAME["textbook-jwt"]], access_seconds=3600)
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, tell)
+
+
 def test_what_a_checked_request_costs_is_counted_to_the_request(tmp_path: Path) -> None:
     with stage(BY_NAME["textbook-session"], folder=tmp_path, access_seconds=600, doors=1) as running:
         in_file, behind_socket = load.play(running, folder=tmp_path).variants

@@ -196,9 +196,3 @@ def test_a_real_browser_goes_the_whole_way(both: Both) -> None:
         page.wait_for("location.pathname === '/oauth/consent' && document.forms.length === 1")
         page.evaluate("document.querySelector('button[value=allow]').click()")
         page.wait_for(f"location.href === '{both.home}/' && document.body.innerText.startsWith('Hello usr_')")
-
-
-def test_the_example_is_on_its_page() -> None:
-    root = EXAMPLES.parent
-    example = (EXAMPLES / "sign_in_client.py").read_text("utf-8")
-    assert example in (root / "docs" / "how-to" / "sign-in-from-another-domain.md").read_text("utf-8")

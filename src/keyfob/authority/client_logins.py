@@ -61,6 +61,7 @@ def login_at(
         acr=code.acr,
         auth_time=code.auth_time,
         parent_session_id=None if is_own else code.session_id,
+        parent_client_id=None if is_own else browser.client_id,
         user_agent=origin.user_agent,
         address=origin.address,
         # What somebody may do is not what they let an application do: that is what its scopes say.
@@ -81,4 +82,5 @@ def login_beside(
         kind=None,
         ends_at=browser.expires_at,
         parent_session_id=code.session_id,
+        parent_client_id=browser.client_id,
     )

@@ -85,8 +85,6 @@ class MachineTokens:
         # 1 to 3.
         head = await self._feed_store.head()
         client = await self._authentication.authenticate(credentials, address=address)
-        if client.public:  # a name proves nothing (RFC 6749, section 4.4)
-            raise GrantRefused("unauthorized_client", "This grant is for clients that prove who they are.")
         _require_grant(client, GrantType.CLIENT_CREDENTIALS)
         audience = one_audience(client.audiences, wanted.audience, issuer=self._issuer)
         scopes = _within(_fit_for((audience,), client.scopes, issuer=self._issuer), wanted.scopes)

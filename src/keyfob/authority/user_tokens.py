@@ -277,6 +277,7 @@ class UserTokens:
             for one in created:
                 await self._live(one.session.session_id)
         except Denied as denied:
+            await self._end_given(given)
             raise not_good() from denied
         return _Made(created[0].session, created[0].token, created[1].session if beside is not None else None)
 

@@ -7,6 +7,7 @@ field given twice in a form, and another content type are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ MAX_DEPTH = 8
 Body = TypeVar("Body", bound=msgspec.Struct)
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
+_PLAIN_TYPES = MappingProxyType({media_type.encode("ascii"): media_type for media_type in (_FORM, _JSON)})
 # What msgspec says with the sent text in it, and what is said instead.
 _SHOWING = {
     "Invalid enum value": "Not one of the allowed values",
@@ -139,6 +141,8 @@ def _content_type(request: HttpRequest) -> str:
     values = request.all(b"content-type")
     if len(values) != 1:
         return ""
+    if values[0] in _PLAIN_TYPES:  # as nearly always
+        return _PLAIN_TYPES[values[0]]
     media_type, _, parameters = values[0].decode("latin-1").lower().partition(";")
     if parameters.strip(" \t") not in {"", "charset=utf-8", 'charset="utf-8"'}:
         return ""

@@ -12,6 +12,7 @@ MAX_FIELDS = 64
 
 Fields = tuple[tuple[str, str], ...]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PLAIN = re.compile(rb"[A-Za-z0-9._~*-]*")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -75,6 +76,8 @@ def _pair(pair: bytes) -> tuple[str, str]:
 
 
 def _decoded(raw: bytes) -> str:
+    if _PLAIN.fullmatch(raw) is not None:  # as nearly always: it stands for itself
+        return raw.decode("ascii")
     if _BAD_ESCAPE.search(raw):
         raise InvalidRequest("invalid_request", "A percent sign without two hex digits.")
     try:

@@ -56,7 +56,7 @@ def texts_varied(headers: Sequence[Text]) -> list[Text]:
 
 def texts_varied_and_private(headers: Sequence[Text]) -> list[Text]:
     """Return *headers* of an answer to somebody who was let in by a credential: both rules."""
-    if not any(name.lower() in _OURS for name, _ in headers):  # as nearly always
+    if _OURS.isdisjoint([name.lower() for name, _ in headers]):  # as nearly always
         return [*headers, ("Vary", VARY), ("Cache-Control", PRIVATE)]
     kept = ("Cache-Control", kept_private(_stated(headers, "cache-control")))
     return [*texts_varied(_without(headers, "cache-control")), kept]
@@ -69,7 +69,7 @@ def varied(headers: Sequence[Header]) -> list[Header]:
 
 def varied_and_private(headers: Sequence[Header]) -> list[Header]:
     """Do as `texts_varied_and_private` with headers as ASGI writes them."""
-    if not any(name.lower() in _OURS_AS_BYTES for name, _ in headers):
+    if _OURS_AS_BYTES.isdisjoint([name.lower() for name, _ in headers]):
         return [*headers, _VARY_AS_BYTES, _PRIVATE_AS_BYTES]
     return _as_bytes(texts_varied_and_private(_as_texts(headers)))
 

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,15 @@ class _Player:
 
     def _side_by_side(self, column: Column, keys: Sequence[str], running: Stage, folder: Path) -> None:
         with ThreadPoolExecutor(max_workers=len(_WAITING)) as pool:
-            for done in [pool.submit(self._attempt, column, key, running, folder) for key in keys]:
-                done.result()
+            under_way = [pool.submit(self._attempt, column, key, running, folder) for key in keys]
+            try:
+                for one in wait(under_way, return_when=FIRST_EXCEPTION).done:
+                    one.result()
+            except (
+                BaseException
+            ):  # whoever ends the run does not wait for what would take a lifetime of a token
+                running.break_off()
+                raise
 
     def _is_out(self, column: Column, key: str) -> bool:
         """Note why *key* cannot be played, and say whether there is a reason."""

@@ -146,6 +146,11 @@ class Stage:
         program.kill()
         return True
 
+    def break_off(self) -> None:
+        """End every process at once, so that whatever is being played fails at its next request."""
+        for program in (self.authority, *self.door_programs):
+            program.kill()
+
     def close(self) -> None:
         """Close the connections of all devices."""
         for device in (*self._devices, self.admin):

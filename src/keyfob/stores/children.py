@@ -34,7 +34,7 @@ def is_ended_by(session: Session, entry: Entry) -> bool:
         case Scope.SUBJECT:
             return entry.id == session.subject
         case Scope.CLIENT:
-            return entry.id == session.client_id
+            return entry.id in {session.client_id, session.parent_client_id}
         case _:
             return True
 

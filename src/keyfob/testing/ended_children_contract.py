@@ -83,6 +83,14 @@ class EndedChildrenContract(StoreContract):
         entry = await _end(store, clock, Scope.SESSION, login.session_id)
         assert await _ended(store, entry, limit=3) == _ids(children)
 
+    async def test_the_end_of_a_client_names_what_began_from_its_logins(
+        self, store: Store, clock: FrozenClock
+    ) -> None:
+        login = await put_new(store, clock)
+        child = await put_child(store, clock, login)
+        entry = await _end(store, clock, Scope.CLIENT, login.client_id)
+        assert await _ended(store, entry) == _ids([child])
+
     async def test_another_client_is_not_named(self, store: Store, clock: FrozenClock) -> None:
         await put_child(store, clock, await put_new(store, clock))
         entry = await _end(store, clock, Scope.CLIENT, "another")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import BufferedReader
 from types import TracebackType
 from typing import Any, Self
@@ -57,14 +58,14 @@ class RedisCluster:
         Raises:
             RuntimeError: they do not come together.
         """
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes):
             node.start()
+            with suppress(RuntimeError):  # one that has an epoch already keeps it: they agree in any case
+                command(node, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
         size = -(-SLOTS // self._primaries)
         for number, node in enumerate(self.primaries):
             first, last = number * size, min((number + 1) * size, SLOTS) - 1
             command(node, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
-        for number, node in enumerate(self.nodes):
-            command(node, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
         first_node = self.nodes[0]
         for node in self.nodes[1:]:
             port, bus = str(first_node.port), first_node.setting("cluster-port")

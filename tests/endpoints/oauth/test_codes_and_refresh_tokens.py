@@ -88,6 +88,12 @@ async def test_a_wrong_use_gives_nothing_and_takes_nothing(
     assert (await shop.refresh(given.json()["refresh_token"])).status == 200
 
 
+async def test_a_place_that_was_not_named_need_not_be_named_again(signed_in: Browser, shop: Relying) -> None:
+    for named, status in ((None, 200), (CALLBACK, 200), (CALLBACK + "/", 400)):
+        code = await signed_in.code(asking(redirect_uri=None))
+        assert (await shop.exchange(code, redirect_uri=named)).status == status
+
+
 @pytest.mark.meets("OA-18")
 async def test_a_code_of_another_client_gives_nothing_and_takes_nothing(
     desk: Any, signed_in: Browser, shop: Relying

@@ -70,7 +70,7 @@ async def test_it_says_who_asks_for_what_for_how_long_and_where_it_leads(
     assert "know who you are" not in short
 
 
-@pytest.mark.meets("10.7.1")
+@pytest.mark.meets("10.7.1", "10.7.3")
 async def test_what_is_allowed_is_not_asked_again_and_more_is(
     desk: Any, signed_in: Browser, others: Relying
 ) -> None:

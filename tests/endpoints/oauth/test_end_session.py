@@ -68,6 +68,7 @@ async def test_a_state_goes_behind_the_query_that_is_there(signed_in: Browser, o
     assert answer.header("location") == f"{BACK}?from=keyfob&state=s"
 
 
+@pytest.mark.meets("10.6.2")
 async def test_without_a_hint_the_user_is_asked_and_nothing_has_ended(
     signed_in: Browser, openid: Relying
 ) -> None:
@@ -103,6 +104,7 @@ async def test_the_form_needs_the_token_of_this_session(
     assert await is_signed_in(signed_in)
 
 
+@pytest.mark.meets("10.6.2")
 async def test_the_form_of_another_site_changes_nothing_though_it_has_the_token(
     signed_in: Browser, openid: Relying
 ) -> None:
@@ -117,6 +119,7 @@ async def test_the_form_of_another_site_changes_nothing_though_it_has_the_token(
     assert await is_signed_in(signed_in)
 
 
+@pytest.mark.meets("10.6.2")
 async def test_a_hint_of_another_login_asks(desk: Any, signed_in: Browser, openid: Relying) -> None:
     """The attacker's own ID token, or one of an earlier login of the same user, ends nobody's session."""
     await desk.user("mallory")
@@ -242,6 +245,7 @@ async def test_a_post_with_our_cookies_and_a_hint_is_like_a_get(signed_in: Brows
     assert not await is_signed_in(signed_in)
 
 
+@pytest.mark.meets("10.5.5")
 async def test_the_client_hears_of_it_by_the_back_channel(
     desk: Any, signed_in: Browser, openid: Relying
 ) -> None:

@@ -37,6 +37,7 @@ async def userinfo(desk: Any, token: str, method: str = "GET", **options: Any) -
     return await desk.ask(method, "/oauth/userinfo", bearer=token, own_page=False, **options)
 
 
+@pytest.mark.meets("10.5.4", "9700-4.6")
 async def test_an_openid_client_gets_an_id_token_bound_to_its_request_and_its_access_token(
     desk: Any, signed_in: Browser, openid: Relying
 ) -> None:
@@ -67,6 +68,7 @@ async def test_who_does_not_ask_for_openid_gets_none(signed_in: Browser, openid:
     assert "id_token" not in await tokens(signed_in, openid, scope="orders:read")
 
 
+@pytest.mark.meets("9470-6")
 async def test_a_refresh_gives_one_of_the_same_login_without_a_nonce(
     desk: Any, signed_in: Browser, openid: Relying
 ) -> None:
@@ -80,6 +82,7 @@ async def test_a_refresh_gives_one_of_the_same_login_without_a_nonce(
     assert after["iat"] == before["iat"] + 60
 
 
+@pytest.mark.meets("9470-6")
 async def test_signing_in_again_moves_auth_time(desk: Any, signed_in: Browser, openid: Relying) -> None:
     """OIDC-prompt: the login really happens, and the client can see that it has."""
     before = claims_of((await tokens(signed_in, openid))["id_token"])["auth_time"]
@@ -128,6 +131,16 @@ async def test_a_code_used_twice_ends_what_the_id_token_named_too(
     named = claims_of(body["id_token"])["sid"]
     assert (await desk.authority.store.sessions.find(named)).session.ended_at is not None
     assert (await openid.refresh(body["refresh_token"])).status == 400
+
+
+async def test_the_end_of_the_client_of_the_login_ends_what_began_from_it(
+    desk: Any, signed_in: Browser, openid: Relying
+) -> None:
+    """At every verifier too: the token names that client."""
+    token = (await tokens(signed_in, openid))["access_token"]
+    assert claims_of(token)["pcid"] == "first-party"
+    await desk.authority.revoke("client", "first-party")
+    assert (await userinfo(desk, token)).code == "revoked"
 
 
 # Userinfo
@@ -238,6 +251,7 @@ async def test_userinfo_takes_an_access_token_for_it_and_nothing_else(
         assert (await userinfo(desk, answer.json()["access_token"])).status == 403
 
 
+@pytest.mark.meets("OIDD-4.3")
 async def test_the_metadata_says_what_there_is(desk: Any) -> None:
     metadata = (await desk.ask("GET", "/.well-known/openid-configuration")).json()
     assert metadata["issuer"] == ISSUER

@@ -78,13 +78,13 @@ def _cell(seen: InjectionSeen, access_seconds: float) -> Cell:
     if survives(longest) and end_of(longest) == "expired":
         until = until_exp(lasted, access_seconds=access_seconds)
         return Cell(
-            text=f"{where}: {succeeded} replays, {until} after the sign-out",
+            text=f"{where}: {succeeded} replays, {until} after the sign-out{acted}",
             brief=f"{usual(lasted, access_seconds=access_seconds)} ({where})",
             figures=figures,
         )
     after = f"until {seconds(lasted)}" if survives(longest) else "none"
     return Cell(
-        text=f"{where}: {succeeded} replays, {after} after the sign-out",
+        text=f"{where}: {succeeded} replays, {after} after the sign-out{acted}",
         brief=f"{after} ({where})",
         figures=figures,
     )

@@ -59,6 +59,7 @@ async def test_all_that_it_holds_is_there_and_goes_on(ends: tuple[str, str], clo
     late = a_session(store, clock, Subject("cut-off"))
     await store.sessions.end(revocation(Scope.SUBJECT, "cut-off", clock.now()), now=clock.now())
     await store.sessions.end(revocation(Scope.CLIENT, "gone", clock.now()), now=clock.now())
+    again = await put_new(store, clock, Subject("cut-off"))
     head = await store.feed.head()
     async with store.transfer.snapshot(clock.now()) as snapshot:
         before = await tally(snapshot)
@@ -68,6 +69,7 @@ async def test_all_that_it_holds_is_there_and_goes_on(ends: tuple[str, str], clo
     moved: Any = await open_store(there, clock=clock)
     assert await is_live(moved, session.session_id, clock.now())
     assert await put(moved, late) == CutOff()
+    assert await is_live(moved, again.session_id, clock.now())
     clock.advance(WINDOW)
     assert isinstance(await rotate(moved, session.session_id, 1, clock.now()), Rotated)
     ended = await moved.sessions.end(revocation(Scope.SUBJECT, ALICE, clock.now()), now=clock.now())

@@ -12,7 +12,7 @@ from msgspec.structs import replace as changed
 from keyfob.base.errors import StoreUnavailable
 from keyfob.base.identifiers import Subject
 from keyfob.revocation.entry import Reach, Scope
-from keyfob.sessions.store import Added, AlreadyEnded, CutOff, Ended, Rotated
+from keyfob.sessions.store import Added, AlreadyEnded, CutOff, Ended, Rotated, Seen, Unknown
 from keyfob.stores.redis import places
 from keyfob.stores.redis.cluster.keys import FEED_SLOT, state_at
 from keyfob.stores.store import Store
@@ -26,9 +26,11 @@ from keyfob.testing.redis_cluster_faults import (
     without_the_feed,
 )
 from keyfob.testing.redis_server import RedisServer
+from keyfob.testing.renewal_contract import renewal
 from keyfob.testing.rotation_contract import rotate
 from keyfob.testing.store_contract import (
     a_session,
+    an_event,
     assert_chained,
     codes,
     entries,
@@ -204,6 +206,29 @@ class TestNobodyHasCarriedIt:
         assert (await found(on_own, old.session_id)).ended_position == 1
         assert await put(on_own, under_way) == CutOff()
 
+    @pytest.mark.parametrize("verb", ["rotate", "touch", "write_data", "read_data", "add", "renew"])
+    async def test_no_step_is_done_on_rows_that_lack_what_is_known(
+        self, on_own: Store, clock: FrozenClock, verb: str
+    ) -> None:
+        session, under_way = await put_new(on_own, clock), a_session(on_own, clock)
+        await self.append_only(on_own, revocation(Scope.SUBJECT, session.subject, clock.now()), clock)
+        await on_own.feed.head()
+        now, sid = clock.now(), session.session_id
+        match verb:
+            case "rotate":
+                assert await rotate(on_own, sid, 0, now) == Unknown()
+            case "touch":
+                assert await on_own.sessions.touch([Seen(sid, clock.advance(1))]) == 0
+            case "write_data":
+                assert not await on_own.sessions.write_data(sid, b"x", version=0, now=now)
+            case "read_data":
+                assert await on_own.sessions.read_data(sid) is None
+            case "add":
+                assert await put(on_own, under_way) == CutOff()
+            case _:
+                wanted, event = renewal(session, at=now), an_event(now)
+                assert await on_own.sessions.renew(sid, wanted, now=now, event=event) == Unknown()
+
     async def test_the_applier_carries_it_though_nobody_asks(
         self, on_own: Any, own_cluster: RedisCluster, clock: FrozenClock
     ) -> None:
@@ -264,9 +289,6 @@ class TestNobodyHasCarriedIt:
     async def test_a_renewal_that_was_left_owed_is_paid_by_the_applier(
         self, on_own: Any, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from keyfob.testing.renewal_contract import renewal
-        from keyfob.testing.store_contract import an_event
-
         session = await put_new(on_own, clock)
         server = on_own.sessions._server
 
@@ -351,6 +373,33 @@ class TestASlotWentBack:
         _, outcome = await sign_in(on_own, session.subject, clock)
         assert outcome == Added()
         assert "slot_begun_anew" in await codes(on_own)
+
+    async def test_what_is_appended_while_it_is_brought_on_is_not_passed_over(
+        self, on_own: Any, own_cluster: RedisCluster, clock: FrozenClock, opened: Any, monkeypatch: Any
+    ) -> None:
+        sessions = [await put_new(on_own, clock) for _ in range(3)]
+        past = Past(own_cluster, rows_of(on_own, sessions[0].subject))
+        order = revocation(Scope.SESSION, sessions[0].session_id, clock.now())
+        assert isinstance(await on_own.sessions.end(order, now=clock.now()), Ended)
+        past.return_to()
+        fresh = await opened(own_cluster.url)
+        server = fresh.sessions._server
+        read = server.read
+        later = revocation(Scope.SESSION, sessions[1].session_id, clock.now())
+
+        async def read_and_hear_of_more(*command: Any) -> Any:
+            answer = await read(*command)
+            if command[0] == b"XRANGE":
+                monkeypatch.setattr(server, "read", read)
+                await TestNobodyHasCarriedIt().append_only(fresh, later, clock)
+                await server.read_news()
+            return answer
+
+        monkeypatch.setattr(server, "read", read_and_hear_of_more)
+        assert not await is_live(fresh, sessions[0].session_id, clock.now())
+        assert server.journal.position == 2
+        assert not await is_live(fresh, sessions[1].session_id, clock.now())
+        assert await is_live(fresh, sessions[2].session_id, clock.now())
 
     async def test_one_that_another_process_made_meanwhile_has_lost_nothing(
         self, on_own: Any, clock: FrozenClock

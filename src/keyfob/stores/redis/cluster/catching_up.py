@@ -200,18 +200,21 @@ class CatchingUp:
         self, slot: int, mark: int, *, first: int
     ) -> tuple[Mapping[str, object], Sequence[bytes]]:
         """Return what a script is told of that *slot* lacks behind *mark*, and its keys, which come behind *first* others."""
+        lost = None
         if mark == _LOST:
-            mark, missing = await self._make(slot)
-        else:
-            missing = self._journal.missing(slot, mark)
-        if missing is None:
-            missing = await self._read_missing(slot, mark)
+            mark, lost = await self._make(slot)
+        # At once: how far it is brought, and what there is up to there. What comes meanwhile is for the next time.
+        through, missing = self._journal.position, self._journal.missing(slot, mark)
+        if lost is not None:
+            through, missing = lost.position, [lost]
+        elif missing is None:
+            through, missing = await self._read_missing(slot, mark)
         keys: list[bytes] = []
         entries = [self._told(entry, slot, keys, first) for entry in missing]
         longest = span_micros(self._journal.longest_session) or 0
         pending = {
             "since": mark,
-            "through": self._journal.position,
+            "through": through,
             "entries": entries,
             "longest": longest,
         }
@@ -235,8 +238,8 @@ class CatchingUp:
             return tag == places.tag_of(self._server.salt, entry.id)
         return tag == places.tag_of_session(SessionId(entry.id))
 
-    async def _read_missing(self, slot: int, mark: int) -> list[Entry]:
-        """Read from the feed what concerns *slot* behind *mark*. Where some of it was dropped, all of the slot is cut off."""
+    async def _read_missing(self, slot: int, mark: int) -> tuple[Position, list[Entry]]:
+        """Read from the feed what concerns *slot* behind *mark*, and up to where. Where some of it was dropped, all of the slot is cut off."""
         found: list[Entry] = []
         after, last = mark, self._journal.position
         while after < last:
@@ -250,40 +253,38 @@ class CatchingUp:
             after = entries[-1].position
         # Only now: what was dropped while it was read is noted there too.
         if mark < int(await self._server.read(b"HGET", SLOTS, b"g%d" % slot) or 0):
-            return [await self._cut_off(slot)]
-        return self._journal.with_cut_offs(found, mark)
+            lost = await self._cut_off(slot)
+            return lost.position, [lost]
+        return last, self._journal.with_cut_offs(found, mark, last)
 
-    async def _make(self, slot: int) -> tuple[int, list[Entry] | None]:
-        """Make the state of *slot*; return how far it is, and what must be applied to it, where all of that is held.
-
-        One that was in use, and has none, has lost what it had.
-        """
+    async def _make(self, slot: int) -> tuple[int, Entry | None]:
+        """Make the state of *slot*; return how far it is, and what cuts it off where it was in use and has lost what it had."""
         noted = (places.META, SLOTS)
         before, role = await self._server.run("cluster/take_slot", noted, (slot, b"0"))
         # After that: another process may have made it since it was found missing.
         made = await self._server.read(b"HGET", state_at(slot), b"position")
         await self._server.read_news()
         if made is not None:
-            return int(made), self._journal.missing(slot, int(made))
-        is_lost = before == b"1"
-        missing = [await self._cut_off(slot)] if is_lost else self._journal.missing(slot, 0)
+            return int(made), None
+        lost = await self._cut_off(slot) if before == b"1" else None
         await self._server.run("cluster/make", (state_at(slot),), (self._journal.timeline, role))
         await self._server.run("cluster/take_slot", noted, (slot, b"1"))
         self._journal.uses(slot)
-        return 0, missing
+        return 0, lost
 
     async def _cut_off(self, slot: int) -> Entry:
         """Return what ends all that the rows of *slot* hold, as an entry would that nobody needs to follow."""
         await self._server.read_news()  # how long it matters depends on the longest session that there is
         now = self._clock.now()
-        facts: dict[str, str | int] = {"slot": slot, "position": self._journal.position}
+        position = self._journal.position
+        facts: dict[str, str | int] = {"slot": slot, "position": position}
         event = Event(at=now, code="slot_begun_anew", facts=facts)
         _log.error(
             "a part of the cluster has lost what was ended in it: the sessions of slot %d are over", slot
         )
         await self._server.tell(event)
         return Entry(
-            position=self._journal.position,
+            position=position,
             at=now,
             scope=Scope.EVERYTHING,
             id="",

@@ -21,7 +21,6 @@ from keyfob.stores.redis.cluster.slots import COUNT
 from keyfob.stores.redis.packing import read_cut_off
 
 KEPT: Final = 20_000  # entries, about 10 MB: what a slot lacks is read from the feed where it is older
-_PACKED: Final = 24  # bytes of a cut-off, behind which is the session that it spares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,7 @@ class Journal:
         self._base = array("q", bytes(8 * COUNT))  # after which those about it are all held
         self._own: dict[int, list[Entry]] = {}
         self._kept: deque[int] = deque()
-        self._cut_offs: dict[tuple[Scope, str], Entry] = {}
+        self._cut_offs: dict[tuple[Scope, str, str | None], Entry] = {}
         self._of_all = 0
         self._used: set[int] = set()
 
@@ -136,13 +135,11 @@ class Journal:
         """Return what concerns *slot* after the position *after*; None where not all of it is held."""
         if after < self._base[slot]:
             return None
-        return self.with_cut_offs(self._own.get(slot, ()), after)
+        return self.with_cut_offs(self._own.get(slot, ()), after, self.position)
 
-    def with_cut_offs(self, entries: Iterable[Entry], after: int) -> list[Entry]:
-        """Return those of *entries* that come after *after*, and what covers the rows of every slot, in their order."""
-        found = [
-            entry for entry in (*entries, *self._cut_offs.values()) if after < entry.position <= self.position
-        ]
+    def with_cut_offs(self, entries: Iterable[Entry], after: int, last: int) -> list[Entry]:
+        """Return those of *entries* that come after *after* up to *last*, and what covers the rows of every slot, in their order."""
+        found = [entry for entry in (*entries, *self._cut_offs.values()) if after < entry.position <= last]
         return sorted(found, key=lambda entry: entry.position)
 
     def _note(self, standing: Standing) -> None:
@@ -167,14 +164,16 @@ class Journal:
                 del self._own[slot]
 
     def _cut_off(self, entry: Entry) -> None:
-        self._cut_offs[entry.scope, entry.id] = entry
+        # Of those that spare the same session the last one says it all.
+        self._cut_offs[entry.scope, entry.id, entry.spared] = entry
         self._of_all = max(self._of_all, entry.position)
 
 
 def _cut_off(place: bytes, packed: bytes) -> Entry:
     """Return what is known of an entry that cuts off everybody's sessions: enough to apply it."""
-    scope, _, id_ = place.decode().partition(" ")
-    over, until = read_cut_off(packed[:_PACKED])
+    scope, _, rest = place.decode().partition(" ")
+    id_, _, spared = rest.partition("\0")
+    over, until = read_cut_off(packed)
     return Entry(
         position=over.position,
         at=from_micros(int.from_bytes(packed[8:16], "big")),
@@ -183,5 +182,5 @@ def _cut_off(place: bytes, packed: bytes) -> Entry:
         reach=Reach.END,
         until=until,
         chain=b"",
-        spared=SessionId(packed[_PACKED:].decode()) or None,
+        spared=SessionId(spared) if spared else None,
     )

@@ -23,8 +23,11 @@ local function note_slots(feed, entry, number)
   end
   if entry.slots == '*' then
     local ends = entry.at + feed.session + MARGIN
-    local cut_off = struct.pack('>i8i8i8', entry.position, entry.at, ends) .. entry.spared
-    redis.call('HSET', SLOTS, 'c' .. entry.scope .. ' ' .. entry.id, cut_off)
+    local name = 'c' .. entry.scope .. ' ' .. entry.id
+    if entry.spared ~= '' then
+      name = name .. '\0' .. entry.spared
+    end
+    redis.call('HSET', SLOTS, name, struct.pack('>i8i8i8', entry.position, entry.at, ends))
   elseif entry.scope == 'session' and entry.reach == 'end' then
     local ended = struct.pack('>i8i8i8', entry.position, entry.at, tonumber(entry.until_at)) .. (entry.owed or '')
     redis.call('HSET', CUT_OFFS, 'session ' .. entry.id, ended)

@@ -58,10 +58,22 @@ end
 
 drop_over(text(asked.unread), applied)
 drop_over(now, math.min(applied, read))
+-- Forget what cut off everybody's rows, also where it spared somebody: it was kept for as long as the last one of its kind.
+local function forget_cut_off(place)
+  redis.call('HDEL', SLOTS, 'c' .. place)
+  if place == 'everything ' or string.find(place, '^client ') then
+    for _, name in ipairs(redis.call('HKEYS', SLOTS)) do
+      if string.sub(name, 1, #place + 2) == 'c' .. place .. '\0' then
+        redis.call('HDEL', SLOTS, name)
+      end
+    end
+  end
+end
+
 for _, place in ipairs(redis.call('ZRANGEBYSCORE', DROPS, '-inf', now, 'LIMIT', 0, left)) do
   redis.call('HDEL', CUT_OFFS, place)
   redis.call('ZREM', DROPS, place)
-  redis.call('HDEL', SLOTS, 'c' .. place)
+  forget_cut_off(place)
   note('cut_offs', place)
   left = left - 1
 end
