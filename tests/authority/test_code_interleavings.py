@@ -150,8 +150,11 @@ async def test_a_second_use_after_the_last_look_ends_what_the_first_is_given(sho
     await asyncio.wait_for(gate.reached.wait(), DEADLINE)
     assert await shop.exchange(use, at=shop.other) is None
     gate.open.set()
-    assert await asyncio.wait_for(first, DEADLINE) is None  # the session is looked at once more
+    granted = await asyncio.wait_for(first, DEADLINE)
+    assert granted is not None
     assert await shop.live() == []
+    await shop.house.authority.feed.catch_up(await shop.house.head())
+    assert await shop.house.cause(granted.access_token.text) is Cause.REVOKED
 
 
 async def test_the_first_use_may_be_the_one_that_waits(shop: Shop) -> None:

@@ -388,7 +388,7 @@ class Acceptance(Model, RuleBasedStateMachine):
             assert principal is None or principal.roles == access.roles
         for token in self.refresh_tokens:
             expected = self.verdict_of_refresh_token(token)
-            _, cause = self.cause_of(authority._parts.refresh.present(token))
+            _, cause = self.cause_of(authority._parts.renewals._refresh.present(token))
             assert cause is expected, (cause, expected)
 
     def introspect_the_latest(self, authority: Authority) -> None:

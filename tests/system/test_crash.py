@@ -35,7 +35,7 @@ from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import CHAIN_START, Entry, next_chain
 from keyfob.stores.opening import open_store
 
-ROUNDS = 12
+ROUNDS = 8
 LONGEST = 60.0  # seconds after which a slow machine begins no further round, unless a soak is asked for
 CUSTOMERS = 8
 FRESH = 6  # sessions that each customer is given before a burst

@@ -60,7 +60,8 @@ def test_the_textbook_hybrid_waits_for_expiry_and_keyfobs_does_not() -> None:
     result, _ = played(1, 2, 6, setups=("textbook-hybrid", "keyfob-hybrid"))
     for setup, waits in (("textbook-hybrid", True), ("keyfob-hybrid", False)):
         assert figures(result, setup, "revocation", "denied")["until_exp"] is waits
-        assert (figures(result, setup, "logout", "survival")["longest"] > 0) is waits
+        # Whatever is asked in the very moment of signing out may be answered: milliseconds, of a life of seconds.
+        assert (figures(result, setup, "logout", "survival")["longest"] > LIFETIME / 2) is waits
         assert figures(result, setup, "theft", "detected")["detected"] is True
     assert figures(result, "textbook-hybrid", "theft", "thief")["beyond"] > 0
     assert result.columns[0].missing == {}
