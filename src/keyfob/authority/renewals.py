@@ -16,7 +16,7 @@ from keyfob.authority.endings import Endings
 from keyfob.authority.issued import Issued, issued_of
 from keyfob.base.clock import Clock
 from keyfob.base.errors import Cause, Denied
-from keyfob.base.identifiers import FIRST_PARTY, Position, Strategy
+from keyfob.base.identifiers import Position, Strategy
 from keyfob.base.opaque import OpaqueKind
 from keyfob.base.principal import Principal
 from keyfob.clients.client import Client
@@ -68,10 +68,7 @@ class Renewals:
         """Exchange a refresh token, as `Authority.refresh` says."""
         presented = await self._refresh.present(token)
         client = await self._client_of(presented.session)
-        is_of_a_child = (
-            presented.session.parent_session_id is not None and presented.session.client_id != FIRST_PARTY
-        )
-        if client.refreshes_at_endpoint or is_of_a_child:
+        if client.refreshes_at_endpoint:
             raise Denied(
                 Cause.WRONG_TYPE, "a refresh token for the token endpoint, where its client says who it is"
             )
