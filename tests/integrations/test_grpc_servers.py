@@ -20,7 +20,7 @@ from keyfob.integrations.grpc_methods import current_principal
 from keyfob.sync import Authority
 
 ISSUER = "https://auth.example"
-DEADLINE = 10.0
+DEADLINE = 60.0
 RULES = {
     "/shop.Orders/Pay": {"roles": {"payer"}, "max_auth_age": timedelta(minutes=5)},
     "/shop.Stock/": {"scopes": {"stock:read"}},
