@@ -378,7 +378,7 @@ def test_a_signed_object_that_is_not_of_this_feed_breaks_it(server, verifier, wa
     names = {wire.ENTRIES_TYPE: "entry", wire.HEARTBEAT_TYPE: "heartbeat", wire.KEYS_TYPE: "keys"}
     signed = jws.sign(payload(server), server.feed_key, typ=typ)
     frame = f"event: {names[typ]}\ndata: {signed}\n\n".encode()
-    server.loop.call_soon_threadsafe(server.feed._followers.publish, frame)
+    server.loop.call_soon_threadsafe(server.feed._fan_out.followers.publish, frame)
     waits(verifier, lambda: verifier.stats().resyncs == 1)
     waits(verifier, lambda: verifier.is_level)
 
@@ -449,7 +449,7 @@ def test_a_server_that_is_behind_is_staleness_and_nothing_is_forgotten(server, n
             del state.entries[Position(2)]
             server.feed.live.replace(state.head(), list(state.entries.values()))
             server.feed._snapshots._made = None
-            server.feed._followers.end_all(b"event: resync\ndata: {}\n\n")
+            server.feed._fan_out.followers.end_all(b"event: resync\ndata: {}\n\n")
 
         server.loop.call_soon_threadsafe(go_back)
         waits(verifier, lambda: verifier.stats().resyncs > 1)
@@ -496,7 +496,7 @@ def test_a_snapshot_of_a_timeline_that_was_left_is_not_taken(server, new_verifie
         waits(verifier, lambda: verifier._view.live.head.timeline == "later" and reader.is_level)
         server.tamper_snapshot = replay
         server.loop.call_soon_threadsafe(
-            lambda: server.feed._followers.end_all(b"event: resync\ndata: {}\n\n")
+            lambda: server.feed._fan_out.followers.end_all(b"event: resync\ndata: {}\n\n")
         )
         waits(verifier, lambda: "left behind" in str(reader.failure))
         assert verifier._view.live.head.timeline == "later"

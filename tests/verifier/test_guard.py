@@ -179,7 +179,7 @@ async def test_it_ends_when_the_verifier_is_stale_past_the_policy(server, follow
 async def test_a_short_resync_ends_no_guard(server, following):
     async with following.guard(following.verify(server.token())):
         server.loop.call_soon_threadsafe(
-            lambda: server.feed._followers.end_all(b"event: resync\ndata: {}\n\n")
+            lambda: server.feed._fan_out.followers.end_all(b"event: resync\ndata: {}\n\n")
         )
         await asyncio.to_thread(
             following._view.wait_for,

@@ -64,7 +64,7 @@ def test_what_a_stranger_signed_breaks_the_feed_though_it_fits(server, verifier,
     verifier.verify(token)
     signed = jws.sign(payload(server), PrivateKey.generate(Algorithm.EDDSA), typ=typ)
     frame = f"event: {name}\ndata: {signed}\n\n".encode()
-    server.loop.call_soon_threadsafe(server.feed._followers.publish, frame)
+    server.loop.call_soon_threadsafe(server.feed._fan_out.followers.publish, frame)
     waits(verifier, lambda: verifier.stats().resyncs == 1)
     waits(verifier, lambda: verifier.is_level)
     assert verifier.stats().position == server.feed.live.head.position

@@ -19,9 +19,9 @@ from keyfob.base.events import Event
 from keyfob.base.identifiers import Position
 from keyfob.revocation.entry import Entry, Head
 from keyfob.revocation.entry_table import EntryTable
+from keyfob.revocation.fan_out import FanOut
 from keyfob.revocation.feed_settings import FeedSettings
 from keyfob.revocation.feed_stats import FeedStats
-from keyfob.revocation.followers import RESYNC_FRAME, Followers, in_pieces
 from keyfob.revocation.frames import FrameWriter
 from keyfob.revocation.handed_back import HandedBack
 from keyfob.revocation.live_entries import FeedGap, LiveEntries
@@ -33,11 +33,10 @@ from keyfob.revocation.mending import (
     cut_off_everything,
     went_back,
 )
-from keyfob.revocation.recent_entries import RecentBatch, RecentEntries
 from keyfob.revocation.revocation import Revocation
 from keyfob.revocation.snapshot_cache import SnapshotCache
 from keyfob.revocation.store import FeedStore
-from keyfob.revocation.wire import MAX_BATCH, KeySets, Sign, parse_event_id
+from keyfob.revocation.wire import MAX_BATCH, KeySets, Sign
 
 _LARGE = 2_000  # entries: more than this are put into a table in a thread
 _LEVEL_HEARTBEATS = 5  # how many may be missed before this process no longer answers from its caches
@@ -71,17 +70,22 @@ class Feed:
         self._on_event = on_event
         self._on_entries = on_entries or _tell_nobody
         self._frames = FrameWriter(issuer, sign=sign, key_sets=key_sets)
-        self._followers = Followers(buffer=self._settings.buffer, limit=self._settings.followers)
-        self._recent = RecentEntries(Position(0), capacity=self._settings.recent)
+        self._fan_out = FanOut(
+            store,
+            self._frames,
+            self.live,
+            clock=clock,
+            settings=settings,
+            catch_up=self.catch_up,
+            ask_for_beat=self._ask_for_beat,
+        )
         self._snapshots = SnapshotCache(store, self._frames, clock=clock)
-        self._announced: KeySets | None = None
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._beat_wanted = False
-        self._closed = False
         self._hearing = 0
         self._mending = Mending(store, cut_off=cut_off, clock=clock, report=self._report)
-        self._keeping = HeadKeeping(heads, recent=lambda: self._recent.latest(KEPT_ENTRIES))
+        self._keeping = HeadKeeping(heads, recent=lambda: self._fan_out.recent.latest(KEPT_ENTRIES))
         self._level_within = _LEVEL_HEARTBEATS * settings.heartbeat.total_seconds()
         # When the entries were last known to be level with the store: wall clock and boot-time clock, in seconds.
         self._level = (-math.inf, -math.inf)
@@ -183,9 +187,8 @@ class Feed:
             self._level = (at.timestamp(), boot)
             self.live.confirm(at)
             self.live.drop_expired(at)
-            self.announce_keys()
-            if self._followers:
-                self._followers.publish(self._frames.heartbeat(self.live.head, at))
+            self._fan_out.announce_keys()
+            self._fan_out.beat(at)
             self._keeping.note(self.live.head)
 
     async def hear(self, handed_back: HandedBack) -> None:
@@ -212,11 +215,7 @@ class Feed:
 
     def announce_keys(self) -> None:
         """Send the key sets to all followers if they have changed."""
-        key_sets = self._frames.key_sets()
-        if key_sets != self._announced:
-            self._announced = key_sets
-            if self._followers:
-                self._followers.publish(self._frames.keys(key_sets, self._clock.now()))
+        self._fan_out.announce_keys()
 
     def require_room(self) -> None:
         """Refuse one more follower where there are as many as are served at once.
@@ -224,40 +223,15 @@ class Feed:
         Raises:
             Unavailable: come back later, or follow another server.
         """
-        self._followers.require_room()
+        self._fan_out.followers.require_room()
 
-    async def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
+    def follow(self, last_event_id: str | None = None) -> AsyncGenerator[bytes, None]:
         """Give the frames of the event stream after *last_event_id*; None begins at the head of this moment.
 
         First the keys, then what was missed, then everything as it comes. An id that cannot be continued gives `resync`, and the end.
         Closing the iterator leaves the feed.
         """
-        if self._closed:
-            return
-        position = await self._resume_at(last_event_id)
-        yield self._frames.keys(self._frames.key_sets(), self._clock.now())
-        while position is not None and position < self._recent.start:
-            batch = await self._read_missed(position)
-            if batch is not None:
-                yield self._frame_of(batch)
-            position = batch.entries[-1].position if batch else None
-        if position is None or self._closed:
-            yield RESYNC_FRAME
-            return
-        # No await from here to the joining: nothing may be published in between.
-        missed = [self._frame_of(batch) for batch in self._recent.after(position)]
-        follower = self._followers.join()
-        if follower is None:  # others were faster to the last places
-            return
-        try:
-            for piece in in_pieces(missed):
-                yield piece
-            self._beat_wanted = True
-            self._moved.set()
-            async for frames in follower.frames():
-                yield frames
-        finally:
-            self._followers.leave(follower)
+        return self._fan_out.follow(last_event_id)
 
     async def snapshot(self) -> bytes:
         """Return the signed snapshot, compressed with gzip.
@@ -284,18 +258,17 @@ class Feed:
         return FeedStats(
             position=self.live.head.position,
             live=len(self.live),
-            followers=len(self._followers),
-            overflows=self._followers.overflows,
+            followers=len(self._fan_out.followers),
+            overflows=self._fan_out.followers.overflows,
             failures=self.failures,
             staleness=self.staleness(),
         )
 
     async def close(self) -> None:
         """End all followers at once and stop following the store. Twice is once."""
-        self._closed = True
         self._unsubscribe()
         self._unsubscribe = lambda: None
-        self._followers.end_all()
+        self._fan_out.close()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -334,7 +307,7 @@ class Feed:
             await self._resynchronise()
             return
         if went_back(head, held):
-            await self._mend(held, held=self._recent.entries())
+            await self._mend(held, held=self._fan_out.recent.entries())
             return
         if head.position > held.position:
             await self._advance()
@@ -351,15 +324,13 @@ class Feed:
                 self.live.apply(entries)
             except FeedGap:
                 if await self._mending.is_forked(self.live.head, await self._store.head()):
-                    await self._mend(self.live.head, held=self._recent.entries())
+                    await self._mend(self.live.head, held=self._fan_out.recent.entries())
                     return
                 await self._resynchronise()
                 return
             self._on_entries(entries)
             self._keeping.note(self.live.head)
-            batch = self._recent.add(entries)
-            if self._followers:
-                self._followers.publish(self._frame_of(batch))
+            self._fan_out.send(entries)
             if len(entries) < MAX_BATCH:
                 return
             await asyncio.sleep(0)
@@ -377,7 +348,7 @@ class Feed:
             return True
         if known.timeline != head.timeline:
             return known.position < head.position
-        return self._recent.holds(known)
+        return self._fan_out.recent.holds(known)
 
     async def _resynchronise(self) -> None:
         """Read all that is live, in place of what is held; followers must do the same.
@@ -394,29 +365,11 @@ class Feed:
             table = EntryTable.of(entries)
         self.live.replace(head, table)
         self._on_entries(entries)
-        self._recent = RecentEntries(head.position, capacity=self._settings.recent)
-        self._followers.end_all(RESYNC_FRAME)
+        self._fan_out.restart(head.position)
 
-    async def _resume_at(self, last_event_id: str | None) -> Position | None:
-        """Return the position after which to continue; None if that cannot be."""
-        if last_event_id is None:
-            return self.live.head.position
-        parsed = parse_event_id(last_event_id)
-        if parsed is None or parsed[0] != self.live.head.timeline:
-            return None
-        position = parsed[1]
-        with suppress(Unavailable):  # a follower may have been ahead, at another authority
-            await self.catch_up(position)
-        missed = self.live.head.position - position
-        return position if 0 <= missed <= self._settings.backlog else None
-
-    async def _read_missed(self, position: Position) -> RecentBatch | None:
-        """Read entries after *position*, up to those that are kept in memory; None if any are gone."""
-        read = await self._store.read_after(position, MAX_BATCH)
-        entries = tuple(entry for entry in read if entry.position <= self._recent.start)
-        if not entries or entries[0].position != position + 1:
-            return None
-        return RecentBatch(entries)
+    def _ask_for_beat(self) -> None:
+        self._beat_wanted = True
+        self._moved.set()
 
     def _wake_from(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is there to be woken
@@ -431,9 +384,6 @@ class Feed:
     def _report(self, code: str, facts: dict[str, str | int]) -> None:
         if self._on_event is not None:
             self._on_event(Event(at=self._clock.now(), code=code, facts=facts))
-
-    def _frame_of(self, batch: RecentBatch) -> bytes:
-        return self._frames.batch(self.live.head.timeline, batch)
 
 
 def _tell_nobody(entries: Sequence[Entry]) -> None:
