@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from keyfob.base.clock import Clock, to_micros
 from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, SessionId, Subject, is_session_id
+from keyfob.base.identifiers import Position, SessionId, Subject
 from keyfob.base.opaque import TokenDigest
 from keyfob.revocation.entry import Entry
 from keyfob.revocation.revocation import Revocation
@@ -35,14 +35,13 @@ from keyfob.sessions.store import (
     Unknown,
 )
 from keyfob.stores import rotation
-from keyfob.stores.redis import places
+from keyfob.stores.redis import asking, places
 from keyfob.stores.redis.listing import Listing
-from keyfob.stores.redis.packing import event_fields, raw, read_session, session_row
+from keyfob.stores.redis.packing import event_fields, raw, read_session
 from keyfob.stores.redis.pieces import joined, names_of
 from keyfob.stores.redis.reading import as_found, as_recorded
 from keyfob.stores.redis.server import Server
 from keyfob.stores.revoking import check_data
-from keyfob.stores.rows import span_micros
 from keyfob.stores.standing import is_api_key, is_login
 from keyfob.stores.texts import require_texts
 
@@ -66,21 +65,8 @@ class RedisSessionStore:
         Raises:
             ValueError: an id of the wrong form, in use, or not of its subject; an `as_of` past the head; a parent that is a child itself.
         """
-        require_texts(session.subject, session.client_id)
-        if not is_session_id(session.session_id):
-            raise ValueError("a session id is 32 lower-case hex digits")
         tag = places.tag_of_session(session.session_id)
-        asked = {
-            "row": raw(session_row(session)),
-            "field": raw(places.field_of(session.session_id)),
-            "belongs": tag == places.tag_of(self._server.salt, session.subject),
-            "now": to_micros(session.created_at),
-            "limit": limit,
-            "denies": at_limit is AtLimit.DENY,
-            "event": event_fields(event),
-            "actor": event.actor,
-            "address": event.address or "",
-        }
+        asked = asking.addition(session, salt=self._server.salt, limit=limit, at_limit=at_limit, event=event)
         outcome, *rest = await self._server.step("add", _keys(tag), asked)
         if outcome == b"added":
             return Added(tuple(self._server.appended(entry) for entry in rest[0]))
@@ -121,7 +107,9 @@ class RedisSessionStore:
         if place is None:
             return Unknown()
         key, field = place
-        told = (field, presented, successor, generation, to_micros(now), span_micros(replay_window) or 0)
+        told = asking.rotation(
+            field, presented, successor, generation=generation, now=now, replay_window=replay_window
+        )
         reuse = self._server.encode({"id": session_id, "event": event_fields(event)})
         outcome, *rest = await self._server.run("rotate", (*places.STATE, key), (*told, reuse))
         if outcome == b"unknown":
@@ -147,14 +135,8 @@ class RedisSessionStore:
             session = read_session(field, row)
             if not rotation.can_renew(session, renewal, now):
                 return Unknown()
-            asked = {
-                "id": session_id,
-                "field": raw(field),
-                "instead_of": raw(row),
-                "row": raw(session_row(rotation.renewed(session, renewal, now))),
-                "now": to_micros(now),
-                "event": event_fields(event),
-            }
+            renewed = rotation.renewed(session, renewal, now)
+            asked = asking.renewal(renewed, instead_of=row, now=now, event=event)
             outcome, *rest = await self._server.step("renew", _keys(tag), asked)
             if outcome == b"renewed":
                 return Renewed(read_session(field, rest[0]), self._server.appended(rest[1]))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from keyfob.base.clock import Clock, to_micros
 from keyfob.base.errors import Unavailable
 from keyfob.base.events import Event
-from keyfob.base.identifiers import Position, SessionId, Subject, is_session_id
+from keyfob.base.identifiers import Position, SessionId, Subject
 from keyfob.base.opaque import TokenDigest
 from keyfob.revocation.entry import Entry, Reach, Scope
 from keyfob.revocation.revocation import Revocation
@@ -39,18 +39,17 @@ from keyfob.sessions.store import (
     Unknown,
 )
 from keyfob.stores import rotation
-from keyfob.stores.redis import places
+from keyfob.stores.redis import asking, places
 from keyfob.stores.redis.cluster.catching_up import CatchingUp
 from keyfob.stores.redis.cluster.debts import Debts
 from keyfob.stores.redis.cluster.feed import ClusterFeedStore
 from keyfob.stores.redis.cluster.listing import ClusterListing
 from keyfob.stores.redis.cluster.server import ClusterServer
-from keyfob.stores.redis.packing import event_fields, raw, read_session, session_row
+from keyfob.stores.redis.packing import event_fields, raw, read_session
 from keyfob.stores.redis.pieces import joined, names_of
 from keyfob.stores.redis.reading import as_found
 from keyfob.stores.redis.sessions import read_kept, refusal
 from keyfob.stores.revoking import check_data
-from keyfob.stores.rows import span_micros
 from keyfob.stores.standing import is_api_key, is_login, over_since
 from keyfob.stores.texts import require_texts
 
@@ -80,9 +79,7 @@ class ClusterSessionStore:
         Raises:
             ValueError: an id of the wrong form, in use, or not of its subject; an `as_of` past the head; a parent that is a child itself.
         """
-        require_texts(session.subject, session.client_id)
-        if not is_session_id(session.session_id):
-            raise ValueError("a session id is 32 lower-case hex digits")
+        asked = asking.addition(session, salt=self._server.salt, limit=limit, at_limit=at_limit, event=event)
         # Cut-offs are kept for as long as anything that they cover can live.
         await self._feed.extend_retention(
             credential=timedelta(0), session=session.expires_at - session.created_at
@@ -90,17 +87,6 @@ class ClusterSessionStore:
         if session.as_of > self._server.journal.position:
             await self._server.read_news()
         tag = places.tag_of_session(session.session_id)
-        asked = {
-            "row": raw(session_row(session)),
-            "field": raw(places.field_of(session.session_id)),
-            "belongs": tag == places.tag_of(self._server.salt, session.subject),
-            "now": to_micros(session.created_at),
-            "limit": limit,
-            "denies": at_limit is AtLimit.DENY,
-            "event": event_fields(event),
-            "actor": event.actor,
-            "address": event.address or "",
-        }
         outcome, *rest = await self._without_debts("add", tag, asked)
         if outcome == b"added":
             ended = [await self._debts.pay(packed) for packed in rest[0]]
@@ -138,7 +124,9 @@ class ClusterSessionStore:
         if not field:
             return Unknown()
         reuse = self._server.encode({"id": session_id, "event": event_fields(event)})
-        told = (field, presented, successor, generation, to_micros(now), span_micros(replay_window) or 0)
+        told = asking.rotation(
+            field, presented, successor, generation=generation, now=now, replay_window=replay_window
+        )
         asked = {"now": to_micros(now)}
         outcome, *rest = await self._without_debts("rotate", tag, asked, (*told, reuse))
         if outcome == b"unknown":
@@ -167,14 +155,8 @@ class ClusterSessionStore:
             session = read_session(field, row)
             if not rotation.can_renew(session, renewal, now):
                 return Unknown()
-            asked = {
-                "id": session_id,
-                "field": raw(field),
-                "instead_of": raw(row),
-                "row": raw(session_row(rotation.renewed(session, renewal, now))),
-                "now": to_micros(now),
-                "event": event_fields(event),
-            }
+            renewed = rotation.renewed(session, renewal, now)
+            asked = asking.renewal(renewed, instead_of=row, now=now, event=event)
             outcome, *rest = await self._without_debts("renew", tag, asked)
             if outcome == b"owes":
                 paid = await self._debts.pay(rest[0])
