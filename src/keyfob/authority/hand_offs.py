@@ -1,4 +1,4 @@
-"""Hand-offs: a login at this origin is taken along to another domain of the same owner (ADR 0024).
+"""Hand-offs: a login at this origin is taken along to another domain of the same owner (ADR 0019).
 
 1. Somebody who has signed in asks for it, on a page of ours; the target is a client of the deployment's own, at one of its redirect URIs.
 2. The browser posts a secret there: it is in no address, so in no log, no history and no `Referer`.

@@ -1,5 +1,5 @@
 """`POST /oauth/token`: access tokens for machines, by client credentials (RFC 6749, section 4.4) or for an API key (RFC 8693); for people who
-signed in at a client, by a code (RFC 6749, section 4.1.3), a refresh token (section 6), for a device (RFC 8628) or a hand-off (ADR 0024).
+signed in at a client, by a code (RFC 6749, section 4.1.3), a refresh token (section 6), for a device (RFC 8628) or a hand-off (ADR 0019).
 
 1. No parameter is in the address, none is there twice; one without a value is absent, an unknown one is ignored.
 2. A client says who it is in one way (`client_proof`); a public one only names itself.

@@ -1,4 +1,4 @@
-"""A login goes along from one domain to another of the same owner, once (ADR 0024)."""
+"""A login goes along from one domain to another of the same owner, once (ADR 0019)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/oauth/hand-off`: a login goes along to another domain of the same owner, without a password there (ADR 0024).
+"""`/oauth/hand-off`: a login goes along to another domain of the same owner, without a password there (ADR 0019).
 
 The secret is in the body of a form that the browser posts across: in no address, so in no log, history or `Referer`. The page that does it
 says `strict-origin`, so that the browser names our origin to the target in `Origin`, which must look: else whoever begins a hand-off of

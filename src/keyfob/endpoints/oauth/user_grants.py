@@ -70,7 +70,7 @@ async def for_hand_off(
     hand_off: str | None,
     redirect_uri: str | None,
 ) -> UserGranted:
-    """Exchange what a browser brought from our origin (ADR 0024).
+    """Exchange what a browser brought from our origin (ADR 0019).
 
     Raises:
         Denied, GrantRefused: as `HandOffs.redeem`, and for a client that does not say who it is.
