@@ -7,7 +7,7 @@ from benchmarks import store_bench
 from benchmarks.figures import Figure
 from benchmarks.targets import MEASURES, STORES, Section
 
-SIZES = (200, 400)
+SIZES = (2_000, 4_000)  # more sessions than a fast machine ends meanwhile
 
 
 @pytest.fixture(scope="module")
